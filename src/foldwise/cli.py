@@ -1,0 +1,106 @@
+"""The command line: parse, call one command, print. Imports no torch.
+
+Exit codes: 0 done; 1 stopped but can be continued; 2 bad input, nothing lost; 128 + n on signal n.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="foldwise",
+    help="Cross-validated fine-tuning of language models on tables, from one YAML config.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Fetch and prepare the data of a use case.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/demo.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as training.epochs=3."),
+]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run the Python files that lie in the run folder.")
+]
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    folds: Annotated[
+        str | None, typer.Option(metavar="1,2", help="Folds to do in this call; all by default.")
+    ] = None,
+) -> None:
+    """Train and validate a model for each fold; continues an interrupted run."""
+    from foldwise.commands.train import train as command
+
+    command(config, overrides or [], folds)
+
+
+@app.command()
+def validate(run: RunPath, trust_code: TrustCode = False) -> None:
+    """Score every fold again from its checkpoint on disk."""
+    from foldwise.commands.validate import validate as command
+
+    command(run, trust_code)
+
+
+@app.command()
+def schema() -> None:
+    """Print the config's JSON Schema, for editors that complete and check."""
+    from foldwise.config.reference import json_schema
+
+    print(json_schema())
+
+
+@data_app.command()
+def cfpb(
+    to: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("data"),
+    archive: Annotated[
+        Path | None, typer.Option(help="An archive downloaded by hand, instead of fetching it.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Fetch from here instead.")] = None,
+) -> None:
+    """Fetch the CFPB Consumer Complaint Database and write its full, partial and debug tables."""
+    from foldwise.commands.data import data_cfpb
+
+    data_cfpb(to, archive, url)
+
+
+def main() -> None:
+    """Run the command line; problems with the input end in one message and exit code 2."""
+    from foldwise.errors import FoldwiseError, RunInterrupted
+
+    # A terminated run dies of its signal: the last checkpoint stands, the same command goes on.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        app()
+    except FoldwiseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunInterrupted as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (28, 122):  # ENOSPC, EDQUOT
+            raise
+        print(
+            f"stopped: no space left on the disk ({error.filename}); free some and give the same "
+            "command again",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped: give the same command again to go on", file=sys.stderr)
+        os._exit(130)

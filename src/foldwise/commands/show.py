@@ -1,0 +1,24 @@
+"""Print what a run has come to."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from foldwise.report.terminal import results_table
+from foldwise.runfolder import RunFolder, read_json
+
+
+def show_results(run: RunFolder) -> None:
+    """Print a finished run's table of scores and its folder, or which folds are done so far."""
+    console = Console()
+    if run.finished:
+        console.print(results_table(read_json(run.metrics), run.path.name))
+    else:
+        done = sorted(
+            int(p.parent.name.removeprefix("fold-"))
+            for p in run.path.glob("fold-*/validation.json")
+        )
+        console.print(
+            f"folds done so far: {', '.join(map(str, done))}; the others complete the run"
+        )
+    print(f"run folder: {run.path}")

@@ -1,0 +1,46 @@
+"""`foldwise train`: the main job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from foldwise.config.load import load_config
+from foldwise.errors import FoldwiseError
+
+
+def train(config: Path, overrides: Sequence[str], folds: str | None) -> None:
+    """Cross-validate a config and print the table of scores.
+
+    Args:
+        config: the YAML file.
+        overrides: `key=value` texts of --set.
+        folds: comma-separated fold numbers to do in this call; None for all.
+
+    Raises:
+        FoldwiseError: bad input.
+    """
+    loaded = load_config(config, overrides)
+    only = None if folds is None else parse_folds(folds)
+    # Imported only now: a typo in the config is told in a blink, torch takes seconds.
+    from rich.console import Console
+
+    from foldwise.commands.show import show_results
+    from foldwise.quiet import quiet_libraries
+    from foldwise.workflow import cross_validate
+
+    quiet_libraries()
+    run = cross_validate(loaded, only, Console(stderr=True))
+    show_results(run)
+
+
+def parse_folds(text: str) -> list[int]:
+    """Parse `1,2` into fold numbers.
+
+    Raises:
+        FoldwiseError: not a list of whole numbers.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise FoldwiseError(f"--folds {text!r}: give fold numbers such as 1,2") from None

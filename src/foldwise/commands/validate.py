@@ -1,0 +1,25 @@
+"""`foldwise validate`: step 3b again, from the checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def validate(path: Path, trust_code: bool) -> None:
+    """Validate a run's folds again and print the table of scores.
+
+    Args:
+        path: the run folder.
+        trust_code: run the Python files in it.
+
+    Raises:
+        FoldwiseError: not a run folder, other data, or code that isn't trusted.
+    """
+    from foldwise import workflow
+    from foldwise.commands.show import show_results
+    from foldwise.quiet import quiet_libraries
+    from foldwise.runfolder import RunFolder
+
+    quiet_libraries()
+    workflow.validate(path, trust_code=trust_code)
+    show_results(RunFolder(path))

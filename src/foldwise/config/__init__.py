@@ -1,0 +1,1 @@
+"""The config: schema.py says what it may hold, load.py reads it, reference.py documents it."""

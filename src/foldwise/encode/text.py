@@ -1,0 +1,214 @@
+"""Turn columns into token ids, once for all folds, epochs and runs.
+
+In: rows of text, categorical and numeric columns, and a tokenizer. Out: a `TokenStore`, the
+untruncated ids of every row without special tokens, memory-mapped from disk. Columns are joined by
+the tokenizer's own separator id, short columns first, so that truncation only ever eats the end of
+the long text; each column is tokenized by itself, so a literal "[SEP]" in a complaint stays text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.progress import track
+from tokenizers import Tokenizer
+
+from foldwise.runfolder import sync_file, sync_folder
+
+MISSING = "missing"
+CHUNK = 2_000
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """Token ids of many rows, end to end.
+
+    Attributes:
+        ids: all rows' ids, int32 (tokens,), memory-mapped.
+        offsets: where each row starts and the last ends, int64 (rows + 1,).
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        """Return one row's ids, int32 (length,)."""
+        return self.ids[self.offsets[position] : self.offsets[position + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Untruncated lengths without special tokens, int64 (rows,)."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a tokenizer frames one input and what fits between.
+
+    Attributes:
+        before: special ids in front ([CLS]).
+        after: special ids at the end ([SEP]).
+        separator: ids between two columns.
+        pad: id that fills a batch up.
+        padding_side: "left" or "right".
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    separator: tuple[int, ...]
+    pad: int
+    padding_side: str
+
+    @property
+    def size(self) -> int:
+        """Special tokens an input takes besides its own."""
+        return len(self.before) + len(self.after)
+
+
+def frame_of(tokenizer: Any) -> Frame:
+    """Read from a tokenizer which ids stand before, between and after texts.
+
+    Found by framing a probe id, because tokenizers say it in a dozen different ways.
+    """
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    framed = tokenizer("a", add_special_tokens=True)["input_ids"]
+    start = next(i for i in range(len(framed)) if framed[i : i + len(plain)] == plain)
+    separator = tokenizer.sep_token_id
+    if separator is None:
+        separators = tuple(tokenizer("\n", add_special_tokens=False)["input_ids"])
+    else:
+        separators = (separator,)
+    pad = tokenizer.pad_token_id
+    return Frame(
+        before=tuple(framed[:start]),
+        after=tuple(framed[start + len(plain) :]),
+        separator=separators,
+        pad=tokenizer.eos_token_id if pad is None else pad,
+        padding_side="right",
+    )
+
+
+def encode(
+    rows: pl.DataFrame, columns: list[str], tokenizer: Any, stores: Path | None = None
+) -> TokenStore:
+    """Tokenize the columns of every row, or open the store that already holds them.
+
+    Args:
+        rows: the columns, strings or numbers; null is the word "missing".
+        columns: in the order in which they are joined.
+        tokenizer: a fast tokenizer of transformers.
+        stores: folder of stores; None keeps the ids in memory.
+
+    Returns:
+        The store, in the order of `rows`.
+    """
+    fast = _plain(tokenizer)
+    separator = frame_of(tokenizer).separator
+    if stores is None:
+        parts = list(_tokenize(rows, columns, fast, separator))
+        lengths = np.concatenate([[0], *(lengths for _, lengths in parts)]).astype(np.int64)
+        ids = np.concatenate([np.empty(0, dtype=np.int32), *(ids for ids, _ in parts)])
+        return TokenStore(ids, np.cumsum(lengths))
+    folder = stores / _key(rows, columns, fast, separator)
+    if not (folder / "manifest.json").exists():
+        _write(_tokenize(rows, columns, fast, separator), folder)
+    tokens = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["tokens"]
+    offsets = np.load(folder / "offsets.npy", allow_pickle=False)
+    if tokens == 0:  # an empty file can't be mapped
+        return TokenStore(np.empty(0, dtype=np.int32), offsets)
+    return TokenStore(np.memmap(folder / "ids.bin", dtype=np.int32, mode="r"), offsets)
+
+
+def _plain(tokenizer: Any) -> Tokenizer:
+    # A copy without the truncation and padding that many tokenizer.json files carry (MiniLM's cuts
+    # at 128), and that reads special tokens written in a text as text.
+    fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    fast.no_truncation()
+    fast.no_padding()
+    fast.encode_special_tokens = True
+    return fast
+
+
+def _tokenize(
+    rows: pl.DataFrame, columns: list[str], fast: Tokenizer, separator: tuple[int, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    # Ids and lengths chunk by chunk; the Rust tokenizer spreads each chunk over all cores.
+    starts = range(0, rows.height, CHUNK)
+    quiet = rows.height < 5 * CHUNK
+    for start in track(starts, "tokenizing", transient=True, disable=quiet):
+        chunk = rows.slice(start, CHUNK)
+        cells = [
+            fast.encode_batch(_words(chunk[column]), add_special_tokens=False) for column in columns
+        ]
+        ids: list[int] = []
+        lengths = np.zeros(chunk.height, dtype=np.int64)
+        for position, row in enumerate(zip(*cells, strict=True)):
+            before = len(ids)
+            for number, cell in enumerate(row):
+                if number:
+                    ids.extend(separator)
+                ids.extend(cell.ids)
+            lengths[position] = len(ids) - before
+        yield np.array(ids, dtype=np.int32), lengths
+
+
+def _words(column: pl.Series) -> list[str]:
+    if column.dtype.is_float():
+        # 3.0 reads as "3": the digits after the point would be noise to a tokenizer.
+        column = column.map_elements(lambda x: f"{x:.6g}", return_dtype=pl.String)
+    return column.cast(pl.String).fill_null(MISSING).to_list()
+
+
+def _key(
+    rows: pl.DataFrame, columns: list[str], fast: Tokenizer, separator: tuple[int, ...]
+) -> str:
+    digest = hashlib.sha256(fast.to_str().encode("utf-8"))
+    digest.update(json.dumps([SCHEMA, columns, separator]).encode("utf-8"))
+    for column in columns:
+        for start in range(0, rows.height, CHUNK):
+            for cell in _words(rows[column].slice(start, CHUNK)):
+                content = cell.encode("utf-8")
+                digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
+
+
+def _write(chunks: Iterator[tuple[np.ndarray, np.ndarray]], folder: Path) -> None:
+    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        lengths = [np.zeros(1, dtype=np.int64)]
+        with (building / "ids.bin").open("wb") as file:
+            for ids, chunk_lengths in chunks:
+                file.write(ids.tobytes())
+                lengths.append(chunk_lengths)
+        offsets = np.cumsum(np.concatenate(lengths))
+        np.save(building / "offsets.npy", offsets, allow_pickle=False)
+        (building / "manifest.json").write_text(
+            json.dumps({"schema": SCHEMA, "rows": len(offsets) - 1, "tokens": int(offsets[-1])}),
+            encoding="utf-8",
+        )
+        for path in building.iterdir():
+            sync_file(path)
+        sync_folder(building)
+        try:
+            os.rename(building, folder)
+        except OSError:
+            if not (folder / "manifest.json").exists():  # else another run wrote the same store
+                raise
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)

@@ -1,0 +1,94 @@
+"""Intervals: out-of-fold rows and their groups in, each metric's value with a 95% interval out.
+
+A percentile bootstrap (Efron & Tibshirani 1993, ch. 13) that draws groups of near-duplicate rows
+with replacement, all rows of a group together: near-copies are one observation, and drawing them
+one by one would give intervals that are too narrow. All metrics see the same resamples, and are
+the very functions of metrics.py, called on the drawn rows, so there is one definition of each.
+
+What the interval covers: other rows like these. Not other seeds, folds or training sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foldwise.evaluation.metrics import Floats, Ids, Metric, evaluate, score
+
+
+def intervals(
+    metrics: Sequence[Metric],
+    target: Ids,
+    prediction: Ids,
+    probabilities: Floats,
+    groups: NDArray[Any],
+    seed: int,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, dict[str, float]]:
+    """Compute every metric over all rows, with a bootstrap interval.
+
+    A resample on which a metric is nan (say, AUROC with one class drawn) doesn't count for it.
+
+    Args:
+        metrics: what to compute.
+        target: (rows,) class ids.
+        prediction: (rows,) class ids.
+        probabilities: (rows, n_classes).
+        groups: (rows,) of any sortable type; equal values are drawn together.
+        seed: of the draws.
+        resamples: number of draws.
+        level: share of the draws between low and high.
+
+    Returns:
+        {name: {value, low, high}}; nan where the metric isn't defined.
+
+    Raises:
+        FoldwiseError: a user's metric returns something else than a finite float.
+    """
+    values = score(metrics, target, prediction, probabilities)
+    # Copying the probabilities of the drawn rows is most of the time; without need for them, an
+    # array of their shape that holds nan and no memory stands in.
+    with_probabilities = any(metric.needs == "probabilities" for metric in metrics)
+    n_classes = probabilities.shape[1]
+    draws = np.empty((resamples, len(metrics)))
+    for i, rows in enumerate(_drawn_rows(groups, seed, resamples)):
+        drawn_target, drawn_prediction = target[rows], prediction[rows]
+        drawn_probabilities = (
+            probabilities[rows]
+            if with_probabilities
+            else np.broadcast_to(np.nan, (len(rows), n_classes))
+        )
+        for j, metric in enumerate(metrics):
+            draws[i, j] = evaluate(metric, drawn_target, drawn_prediction, drawn_probabilities)
+    return {
+        metric.name: {"value": values[metric.name], **_percentiles(draws[:, j], level)}
+        for j, metric in enumerate(metrics)
+    }
+
+
+def _drawn_rows(groups: NDArray[Any], seed: int, resamples: int) -> Iterator[NDArray[np.intp]]:
+    """Yield, for each resample, the row positions of as many groups as there are."""
+    random = np.random.default_rng(seed)
+    _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    rows_by_group = np.argsort(group_of_row, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    for _ in range(resamples):
+        drawn = random.integers(len(sizes), size=len(sizes))
+        # Without a loop over groups: a row's place is its group's start, plus how far it lies
+        # behind the first row of that drawn group.
+        drawn_sizes = sizes[drawn]
+        ends = np.cumsum(drawn_sizes)
+        offsets = np.repeat(starts[drawn] - (ends - drawn_sizes), drawn_sizes)
+        yield rows_by_group[offsets + np.arange(ends[-1])]
+
+
+def _percentiles(draws: NDArray[np.float64], level: float) -> dict[str, float]:
+    defined = draws[np.isfinite(draws)]
+    if not defined.size:
+        return {"low": float("nan"), "high": float("nan")}
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return {"low": float(low), "high": float(high)}

@@ -1,0 +1,267 @@
+"""Metrics: every row of a fold and its predictions in, one float a metric out.
+
+In: target class ids, predicted class ids and class probabilities of *all* scored rows; a mean of
+per-batch values is another number wherever the metric isn't linear (F1, precision, AUROC), so no
+room may call these on batches. Out: floats that agree with scikit-learn's on the same arrays.
+
+Ids from `n_classes` up are labels of a holdout that no model knows. To the label-based metrics
+each is a class of its own that is never predicted, as scikit-learn has it with string labels: its
+rows are wrong, and it lowers macro averages. `log_loss` and `auroc_*` leave these rows out.
+
+F1, precision, recall and accuracy are torchmetrics' (float32, so good to seven digits). The
+others start from counts or ranks in float64: torchmetrics has no multiclass log loss, scores a
+class without positives as AUROC 0 and takes 40 ms for 3,000 rows of 14 classes, and loses four
+digits of MCC to float32 on 100,000 unbalanced rows (with its own convention for two classes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
+
+from foldwise.errors import FoldwiseError
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Compute = Callable[[Ids, Ids, Floats], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score of a whole fold.
+
+    `compute` takes target (rows,), prediction (rows,) and probabilities (rows, n_classes). A
+    metric that `needs` only the prediction may use of the probabilities nothing but their shape.
+    """
+
+    name: str
+    compute: Compute
+    greater_is_better: bool
+    needs: Literal["prediction", "probabilities"]
+
+
+def builtin_metric(name: str) -> Metric:
+    """Look up a metric by the name it has in the config.
+
+    Raises:
+        FoldwiseError: no built-in metric has that name.
+    """
+    if name not in _COMPUTE:
+        raise FoldwiseError(
+            f"unknown metric {name!r}: choose from {', '.join(BUILTIN_METRICS)}, "
+            "or write your own as `my_parts.metric`"
+        )
+    needs_probabilities = name.startswith(("auroc_", "log_loss"))
+    return Metric(
+        name=name,
+        compute=_COMPUTE[name],
+        greater_is_better=name != "log_loss",
+        needs="probabilities" if needs_probabilities else "prediction",
+    )
+
+
+def score(
+    metrics: Sequence[Metric], target: Ids, prediction: Ids, probabilities: Floats
+) -> dict[str, float]:
+    """Compute every metric over all rows of a fold.
+
+    Args:
+        metrics: what to compute, in the order of the result.
+        target: (rows,) class ids; `n_classes` and up are labels unknown to the model.
+        prediction: (rows,) class ids.
+        probabilities: (rows, n_classes).
+
+    Returns:
+        {name: value}; nan only for a built-in metric that isn't defined on these rows.
+
+    Raises:
+        FoldwiseError: a user's metric returns something else than a finite float.
+    """
+    values = {}
+    for metric in metrics:
+        value = evaluate(metric, target, prediction, probabilities)
+        if not math.isfinite(value) and metric.name not in BUILTIN_METRICS:
+            raise FoldwiseError(
+                f"metric {metric.name} returned {value} on {len(target)} rows: "
+                "let it return a finite float, or take it off `metrics`"
+            )
+        values[metric.name] = value
+    return values
+
+
+def evaluate(metric: Metric, target: Ids, prediction: Ids, probabilities: Floats) -> float:
+    """Compute one metric; nan and infinities pass, for resamples on which it isn't defined.
+
+    Raises:
+        FoldwiseError: the metric returns something else than one number.
+    """
+    value: object = metric.compute(target, prediction, probabilities)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise FoldwiseError(
+            f"metric {metric.name} returned {type(value).__name__}: "
+            "let it return one float for all rows, e.g. `float(value)`"
+        )
+    return float(value)
+
+
+def per_class(target: Ids, prediction: Ids, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Score each class by itself.
+
+    Args:
+        target: (rows,) class ids; unknown labels count against the class predicted for them.
+        prediction: (rows,) class ids.
+        class_names: names by id; those of unknown labels may follow.
+
+    Returns:
+        A dict a class name with label, precision, recall, f1 (0 where 0/0) and support (rows).
+    """
+    n = max(len(class_names), _highest(target) + 1)
+    counts = confusion(target, prediction, n)
+    columns = {
+        "precision": _by_label(multiclass_precision, target, prediction, n, "none"),
+        "recall": _by_label(multiclass_recall, target, prediction, n, "none"),
+        "f1": _by_label(multiclass_f1_score, target, prediction, n, "none"),
+    }
+    return [
+        {"label": label}
+        | {name: float(values[i]) for name, values in columns.items()}
+        | {"support": int(counts[i].sum())}
+        for i, label in enumerate(class_names)
+    ]
+
+
+def confusion(target: Ids, prediction: Ids, n: int) -> Ids:
+    """Count rows by target (axis 0) and prediction (axis 1): (n, n).
+
+    Rows whose target is n or higher are left out; a larger n shows unknown labels too.
+    """
+    known = target < n
+    counts = multiclass_confusion_matrix(
+        torch.tensor(prediction[known]),
+        torch.tensor(target[known]),
+        num_classes=n,
+        validate_args=False,
+    )
+    return np.asarray(counts.numpy(), dtype=np.int64)
+
+
+def _by_label(
+    function: Callable[..., torch.Tensor], target: Ids, prediction: Ids, n: int, average: str
+) -> torch.Tensor:
+    # torch.tensor copies: polars hands out read-only arrays, which from_numpy warns about. The
+    # validation, half of the time, would only check what the rooms above guarantee.
+    return function(
+        torch.tensor(prediction),
+        torch.tensor(target),
+        num_classes=n,
+        average=average,
+        validate_args=False,
+    )
+
+
+def _averaged(function: Callable[..., torch.Tensor], average: str) -> Compute:
+    def compute(target: Ids, prediction: Ids, probabilities: Floats) -> float:
+        n = _n_labels(target, probabilities)
+        return float(_by_label(function, target, prediction, n, average))
+
+    return compute
+
+
+def _balanced_accuracy(target: Ids, prediction: Ids, probabilities: Floats) -> float:
+    counts = confusion(target, prediction, _n_labels(target, probabilities))
+    support = counts.sum(axis=1)
+    present = support > 0
+    return float((counts.diagonal()[present] / support[present]).mean())
+
+
+def _mcc(target: Ids, prediction: Ids, probabilities: Floats) -> float:
+    """Compute R_K of Gorodkin (2004), eq. 8; 0 where target or prediction is constant."""
+    counts = confusion(target, prediction, _n_labels(target, probabilities)).astype(np.float64)
+    by_target, by_prediction, rows = counts.sum(axis=1), counts.sum(axis=0), counts.sum()
+    covariance = counts.trace() * rows - by_target @ by_prediction
+    variances = (rows**2 - by_target @ by_target) * (rows**2 - by_prediction @ by_prediction)
+    return float(covariance / math.sqrt(variances)) if variances > 0 else 0.0
+
+
+def _log_loss(target: Ids, prediction: Ids, probabilities: Floats) -> float:
+    known = np.flatnonzero(target < probabilities.shape[1])
+    if not known.size:
+        return math.nan
+    # A probability of exactly 0 would cost infinity; scikit-learn clips at the same value.
+    smallest = float(np.finfo(np.float64).eps)
+    of_target = probabilities[known, target[known]].clip(smallest, 1 - smallest)
+    return float(-np.log(of_target).mean())
+
+
+def _auroc(average: Literal["macro", "weighted"]) -> Compute:
+    """Build one-vs-rest AUROC, averaged over the classes with positives and negatives.
+
+    `weighted` weighs by positives. nan if no class has both.
+    """
+
+    def compute(target: Ids, prediction: Ids, probabilities: Floats) -> float:
+        n_classes = probabilities.shape[1]
+        known = target < n_classes
+        target, probabilities = target[known], probabilities[known]
+        positives = np.bincount(target, minlength=n_classes)
+        defined = np.flatnonzero((positives > 0) & (positives < len(target)))
+        if not defined.size:
+            return math.nan
+        areas = [_pairs_in_order(probabilities[:, i], target == i) for i in defined]
+        weights = positives[defined] if average == "weighted" else None
+        return float(np.average(areas, weights=weights))
+
+    return compute
+
+
+def _pairs_in_order(scores: Floats, positive: NDArray[np.bool_]) -> float:
+    """Compute a class's AUROC as the share of (positive, negative) pairs ranked right, ties half.
+
+    Hanley & McNeil (1982). Sorting the negatives alone is 20 times as fast as a whole ROC curve.
+    """
+    positive_scores, negative_scores = np.sort(scores[positive]), np.sort(scores[~positive])
+    below = np.searchsorted(negative_scores, positive_scores, side="left")
+    not_above = np.searchsorted(negative_scores, positive_scores, side="right")
+    return float((below + not_above).sum() / (2 * len(positive_scores) * len(negative_scores)))
+
+
+def _n_labels(target: Ids, probabilities: Floats) -> int:
+    return max(int(probabilities.shape[1]), _highest(target) + 1)
+
+
+def _highest(ids: Ids) -> int:
+    return int(ids.max(initial=-1))
+
+
+_COMPUTE: dict[str, Compute] = {
+    f"{name}_{average}": _averaged(function, average)
+    for name, function in (
+        ("f1", multiclass_f1_score),
+        ("precision", multiclass_precision),
+        ("recall", multiclass_recall),
+    )
+    for average in ("macro", "micro", "weighted")
+} | {
+    "accuracy": _averaged(multiclass_accuracy, "micro"),
+    "balanced_accuracy": _balanced_accuracy,
+    "log_loss": _log_loss,
+    "auroc_macro": _auroc("macro"),
+    "auroc_weighted": _auroc("weighted"),
+    "mcc": _mcc,
+}
+
+BUILTIN_METRICS = tuple(_COMPUTE)

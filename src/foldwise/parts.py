@@ -1,0 +1,119 @@
+"""From a name in the config to the class it means: built in, yours, or a library's, by kind.
+
+In: `mean`, `my_parts.GatedPooling`, `torch.optim.RAdam`. Out: the class, or an instance of it. The
+built-in ones are import strings, so that naming a part imports nothing. A library name resolves only
+inside the module of its kind and only to a subclass of the kind's base: a config cannot call an
+arbitrary function.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from foldwise.errors import FoldwiseError
+from foldwise.usercode import UserCode
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "task": {"multiclass": "foldwise.textclassification:TextClassification"},
+    "pooling": {
+        "mean": "foldwise.models.pooling:MeanPooling",
+        "cls": "foldwise.models.pooling:ClsPooling",
+    },
+    "loss": {"cross_entropy": "foldwise.training.losses:CrossEntropy"},
+    "optimizer": {"adamw": "torch.optim:AdamW"},
+}
+
+# Kind -> (module the name must lie in, base class that it must have).
+LIBRARY: dict[str, tuple[str, str]] = {
+    "loss": ("torch.nn", "torch.nn:Module"),
+    "optimizer": ("torch.optim", "torch.optim:Optimizer"),
+    "schedule": ("torch.optim.lr_scheduler", "torch.optim.lr_scheduler:LRScheduler"),
+    "metric": ("torchmetrics", "torchmetrics:Metric"),
+    "splitter": ("sklearn.model_selection", "sklearn.model_selection:BaseCrossValidator"),
+}
+
+
+def find_part(kind: str, name: str, code: UserCode, where: str) -> Any:
+    """Return the class (or function) that a name stands for.
+
+    Args:
+        kind: task, pooling, head, loss, optimizer, schedule, metric or splitter.
+        name: as the config has it.
+        code: the user's files.
+        where: the config key, for the message.
+
+    Raises:
+        FoldwiseError: no such name, or a library name that isn't of the kind.
+    """
+    if name in BUILT_IN.get(kind, {}):
+        return _import(BUILT_IN[kind][name])
+    if code.has(name):
+        return code.find(name, where)
+    if kind in LIBRARY:
+        module, base = LIBRARY[kind]
+        prefix, _, last = name.rpartition(".")
+        if prefix == module or prefix.startswith(module + "."):
+            found = getattr(importlib.import_module(module), last, None)
+            if inspect.isclass(found) and issubclass(found, _import(base)):
+                return found
+    choices = list(BUILT_IN.get(kind, {}))
+    if kind in LIBRARY:
+        choices.append(f"a {LIBRARY[kind][1].rpartition(':')[2]} of {LIBRARY[kind][0]}")
+    choices.append(
+        "a name from one of your files under code: (" + (", ".join(code.paths) or "none") + ")"
+    )
+    raise FoldwiseError(f"{where}: there is no {kind} {name!r}; it can be " + ", ".join(choices))
+
+
+def build_part(
+    kind: str, name: str, arguments: dict[str, Any], code: UserCode, where: str, /, **offered: Any
+) -> Any:
+    """Construct a part from its arguments in the config and what is offered to it.
+
+    Args:
+        kind: the part's kind.
+        name: the part's name.
+        arguments: keyword arguments from the config; each must be one the constructor has.
+        code: the user's files.
+        where: the config key, for the messages.
+        **offered: values passed only if the constructor names them and the config doesn't.
+
+    Raises:
+        FoldwiseError: an argument the constructor doesn't have, one that is missing, or an error
+            that the constructor itself raises.
+    """
+    part = find_part(kind, name, code, where)
+    try:
+        parameters = inspect.signature(part).parameters
+    except (TypeError, ValueError):
+        raise FoldwiseError(f"{where}: {name} can't be called") from None
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in arguments:
+        if key not in parameters and not takes_any:
+            names = ", ".join(p for p in parameters if p not in ("self", "params", *offered))
+            raise FoldwiseError(f"{where}: {name} takes no {key!r}; it takes: {names or 'nothing'}")
+    chosen = {key: value for key, value in offered.items() if key in parameters} | arguments
+    missing = [
+        key
+        for key, p in parameters.items()
+        if p.default is p.empty
+        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        and key not in chosen
+    ]
+    if missing:
+        raise FoldwiseError(f"{where}: {name} needs {', '.join(missing)}")
+    try:
+        return part(**chosen)
+    except FoldwiseError:
+        raise
+    except Exception as error:
+        raise FoldwiseError(
+            f"{where}: {name} can't be built: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _import(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,300 @@
+"""From the config to rows, folds and a task: everything that comes before the first fold.
+
+In: a config. Out: a `Prepared`. Nothing is written here, so that bad input leaves nothing behind;
+where the run folder holds an assignment of rows to folds already, that one is read and kept.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from foldwise.config.schema import LABEL_OTHER, Config
+from foldwise.duplicates import find_duplicates
+from foldwise.errors import FoldwiseError
+from foldwise.folds import Assignment, Labelled, assign_folds, read_assignment
+from foldwise.parts import build_part, find_part
+from foldwise.runfolder import RunFolder
+from foldwise.table import apply_missing, draw_sample, read_table
+from foldwise.task import Task
+from foldwise.training.device import resolve_device, resolve_precision
+from foldwise.training.optimizers import build_optimizer
+from foldwise.training.schedules import build_schedule
+from foldwise.usercode import UserCode
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that the folds of a run share.
+
+    Attributes:
+        config: resolved: nothing is left `auto`.
+        run: where the run lies.
+        code: the user's files.
+        task: knows the target; its fold-dependent state is set by each fold.
+        frame: the rows that train or score, ascending by `row`; merged labels are merged.
+        dataset: the same rows, encoded.
+        assignment: what each row does in each fold.
+        holdout: the rows kept out of all folds, or None.
+        data_sha256: of the table's bytes.
+        counts: rows read, dropped, filled, duplicates and the like, for the log.
+    """
+
+    config: Config
+    run: RunFolder
+    code: UserCode
+    task: Task
+    frame: pl.DataFrame
+    dataset: Any
+    assignment: Assignment
+    holdout: pl.DataFrame | None
+    data_sha256: str
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def positions(self, rows: np.ndarray) -> np.ndarray:
+        """Return where rows (by number in the table) stand in frame and dataset."""
+        return np.searchsorted(self.frame["row"].to_numpy(), rows)
+
+    def part(self, rows: np.ndarray) -> pl.DataFrame:
+        """Return the frame's lines of some rows."""
+        return self.frame[self.positions(rows)]
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds that the run consists of."""
+        run = self.config.folds.run
+        return list(range(1, self.assignment.n_folds + 1)) if run == "all" else sorted(run)
+
+
+def resolve(config: Config, like: Config | None = None) -> Config:
+    """Replace whatever is `auto` by what it means on this machine.
+
+    Args:
+        config: as loaded.
+        like: the resolved config of the run to be continued; its choices stand.
+
+    Raises:
+        FoldwiseError: the device isn't there.
+    """
+    training, model = config.training, config.model
+    device = training.device
+    if device == "auto":
+        device = like.training.device if like else resolve_device(device)
+    resolve_device(device)
+    precision = training.precision
+    if precision == "auto":
+        precision = like.training.precision if like else resolve_precision(precision, device)
+    size = training.batch_size
+    if size is None and training.tokens_per_batch is None:
+        size = 32
+    dropout = model.attention_dropout
+    if dropout is None:
+        dropout = like.model.attention_dropout if like else (0.0 if device == "cpu" else None)
+    return config.model_copy(
+        update={
+            "training": training.model_copy(
+                update={"device": device, "precision": precision, "batch_size": size}
+            ),
+            "model": model.model_copy(update={"attention_dropout": dropout}),
+        }
+    )
+
+
+def build_task(
+    config: Config, code: UserCode, run: RunFolder | None = None, stores: Path | None = None
+) -> Task:
+    """Build the task that the config names.
+
+    Args:
+        config: the whole config.
+        code: the user's files.
+        run: a run whose checkpoints will replace the weights; None to load pretrained ones.
+        stores: folder of token stores, or None.
+
+    Raises:
+        FoldwiseError: it isn't there, or lacks a method that the workflow calls.
+    """
+    part = find_part("task", config.task, code, "task")
+    methods = [name for name, _ in inspect.getmembers(Task, inspect.isfunction) if name[0] != "_"]
+    lacking = [name for name in methods if not callable(getattr(part, name, None))]
+    if lacking:
+        raise FoldwiseError(
+            f"task: {config.task} has no {', '.join(lacking)}; a subclass of foldwise.task.Multiclass "
+            "needs only rows (or data.path), dataset, collate and build_model"
+        )
+    task: Task = build_part(
+        "task", config.task, {}, code, "task", config=config, code=code, run=run, stores=stores
+    )
+    return task
+
+
+def prepare(
+    config: Config, code: UserCode, run: RunFolder, task: Task, *, encoded: bool = True
+) -> Prepared:
+    """Read the rows, split them, fit the target and encode the rows.
+
+    Args:
+        config: resolved.
+        code: the user's files.
+        run: the run; its folds.parquet is read if it is there.
+        task: built by `build_task`.
+        encoded: encode the rows too.
+
+    Raises:
+        FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
+    """
+    table, sha256, read = _read(config, task)
+    kept, counts = apply_missing(table, config.data)
+    kept = draw_sample(kept, config.data.sample, config.data.target, config.folds.seed)
+    counts = {"rows_read": read, **counts, "rows_after_sampling": kept.height}
+    if run.folds.exists():
+        assignment = read_assignment(pl.read_parquet(run.folds))
+    else:
+        assignment, kept = _split(table, kept, config, task, code)
+    kept = kept.filter(pl.col("row").is_in(assignment.kept().tolist()))
+    kept = _merge_labels(kept, assignment, config)
+    out = assignment.holdout()
+    frame = kept.filter(~pl.col("row").is_in(out.tolist()))
+    holdout = kept.filter(pl.col("row").is_in(out.tolist())) if len(out) else None
+    if config.holdout is not None and config.holdout.path is not None:
+        holdout, twins = _read_holdout(config.holdout.path, config, frame)
+        counts["training_rows_with_a_near_duplicate_in_the_holdout"] = twins
+    task.fit_target(frame)
+    _check(config, code, task, assignment)
+    dataset = task.dataset(frame) if encoded else None
+    return Prepared(
+        config,
+        run,
+        code,
+        task,
+        frame,
+        dataset,
+        assignment,
+        holdout,
+        sha256,
+        counts | assignment.report,
+    )
+
+
+def _read(config: Config, task: Task) -> tuple[pl.DataFrame, str, int]:
+    if config.data.path is None:
+        frame = task.rows()
+        if "row" not in frame.columns:
+            frame = frame.with_row_index("row").cast({"row": pl.Int64})
+        digest = str(frame.hash_rows(seed=0).sum())
+        return frame, f"rows of task {config.task}: {digest}", frame.height
+    table = read_table(config.data, _extra_columns(config))
+    return table.frame, table.sha256, table.source_rows
+
+
+def _extra_columns(config: Config) -> list[str]:
+    folds = config.folds
+    wanted = [name for name in (folds.group, folds.time, folds.column) if name is not None]
+    data = config.data
+    roles = {*data.text, *data.categorical, *data.numeric, data.target}
+    return [name for name in dict.fromkeys(wanted) if name not in roles]
+
+
+def _split(
+    table: pl.DataFrame, kept: pl.DataFrame, config: Config, task: Task, code: UserCode
+) -> tuple[Assignment, pl.DataFrame]:
+    columns = [name for name in (config.folds.time, config.folds.column) if name is not None]
+    label = task.stratify_key(kept)
+    strategy = config.folds.strategy
+    splitter = None
+    if "." in strategy.name:
+        seed = config.folds.seed
+        offered: dict[str, Any] = {"n_splits": config.folds.n}
+        if strategy.arguments.get("shuffle"):
+            offered["random_state"] = seed
+        splitter = build_part(
+            "splitter", strategy.name, strategy.arguments, code, "folds.strategy", **offered
+        )
+        if not callable(getattr(splitter, "split", None)):
+            raise FoldwiseError(f"folds.strategy {strategy.name} has no split(X, y, groups)")
+    rows = Labelled(kept["row"].to_numpy(), label, _groups(kept, config))
+    dropped = np.setdiff1d(table["row"].to_numpy(), rows.row).tolist()
+    assignment, merged = assign_folds(rows, config, kept.select("row", *columns), splitter, dropped)
+    if merged is not None and config.data.target is not None:
+        kept = kept.with_columns(pl.Series(config.data.target, merged.astype(str)))
+    return assignment, kept
+
+
+def _groups(kept: pl.DataFrame, config: Config) -> np.ndarray:
+    """Number the rows that must stay together: duplicate texts, and equal values of folds.group."""
+    text = kept.select(config.data.text)
+    if config.data.text and config.folds.duplicates != "ignore":
+        group = find_duplicates(text, config.folds.duplicates, config.folds.similarity).group
+    else:
+        group = np.arange(kept.height)
+    if config.folds.group is None:
+        return group
+    values = kept[config.folds.group].cast(pl.String)
+    known = np.flatnonzero(values.is_not_null().to_numpy())  # an empty cell is a group of its own
+    value = np.unique(values.to_numpy()[known].astype(str), return_inverse=True)[1] + kept.height
+    # A row joins its duplicates and its group: components of the graph rows -> both.
+    size = kept.height + (int(value.max()) + 1 if len(value) else 0)
+    first = np.unique(group, return_index=True)[1]
+    starts = np.concatenate([np.arange(kept.height), known])
+    ends = np.concatenate([first[np.unique(group, return_inverse=True)[1]], value])
+    graph = coo_array((np.ones(len(starts), dtype=np.int8), (starts, ends)), shape=(size, size))
+    joined = connected_components(graph, directed=False)[1][: kept.height]
+    return np.unique(joined, return_inverse=True)[1].astype(np.int64)
+
+
+def _merge_labels(kept: pl.DataFrame, assignment: Assignment, config: Config) -> pl.DataFrame:
+    # A run that is continued reads its folds; which labels were merged follows from them again.
+    target = config.data.target
+    if config.data.rare_classes != "merge" or target is None or "classes" in assignment.report:
+        return kept
+    groups = pl.Series("group", assignment.groups(kept["row"].to_numpy()))
+    scored = np.isin(kept["row"].to_numpy(), assignment.holdout(), invert=True)
+    rare = (
+        kept.select(pl.col(target).alias("label"), groups)
+        .filter(pl.Series(scored))
+        .group_by("label")
+        .agg(pl.col("group").n_unique())
+        .filter(pl.col("group") < config.folds.n)["label"]
+    )
+    return kept.with_columns(
+        pl.when(pl.col(target).is_in(rare.to_list()))
+        .then(pl.lit(LABEL_OTHER))
+        .otherwise(target)
+        .alias(target)
+    )
+
+
+def _read_holdout(path: str, config: Config, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    data = config.data.model_copy(update={"path": path, "sample": None})
+    holdout, _ = apply_missing(read_table(data).frame, data)
+    if not data.text or config.folds.duplicates == "ignore":
+        return holdout, 0
+    texts = pl.concat([frame.select(data.text), holdout.select(data.text)])
+    group = find_duplicates(texts, config.folds.duplicates, config.folds.similarity).group
+    twins = np.isin(group[: frame.height], group[frame.height :])
+    return holdout, int(twins.sum())
+
+
+def _check(config: Config, code: UserCode, task: Task, assignment: Assignment) -> None:
+    task.check()
+    chosen = config.selection.metric
+    named = [metric.name for metric in task.metrics()]
+    if chosen != "loss" and "." in chosen and chosen not in named:
+        raise FoldwiseError(
+            f"selection.metric: {chosen!r} isn't among the metrics: {', '.join(named)}"
+        )
+    if config.folds.run != "all" and max(config.folds.run) > assignment.n_folds:
+        raise FoldwiseError(
+            f"folds.run names fold {max(config.folds.run)}, but there are {assignment.n_folds}"
+        )
+    # Optimizer and schedule are tried on one weight: wrong arguments show before training.
+    optimizer = build_optimizer(torch.nn.Linear(1, 1), config.optimizer, code)
+    build_schedule(optimizer, config.schedule, 10, code)

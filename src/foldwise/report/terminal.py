@@ -1,0 +1,133 @@
+"""The final table: what metrics.json holds in, a rich table that fits 80 columns out.
+
+Rows are estimates (mean over folds, pooled out-of-fold, holdout) of the model, then of each
+baseline; columns are metrics. The best of the rows that can be compared, all out-of-fold or all
+holdout, is bold. More metrics than fit side by side continue in a block below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+_METRICS_A_ROW = 4
+_COLUMN_WIDTH = 15  # "[0.598, 0.626]", "precision_macro"; four and the row's name are 76 columns
+
+Interval = dict[str, float | None]
+
+
+def results_table(
+    metrics_json: dict[str, Any],
+    run_name: str,
+    smaller_is_better: Collection[str] = ("log_loss",),
+) -> Table:
+    """Build the table a run prints when it is finished.
+
+    Args:
+        metrics_json: the run's metrics.json, with {folds, mean, std, oof, holdout, baselines,
+            selection}; a value that isn't defined is None or nan.
+        run_name: the table's title.
+        smaller_is_better: metrics whose smallest value is the best.
+    """
+    names = list(metrics_json["mean"])
+    rows = _interval_rows(metrics_json)
+    table = Table(
+        title=run_name,
+        title_style="bold",
+        caption=_caption(metrics_json),
+        caption_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_header=False,
+    )
+    table.add_column(overflow="fold")
+    for _ in names[:_METRICS_A_ROW]:
+        table.add_column(justify="right", max_width=_COLUMN_WIDTH, overflow="fold")
+    for start in range(0, len(names), _METRICS_A_ROW):
+        block = names[start : start + _METRICS_A_ROW]
+        table.add_row("", *(_heading(name) for name in block))
+        table.add_row(*_fold_row(metrics_json, block))
+        for estimate, model, values in rows:
+            rivals = [other for kind, _, other in rows if kind == estimate]
+            cells = [
+                _cell(values.get(name), _is_best(name, values, rivals, name in smaller_is_better))
+                for name in block
+            ]
+            table.add_row(f"{model}\n{estimate}", *cells)
+        table.add_row()
+    return table
+
+
+def _interval_rows(metrics_json: dict[str, Any]) -> list[tuple[str, str, dict[str, Interval]]]:
+    """List (estimate, model, {metric: interval}) in the order they are printed."""
+    by_model = {"model": metrics_json} | (metrics_json["baselines"] or {})
+    return [
+        (estimate, model, scores[key])
+        for model, scores in by_model.items()
+        for estimate, key in (("out-of-fold", "oof"), ("holdout", "holdout"))
+        if scores[key]
+    ]
+
+
+def _heading(name: str) -> Text:
+    # "precision_weighted" is wider than its numbers: broken at its last underscore.
+    stem, underscore, ending = name.rpartition("_")
+    broken = stem and len(name) > _COLUMN_WIDTH
+    return Text(f"{stem}{underscore}\n{ending}" if broken else name, style="bold")
+
+
+def _fold_row(metrics_json: dict[str, Any], names: list[str]) -> list[str]:
+    cells = [
+        f"{_number(metrics_json['mean'][name])}\n± {_number(metrics_json['std'].get(name))}"
+        for name in names
+    ]
+    return ["model\nmean ± std", *cells]
+
+
+def _cell(interval: Interval | None, best: bool) -> Text:
+    if interval is None:
+        return Text("-")
+    value, low, high = (_number(interval[key]) for key in ("value", "low", "high"))
+    return Text.assemble((value, "bold" if best else ""), (f"\n[{low}, {high}]", "dim"))
+
+
+def _is_best(
+    name: str, values: dict[str, Interval], rivals: list[dict[str, Interval]], smaller: bool
+) -> bool:
+    """Say whether no rival's value is better; alone, or undefined, nothing is the best."""
+    defined = [
+        value
+        for rival in rivals
+        if (value := rival.get(name, {}).get("value")) is not None and math.isfinite(value)
+    ]
+    if len(defined) < 2:
+        return False
+    return values.get(name, {}).get("value") == (min(defined) if smaller else max(defined))
+
+
+def _number(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    size = abs(value)
+    digits = ".3f" if size < 10 else ".4g" if size < 1000 else ".0f" if size < 1e6 else ".1e"
+    return f"{value:{digits}}"
+
+
+def _caption(metrics_json: dict[str, Any]) -> str:
+    folds = len(metrics_json["folds"])
+    sentences = [
+        f"mean ± std: over {folds} fold{'s' if folds > 1 else ''}.",
+        "out-of-fold: every row scored once, by the model that was not trained on it, all folds "
+        "pooled; in brackets the 95% bootstrap interval over groups of near-duplicate rows.",
+    ]
+    if metrics_json["selection"] == "fold":
+        sentences.append(
+            "The model's fold and out-of-fold scores are optimistic: the scored rows picked the "
+            "epoch (selection.rows: fold)."
+        )
+    return " ".join(sentences)

@@ -1,0 +1,215 @@
+"""The ways to split rows: dealing groups evenly, by a column, by time, by someone's splitter.
+
+In: class codes and groups, one number a row. Out: a fold a row. Rows of one group always get the
+same fold. scikit-learn's StratifiedGroupKFold was tried first: it is greedy over every single row's
+group (minutes on a million rows) and leaves classes of lone rows less even than they can be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from foldwise.errors import FoldwiseError
+
+
+def deal(codes: np.ndarray, groups: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Deal groups to `n` folds so that every class is spread as evenly as groups allow.
+
+    Groups of several rows go first, largest first, each to the fold that has least of its classes;
+    lone rows then level the classes. Without groups, each class differs by at most one row between
+    any two folds.
+
+    Args:
+        codes: class of each row, int64 (rows,); all zero deals by size alone.
+        groups: group of each row, int64 (rows,).
+        n: number of folds.
+        rng: draws the order.
+
+    Returns:
+        The fold of each row from 0 to n - 1, int64 (rows,).
+    """
+    classes = int(codes.max()) + 1
+    class_sizes = np.bincount(codes, minlength=classes)
+    counts = np.zeros((n, classes), dtype=np.int64)
+    fold = np.full(len(codes), -1, dtype=np.int64)
+    members, lone = _by_group(groups, rng)
+    for positions in sorted(members, key=len, reverse=True):
+        held, held_counts = np.unique(codes[positions], return_counts=True)
+        crowd = (counts[:, held] * held_counts / class_sizes[held]).sum(axis=1)
+        crowd += 0.01 * len(positions) * counts.sum(axis=1) / len(codes)
+        chosen = int(crowd.argmin())
+        fold[positions] = chosen
+        counts[chosen, held] += held_counts
+    for code in rng.permutation(classes):
+        rows = lone[codes[lone] == code]
+        share = _level(counts[:, code], len(rows), counts.sum(axis=1))
+        fold[rows] = np.repeat(np.arange(n), share)
+        counts[:, code] += share
+    return fold
+
+
+def set_aside(
+    codes: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose whole groups that make up about `fraction` of each class.
+
+    Never more than a class's rounded share is taken, so a class too small for a whole row, or a
+    group too large for the share, stays where it was.
+
+    Args:
+        codes: class of each row, int64 (rows,).
+        groups: group of each row, int64 (rows,).
+        fraction: share to take, in (0, 1).
+        rng: draws the order.
+
+    Returns:
+        Whether each row is taken, bool (rows,).
+    """
+    room = np.floor(np.bincount(codes) * fraction + 0.5).astype(np.int64)
+    taken = np.zeros(len(codes), dtype=bool)
+    members, lone = _by_group(groups, rng)
+    for positions in members:
+        need = np.bincount(codes[positions], minlength=len(room))
+        # Half of a class's share at most comes from groups: lone rows make the better sample.
+        if (2 * need <= room).all() and (need <= room).all():
+            taken[positions] = True
+            room -= need
+    for code in range(len(room)):
+        taken[lone[codes[lone] == code][: room[code]]] = True
+    return taken
+
+
+def from_column(values: pl.Series, name: str, n: int) -> np.ndarray:
+    """Return the fold that the table itself holds; an empty cell is never scored (-1).
+
+    Raises:
+        FoldwiseError: the column doesn't hold `n` different values.
+    """
+    present = values.drop_nulls().unique().to_list()
+    numbers = all(value.lstrip("-").isdigit() for value in present)
+    order = sorted(present, key=int if numbers else str)
+    if len(order) != n:
+        raise FoldwiseError(
+            f"column {name!r} holds {len(order)} different folds, but folds.n is {n}; "
+            f"set folds.n: {len(order)}"
+        )
+    rank = {value: position for position, value in enumerate(order)}
+    return np.array([-1 if value is None else rank[value] for value in values], dtype=np.int64)
+
+
+def from_time(
+    values: pl.Series, name: str, groups: np.ndarray, n: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Cut rows in time order into n + 1 stretches; the first is never scored.
+
+    Fold k trains on all stretches before the one it scores. Equal times share a stretch, and a
+    group goes to the stretch of its latest row, so that no fold has seen a twin of what it scores.
+
+    Returns:
+        The fold of each row (-1: first stretch), and for each fold the positions it may not use
+        (its future).
+
+    Raises:
+        FoldwiseError: an empty time, or too few different times.
+    """
+    times = time_ranks(values, name)
+    if times.max() < n:
+        raise FoldwiseError(
+            f"column {name!r} (folds.time) has {times.max() + 1} different times, too few for "
+            f"{n} folds; lower folds.n"
+        )
+    before = np.searchsorted(np.sort(times), times)  # rows strictly earlier
+    stretch = np.minimum(before * (n + 1) // len(times), n)
+    latest = np.zeros(groups.max() + 1, dtype=np.int64)
+    np.maximum.at(latest, groups, stretch)
+    fold = latest[groups] - 1
+    if len(np.unique(fold)) != n + 1:
+        raise FoldwiseError(
+            f"column {name!r} (folds.time): equal times or duplicate texts leave a fold empty; "
+            "lower folds.n or set folds.duplicates: ignore"
+        )
+    return fold, [np.flatnonzero(fold > k) for k in range(n)]
+
+
+def time_ranks(values: pl.Series, name: str) -> np.ndarray:
+    """Return the rank of each row's time from 0, equal times alike, int64 (rows,).
+
+    Raises:
+        FoldwiseError: an empty cell, or times that are neither numbers nor ISO 8601 dates, whose
+            order as text would not be their order in time.
+    """
+    if values.null_count():
+        raise FoldwiseError(f"column {name!r} (folds.time) has {values.null_count()} empty cells")
+    numbers = values.cast(pl.Float64, strict=False)
+    if not numbers.null_count():
+        values = numbers
+    elif not values.cast(pl.String).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
+        odd = values.filter(~values.cast(pl.String).str.contains(r"^\d{4}-\d{2}-\d{2}"))
+        raise FoldwiseError(
+            f"column {name!r} (folds.time) holds {odd[0]!r}; times are numbers or ISO 8601 dates "
+            "such as 2024-01-31"
+        )
+    return np.unique(values.to_numpy(), return_inverse=True)[1].astype(np.int64)
+
+
+def with_splitter(
+    splitter: Any, label: np.ndarray | None, groups: np.ndarray, n: int, name: str
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Split with an object that has scikit-learn's `split(X, y, groups)`.
+
+    Returns:
+        The fold of each row (-1: never scored), and for each fold the positions it may not use.
+
+    Raises:
+        FoldwiseError: the splitter fails, yields another number of folds, scores a row twice, or
+            trains on a row it scores.
+    """
+    size = len(groups)
+    fold = np.full(size, -1, dtype=np.int64)
+    idle: list[np.ndarray] = []
+    try:
+        pairs = list(splitter.split(np.zeros((size, 1)), label, groups))
+    except Exception as error:  # whatever a user's class raises is the input's fault
+        raise FoldwiseError(f"folds.strategy {name}: split() failed: {error}") from error
+    if len(pairs) != n:
+        raise FoldwiseError(f"folds.strategy {name} yields {len(pairs)} folds, but folds.n is {n}")
+    for k, (train, test) in enumerate(pairs):
+        train, test = np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)
+        if not len(train) or not len(test):
+            raise FoldwiseError(f"folds.strategy {name}: fold {k + 1} is empty on one side")
+        if (fold[test] >= 0).any() or len(np.unique(test)) != len(test):
+            raise FoldwiseError(f"folds.strategy {name} scores a row in more than one fold")
+        if np.isin(train, test).any():
+            raise FoldwiseError(f"folds.strategy {name}: fold {k + 1} trains on rows it scores")
+        fold[test] = k
+        idle.append(np.setdiff1d(np.arange(size), np.concatenate([train, test])))
+    return fold, idle
+
+
+def _by_group(groups: np.ndarray, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+    # Groups of several rows, and the rows that are alone in theirs; both in random order.
+    order = np.argsort(groups, kind="stable")
+    cuts = np.flatnonzero(np.diff(groups[order])) + 1
+    parts = np.split(order, cuts)
+    several = [part for part in parts if len(part) > 1]
+    lone = np.array([part[0] for part in parts if len(part) == 1], dtype=np.int64)
+    return [several[i] for i in rng.permutation(len(several))], rng.permutation(lone)
+
+
+def _level(base: np.ndarray, extra: int, totals: np.ndarray) -> np.ndarray:
+    # Pour `extra` rows onto `base` so that the lowest rise first; odd ones go to small folds.
+    low, high = int(base.min()), int(base.min()) + extra
+    while low < high:
+        middle = (low + high + 1) // 2
+        if np.maximum(middle - base, 0).sum() <= extra:
+            low = middle
+        else:
+            high = middle - 1
+    share = np.maximum(low - base, 0)
+    rest = extra - int(share.sum())
+    at_level = np.flatnonzero(base + share == low)
+    share[at_level[np.argsort((totals + share)[at_level], kind="stable")][:rest]] += 1
+    return share

@@ -1,0 +1,180 @@
+"""Step 3a: train one fold's model, from the run's rows to its best checkpoint on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from torch import nn
+
+from foldwise.encode.batches import Sampler
+from foldwise.evaluation.metrics import Metric, builtin_metric, score
+from foldwise.evaluation.validate import to_table
+from foldwise.inference import infer
+from foldwise.prepare import Prepared
+from foldwise.report.charts import learning_curves
+from foldwise.runfolder import write_json
+from foldwise.training.loop import Evaluate, Settings, fit, reseed
+from foldwise.training.optimizers import build_optimizer
+from foldwise.training.schedules import build_schedule
+from foldwise.training.tracking import Tracker, read_history
+
+
+def train_fold(
+    prepared: Prepared, number: int, accelerator: Accelerator, console: Console | None = None
+) -> None:
+    """Train a fold's model, unless it is trained already.
+
+    Everything is fresh: task state, model, optimizer, schedule and random numbers follow from the
+    config and the fold alone, so folds can run in any order and in any process.
+
+    Args:
+        prepared: rows and folds of the run.
+        number: the fold, from 1.
+        accelerator: device and precision.
+        console: where the progress bar is drawn; None draws none.
+    """
+    config, run, task = prepared.config, prepared.run, prepared.task
+    fold = run.fold(number)
+    if fold.trained.exists():
+        return
+    fold.path.mkdir(parents=True, exist_ok=True)
+    rows = prepared.assignment
+    train = prepared.positions(rows.training(number))
+    task.fit_rows(prepared.frame[train])
+    write_json(fold.encoders, task.state()["rows"])
+
+    reseed(config.run.seed, number)
+    model = task.build_model().to(accelerator.device)
+    lengths = getattr(prepared.dataset, "lengths", None)
+    sizes = None if lengths is None else lengths[train]
+    sampler = Sampler(
+        lengths=sizes if config.training.bucketing else None,
+        rows=len(train),
+        batch_size=config.training.batch_size,
+        tokens_per_batch=config.training.tokens_per_batch,
+        accumulate=config.training.accumulate,
+        seed=(config.run.seed, number),
+    )
+    steps = sum(len(sampler.windows(epoch)) for epoch in range(config.training.epochs))
+    optimizer = build_optimizer(model, config.optimizer, prepared.code)
+    schedule = build_schedule(optimizer, config.schedule, steps, prepared.code)
+    metric = selection_metric(prepared)
+    title = f"fold {number} of {prepared.assignment.n_folds}"
+    tensorboard = run.tensorboard / f"fold-{number}" if config.trackers else None
+    tracker = Tracker(fold.history, tensorboard, steps, sizes, title, console)
+    tokens, padding = sampler.padding(sampler.windows(0))
+    run.append_log(
+        "training starts",
+        fold=number,
+        rows=len(train),
+        steps=steps,
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=sum(p.numel() for p in model.parameters()),
+        tokens_an_epoch=tokens,
+        padding_share=padding / max(1, tokens + padding),
+        **_truncation(prepared.dataset, train),
+        groups=[
+            {k: group[k] for k in ("name", "lr", "weight_decay") if k in group}
+            for group in optimizer.param_groups
+        ],
+    )
+    outcome = fit(
+        model,
+        task,
+        prepared.dataset,
+        sampler,
+        train,
+        optimizer,
+        schedule,
+        _evaluation(prepared, number, metric, accelerator),
+        fold,
+        tracker,
+        accelerator,
+        Settings(
+            seed=(config.run.seed, number),
+            epochs=config.training.epochs,
+            clip=config.training.clip,
+            evaluate_every=config.training.evaluate_every,
+            patience=config.training.patience,
+            save_seconds=60 * config.training.save_minutes,
+            log_every=config.training.log_every,
+            metric=config.selection.metric,
+            greater_is_better=metric is not None and metric.greater_is_better,
+            workers=config.training.workers,
+        ),
+    )
+    history = read_history(fold.history)
+    learning_curves(
+        [line for line in history if line["split"] != "step"]
+        or [{**line, "split": "training"} for line in history],
+        [metric.name for metric in task.metrics()],
+        outcome.best_step,
+        fold.curves,
+        f"{config.run.name}, fold {number}",
+    )
+    ended = {
+        "steps": outcome.step,
+        "best_step": outcome.best_step,
+        "best": outcome.best,
+        "elapsed_s": round(outcome.elapsed_s, 1),
+    }
+    run.append_log("training ended", fold=number, **ended)
+    write_json(fold.trained, ended)
+
+
+def selection_metric(prepared: Prepared) -> Metric | None:
+    """Return the metric that picks the epoch; None where it is the loss."""
+    name = prepared.config.selection.metric
+    if name == "loss":
+        return None
+    shown = {metric.name: metric for metric in prepared.task.metrics()}
+    return shown.get(name) or builtin_metric(name)
+
+
+def _evaluation(
+    prepared: Prepared, number: int, metric: Metric | None, accelerator: Accelerator
+) -> Evaluate | None:
+    # Scores on the rows that pick the epoch and, for the learning curves, on as many training rows
+    # under the same conditions: running training losses lag behind and have dropout in them.
+    config, task, dataset = prepared.config, prepared.task, prepared.dataset
+    if config.selection.rows == "last":
+        return None
+    rows = prepared.assignment
+    picking = rows.inner(number) if config.selection.rows == "inner" else rows.scored(number)
+    train = rows.training(number)
+    rng = np.random.default_rng([config.run.seed, number])
+    sample = np.sort(rng.permutation(train)[: min(len(picking), 1000)])
+    metrics = {m.name: m for m in [*task.metrics(), *([metric] if metric else [])]}
+    splits = {"training": sample, "validation": picking}
+
+    def evaluate(model: nn.Module) -> dict[str, dict[str, float]]:
+        scores = {}
+        for split, chosen in splits.items():
+            positions = prepared.positions(chosen)
+            logits, target = infer(model, dataset, positions, task.collate, accelerator)
+            with torch.inference_mode():
+                placed = torch.from_numpy(logits).to(accelerator.device)
+                batch = {"target": torch.as_tensor(target).to(accelerator.device)}
+                loss = task.loss(placed, batch).double().mean().item()
+            table = to_table(task, prepared.frame[positions], logits, None, number)
+            values = score(list(metrics.values()), *task.to_arrays(table))
+            scores[split] = {"loss": loss, **values}
+        return scores
+
+    return evaluate
+
+
+def _truncation(dataset: Any, positions: np.ndarray) -> dict[str, Any]:
+    cut = getattr(dataset, "cut", None)
+    if cut is None:
+        return {}
+    cut = cut[positions]
+    kept = dataset.lengths[positions]
+    return {
+        "rows_truncated": int((cut > 0).sum()),
+        "tokens_cut_share": float(cut.sum() / max(1, cut.sum() + kept.sum())),
+    }

@@ -1,0 +1,337 @@
+"""The training loop: any `nn.Module`, any batches, plain PyTorch, in the order in which it happens.
+
+In: a model, rows, an optimizer. Out: checkpoints on disk and the outcome. Order and dropout follow
+from (seed, fold, epoch, step), reseeded for every batch, never from what happened before; so a run
+that was killed goes on from its last checkpoint and ends with the same weights, bit for bit.
+
+A *window* is the micro-batches of one optimizer step. The loss is summed over the window's rows and
+divided by their number, so accumulated gradients are those of the big batch, in a last window that
+doesn't fill as in any other.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset
+
+from foldwise import checkpoints
+from foldwise.encode.batches import Sampler, Window
+from foldwise.errors import RunInterrupted
+from foldwise.runfolder import FoldFolder
+from foldwise.training.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the loop reads of the config.
+
+    Attributes:
+        seed: run.seed and the fold; with epoch and micro-batch all that randomness follows from.
+        epochs: passes over the rows.
+        clip: largest gradient norm, or None.
+        evaluate_every: steps between evaluations; None: at the end of each epoch.
+        patience: evaluations without improvement before stopping, or None.
+        save_seconds: seconds between saves of `last`.
+        log_every: steps between logged losses.
+        metric: key of the validation scores that picks the best weights.
+        greater_is_better: its direction.
+        workers: processes that prepare batches.
+    """
+
+    seed: tuple[int, int]
+    epochs: int
+    clip: float | None
+    evaluate_every: int | None
+    patience: int | None
+    save_seconds: float
+    log_every: int
+    metric: str
+    greater_is_better: bool
+    workers: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands, after a whole number of steps.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: the epoch under way, from 0.
+        window: windows of it that are done.
+        best: best validation score so far, None before the first.
+        best_step: the step that had it.
+        stale: evaluations since.
+        loss_sum: summed loss of the rows since the last log line.
+        loss_rows: their number.
+        elapsed_s: seconds of training, over all the processes that took part.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    window: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    stale: int = 0
+    loss_sum: float = 0.0
+    loss_rows: int = 0
+    elapsed_s: float = 0.0
+
+
+# split -> {"loss": ..., metric: ...}; must have "validation".
+Evaluate = Callable[[nn.Module], dict[str, dict[str, float]]]
+
+
+def fit(
+    model: nn.Module,
+    task: Any,
+    dataset: Any,
+    sampler: Sampler,
+    rows: np.ndarray,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    evaluate: Evaluate | None,
+    fold: FoldFolder,
+    tracker: Tracker,
+    accelerator: Accelerator,
+    settings: Settings,
+) -> Progress:
+    """Train a model, from its last checkpoint if the fold has one.
+
+    Args:
+        model: on the accelerator's device; called with the batch's tensors but `target` by keyword.
+        task: gives `collate(rows)` and `loss(outputs, batch) -> (B,)`.
+        dataset: `dataset[position]` is one row.
+        sampler: forms the windows out of `range(len(rows))`.
+        rows: positions in the dataset of the training rows, int64 (n,).
+        optimizer: over the model's trainable parameters.
+        schedule: stepped after every optimizer step.
+        evaluate: scores the model on rows set aside; None: nothing is evaluated, best is last.
+        fold: where checkpoints go.
+        tracker: where losses and scores go.
+        accelerator: device, precision, backward.
+        settings: the numbers.
+
+    Returns:
+        Where the training ended.
+
+    Raises:
+        RunInterrupted: a loss or gradient wasn't finite; nothing was updated or saved in that step.
+    """
+    model.train()
+    done = _resume(fold, model, optimizer, schedule, accelerator)
+    started = time.monotonic() - done.elapsed_s
+    saved = time.monotonic()
+    tracker.start(done.step)
+    loss_sum = torch.tensor(done.loss_sum, dtype=torch.float64, device=_double(accelerator))
+    stopped = False
+
+    for epoch in range(done.epoch, settings.epochs):
+        windows = sampler.windows(epoch)
+        first = done.window if epoch == done.epoch else 0
+        batches = _load(dataset, rows, windows, first, task.collate, epoch, settings)
+        micro = sum(len(window) for window in windows[:first])
+
+        for number in range(first, len(windows)):
+            window = windows[number]
+            window_rows = sum(len(batch) for batch in window)
+            window_loss = torch.zeros((), dtype=torch.float64, device=loss_sum.device)
+            for _ in window:
+                batch = {k: v.to(accelerator.device) for k, v in next(batches).items()}
+                reseed(*settings.seed, epoch, micro, 1)
+                micro += 1
+                with accelerator.autocast():
+                    outputs = model(**{k: v for k, v in batch.items() if k != "target"})
+                loss = task.loss(outputs.float(), batch).sum()
+                accelerator.backward(loss / window_rows)
+                window_loss += loss.detach().double()
+
+            norm = nn.utils.clip_grad_norm_(_trainable(model), settings.clip or math.inf)
+            _check_finite(window_loss, norm, fold, epoch, done.step + 1, rows, window)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            loss_sum += window_loss
+            epoch_ends = number + 1 == len(windows)
+            done = replace(
+                done,
+                step=done.step + 1,
+                epoch=epoch + epoch_ends,
+                window=0 if epoch_ends else number + 1,
+                loss_rows=done.loss_rows + window_rows,
+                elapsed_s=time.monotonic() - started,
+            )
+            tracker.advance(done.step, window)
+            at = epoch + (number + 1) / len(windows)
+            last_step = epoch_ends and epoch + 1 == settings.epochs
+
+            if done.step % settings.log_every == 0 or last_step:
+                rates = [group["lr"] for group in optimizer.param_groups]
+                tracker.log_step(
+                    done.step, at, loss_sum.item() / done.loss_rows, max(rates), norm.item()
+                )
+                loss_sum.zero_()
+                done = replace(done, loss_rows=0)
+
+            improved = False
+            if evaluate is not None and _due(
+                done.step, epoch_ends, settings.evaluate_every, last_step
+            ):
+                scores = evaluate(model)
+                done, improved = _judge(done, scores["validation"][settings.metric], settings)
+                tracker.log_scores(done.step, at, scores, improved)
+                stopped = settings.patience is not None and done.stale >= settings.patience
+
+            ends = stopped or last_step
+            save_last = ends or time.monotonic() - saved >= settings.save_seconds
+            save_best = improved or (evaluate is None and ends)
+            if save_last or save_best:
+                done = replace(done, loss_sum=loss_sum.item())
+                state = _capture(done, model, optimizer, schedule, whole=save_last)
+                checkpoints.save(fold, state, best=save_best, last=save_last)
+                saved = time.monotonic() if save_last else saved
+            if stopped:
+                break
+        if stopped:
+            break
+    tracker.finish()
+    return done
+
+
+def reseed(*numbers: int) -> None:
+    """Seed Python's, numpy's and torch's global generators from some numbers."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class _Batches(Dataset[dict[str, torch.Tensor]]):
+    """Whole micro-batches as items, each prepared under its own seed in whichever process."""
+
+    def __init__(
+        self, dataset: Any, plan: list[tuple[int, list[int]]], collate: Any, seed: tuple[int, ...]
+    ) -> None:
+        self.dataset, self.plan, self.collate, self.seed = dataset, plan, collate, seed
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        number, positions = self.plan[index]
+        reseed(*self.seed, number, 0)
+        batch: dict[str, torch.Tensor] = self.collate([self.dataset[i] for i in positions])
+        return batch
+
+
+def _load(
+    dataset: Any,
+    rows: np.ndarray,
+    windows: list[Window],
+    first: int,
+    collate: Any,
+    epoch: int,
+    settings: Settings,
+) -> Any:
+    micro = [rows[batch].tolist() for window in windows for batch in window]
+    skipped = sum(len(window) for window in windows[:first])
+    plan = list(enumerate(micro))[skipped:]
+    batches = _Batches(dataset, plan, collate, (*settings.seed, epoch))
+    return iter(DataLoader(batches, batch_size=None, num_workers=settings.workers))
+
+
+def _due(step: int, epoch_ends: bool, every: int | None, last_step: bool) -> bool:
+    return last_step or (epoch_ends if every is None else step % every == 0)
+
+
+def _judge(done: Progress, score: float, settings: Settings) -> tuple[Progress, bool]:
+    # A score that isn't a number is never the best, in whichever direction.
+    better = not math.isnan(score) and (
+        done.best is None
+        or (score > done.best if settings.greater_is_better else score < done.best)
+    )
+    if better:
+        return replace(done, best=score, best_step=done.step, stale=0), True
+    return replace(done, stale=done.stale + 1), False
+
+
+def _check_finite(
+    loss: torch.Tensor,
+    norm: torch.Tensor,
+    fold: FoldFolder,
+    epoch: int,
+    step: int,
+    rows: np.ndarray,
+    window: Window,
+) -> None:
+    if math.isfinite(loss.item()) and math.isfinite(norm.item()):
+        return
+    positions = sorted(int(rows[i]) for batch in window for i in batch)
+    raise RunInterrupted(
+        f"fold {fold.number}, epoch {epoch + 1}, step {step}: the loss is {loss.item()} and the "
+        f"gradient norm {norm.item()}; no weight was changed and nothing saved in this step. Lower "
+        f"optimizer.lr, set training.clip, or look at the batch's rows (positions among the kept "
+        f"rows): {positions[:64]}"
+    )
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _double(accelerator: Accelerator) -> torch.device:
+    # MPS has no float64; losses are summed on the CPU there.
+    return torch.device("cpu") if accelerator.device.type == "mps" else accelerator.device
+
+
+def _capture(
+    done: Progress, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, *, whole: bool
+) -> checkpoints.Checkpoint:
+    saved = optimizer.state_dict()
+    tensors = {
+        f"{index}.{name}": value
+        for index, values in saved["state"].items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+    state = {
+        "progress": asdict(done),
+        "groups": [
+            {key: value for key, value in group.items() if not isinstance(value, torch.Tensor)}
+            for group in saved["param_groups"]
+        ],
+        "schedule": schedule.state_dict(),
+    }
+    return checkpoints.Checkpoint(done.step, model.state_dict(), tensors if whole else {}, state)
+
+
+def _resume(
+    fold: FoldFolder,
+    model: nn.Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    accelerator: Accelerator,
+) -> Progress:
+    checkpoint = checkpoints.newest(fold)
+    if checkpoint is None:
+        return Progress()
+    model.load_state_dict(checkpoint.model)
+    values: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in checkpoint.optimizer.items():
+        index, _, name = key.partition(".")
+        values.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": values, "param_groups": checkpoint.state["groups"]})
+    schedule.load_state_dict(checkpoint.state["schedule"])
+    return Progress(**checkpoint.state["progress"])

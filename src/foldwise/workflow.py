@@ -1,0 +1,177 @@
+"""The workflow, top to bottom: one config in; fold models, logs and scores out.
+
+INPUT: YAML config            OUTPUT: model checkpoints, training log, report
+1. load the config   2. split the data into cross-validation folds
+3. for each fold:
+   a. train: dataloader with preprocessing, custom PyTorch model, optimizer, checkpoints, metrics
+   b. validate: dataloader with preprocessing, weights loaded back from 3a, inference, metrics
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from foldwise.config.load import diff_configs, load_config
+from foldwise.config.schema import Config
+from foldwise.errors import FoldwiseError
+from foldwise.evaluation.summary import score_baselines, summarize
+from foldwise.evaluation.validate import validate_fold
+from foldwise.prepare import Prepared, build_task, prepare, resolve
+from foldwise.record import check_continues, start_record, stop_record
+from foldwise.runfolder import RunFolder, lock, read_json
+from foldwise.train import train_fold
+from foldwise.training.device import build_accelerator
+from foldwise.usercode import UserCode
+
+
+def cross_validate(
+    config: Config, only: Sequence[int] | None = None, console: Console | None = None
+) -> RunFolder:
+    """Train and validate a model for each fold, and sum up once all folds are done.
+
+    Called again on an interrupted run it goes on where that one stopped, and on a finished run it
+    changes nothing.
+
+    Args:
+        config: as loaded; `load_config` reads one from YAML.
+        only: folds to work on in this call; None for all the run consists of.
+        console: where progress is shown; None for silence.
+
+    Returns:
+        The run's folder; `metrics.json` is there once every fold is done.
+
+    Raises:
+        FoldwiseError: the input doesn't allow the run; nothing was written.
+        RunInterrupted: training stopped on a loss that isn't finite; the run can be continued.
+    """
+    run = RunFolder(Path(config.run.dir) / config.run.name)
+    config = _same_or_new(config, run)
+    if run.finished:
+        return run
+    with ExitStack() as held:
+        for number in _numbers(config, only) if run.path.exists() else []:
+            held.enter_context(_claim(run, number))
+
+        code = UserCode(config.code)
+        task = build_task(config, code, stores=run.token_stores)
+        prepared = prepare(config, code, run, task)
+        todo = _numbers(config, only, prepared)
+        check_continues(prepared)
+
+        if not run.path.exists():
+            run.create()
+            for number in todo:
+                held.enter_context(_claim(run, number))
+        with lock(run.path / ".lock", f"{run.path}", wait=True):
+            start_record(prepared)
+        accelerator = build_accelerator(config.training)
+
+        for number in todo:
+            train_fold(prepared, number, accelerator, console)
+            validate_fold(prepared, number, accelerator)
+            score_baselines(prepared, number)
+
+        with lock(run.path / ".lock", f"{run.path}", wait=True):
+            if all(run.fold(number).validation.exists() for number in prepared.folds):
+                stop_record(prepared)
+                summarize(prepared)
+    return run
+
+
+def validate(
+    path: Path, *, trust_code: bool = False, console: Console | None = None
+) -> dict[str, Any]:
+    """Validate every trained fold of a run again from its checkpoints, and sum up.
+
+    Args:
+        path: the run folder; its table must still be where the config says.
+        trust_code: run the Python files that lie in the run folder.
+        console: where progress is shown; None for silence.
+
+    Returns:
+        The scores: what `metrics.json` holds, or {"folds": ...} while folds are missing.
+
+    Raises:
+        FoldwiseError: not a run folder, other data, or code that isn't trusted.
+    """
+    run = RunFolder(path)
+    config, code = open_run(run, trust_code=trust_code)
+    with ExitStack() as held:
+        task = build_task(config, code, run=run, stores=run.token_stores)
+        prepared = prepare(config, code, run, task)
+        check_continues(prepared)
+        accelerator = build_accelerator(config.training)
+        trained = [number for number in prepared.folds if run.fold(number).trained.exists()]
+        if not trained:
+            raise FoldwiseError(f"{path}: no fold is trained yet; run: foldwise train")
+        for number in trained:
+            held.enter_context(_claim(run, number))
+        scores = {str(n): validate_fold(prepared, n, accelerator) for n in trained}
+        for number in trained:
+            score_baselines(prepared, number)
+        if trained != prepared.folds:
+            return {"folds": scores}
+        with lock(run.path / ".lock", f"{run.path}", wait=True):
+            return summarize(prepared)
+
+
+def open_run(run: RunFolder, *, trust_code: bool) -> tuple[Config, UserCode]:
+    """Load a run folder's config and, if trusted, its code.
+
+    Raises:
+        FoldwiseError: not a run folder, or it holds code and `trust_code` is off.
+    """
+    if not run.config.is_file():
+        raise FoldwiseError(f"{run.path}: not a run folder (it has no config.yaml)")
+    config = load_config(run.config)
+    if config.code and not trust_code:
+        names = ", ".join(Path(path).name for path in config.code)
+        raise FoldwiseError(
+            f"{run.path} holds Python files of its own ({names}) that would be run; read them, then "
+            "give --trust-code"
+        )
+    placed = {
+        "run": config.run.model_copy(update={"dir": str(run.path.parent), "name": run.path.name})
+    }
+    return config.model_copy(update=placed), UserCode(config.code)
+
+
+def _same_or_new(config: Config, run: RunFolder) -> Config:
+    # A run folder belongs to one config for good: another one under its name is refused.
+    if not run.config.exists():
+        return resolve(config)
+    stored = load_config(run.config)
+    resolved = resolve(config, like=stored)
+    if differing := diff_configs(stored, resolved, ignore=("run.dir", "code")):
+        raise FoldwiseError(
+            f"{run.path} was made with another config; choose another run.name, or go back to: "
+            + "; ".join(differing)
+        )
+    return resolved
+
+
+def _numbers(
+    config: Config, only: Sequence[int] | None, prepared: Prepared | None = None
+) -> list[int]:
+    total = config.folds.n * config.folds.repeats
+    every = list(range(1, total + 1)) if config.folds.run == "all" else sorted(config.folds.run)
+    if prepared is not None:
+        every = prepared.folds
+    wrong = sorted(set(only or []) - set(every))
+    if wrong:
+        raise FoldwiseError(f"--folds {wrong[0]}: the run consists of folds {every}")
+    return every if only is None else sorted(set(only))
+
+
+def _claim(run: RunFolder, number: int) -> Any:
+    return lock(run.fold(number).path / ".lock", f"fold {number} of {run.path}")
+
+
+def scores_of(run: RunFolder) -> dict[str, Any] | None:
+    """Return what a finished run's `metrics.json` holds; None for one with folds missing."""
+    return read_json(run.metrics) if run.finished else None
