@@ -1,1 +1,35 @@
+"""Foldwise: cross-validated fine-tuning of language models on tables, from one YAML config.
+
+The public names load on first use, so that `import foldwise` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "load_config": "foldwise.config.load",
+    "read_table": "foldwise.table",
+    "assign_folds": "foldwise.folds",
+    "encode": "foldwise.encode.text",
+    "build_model": "foldwise.prepare",
+    "fit": "foldwise.training.loop",
+    "validate": "foldwise.workflow",
+    "cross_validate": "foldwise.workflow",
+    "Predictor": "foldwise.predictor",
+}
+
+__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'foldwise' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -29,6 +29,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as training.epochs=3."),
 ]
+FoldList = Annotated[
+    str | None, typer.Option("--folds", metavar="1,2", help="Only these folds; all by default.")
+]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run the Python files that lie in the run folder.")
 ]
@@ -38,9 +41,7 @@ TrustCode = Annotated[
 def train(
     config: ConfigPath,
     overrides: Overrides = None,
-    folds: Annotated[
-        str | None, typer.Option(metavar="1,2", help="Folds to do in this call; all by default.")
-    ] = None,
+    folds: FoldList = None,
 ) -> None:
     """Train and validate a model for each fold; continues an interrupted run."""
     from foldwise.commands.train import train as command
@@ -54,6 +55,36 @@ def validate(run: RunPath, trust_code: TrustCode = False) -> None:
     from foldwise.commands.validate import validate as command
 
     command(run, trust_code)
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Table of new rows.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Where to write: .parquet or .csv (not overwritten)."),
+    ],
+    folds: FoldList = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Label new rows by the mean probability of the fold models."""
+    from foldwise.commands.predict import predict as command
+
+    command(run, data, out, folds, trust_code)
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Table of labelled rows.")],
+    folds: FoldList = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Score the fold models' mean probability on labelled rows."""
+    from foldwise.commands.evaluate import evaluate as command
+
+    command(run, data, folds, trust_code)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from foldwise.config.schema import LABEL_OTHER, Config
 from foldwise.errors import FoldwiseError
 from foldwise.splitters import deal, from_column, from_time, set_aside, time_ranks, with_splitter
 
-SCHEMA = {
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "row": pl.Int64,
     "repeat": pl.Int32,
     "fold": pl.Int32,
@@ -247,7 +247,7 @@ def _latest(time: pl.Series, group: np.ndarray, fraction: float) -> np.ndarray:
     late = np.zeros(len(order), dtype=bool)
     late[order[len(order) - int(len(order) * fraction) :]] = True
     # A group goes where its latest row goes, so that nothing kept out has a twin in training.
-    return np.isin(group, group[late])
+    return np.asarray(np.isin(group, group[late]))
 
 
 def _apply_rare_classes(

@@ -49,7 +49,7 @@ def infer(
     )
     loader: DataLoader[Any] = DataLoader(
         dataset,
-        batch_sampler=[positions[batch].tolist() for batch in batches],  # type: ignore[arg-type]
+        batch_sampler=[positions[batch].tolist() for batch in batches],
         collate_fn=collate,
         num_workers=workers,
     )

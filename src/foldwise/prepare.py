@@ -7,6 +7,7 @@ where the run folder holds an assignment of rows to folds already, that one is r
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from foldwise.config.load import load_config
 from foldwise.config.schema import LABEL_OTHER, Config
 from foldwise.duplicates import find_duplicates
 from foldwise.errors import FoldwiseError
@@ -85,11 +87,11 @@ def resolve(config: Config, like: Config | None = None) -> Config:
         FoldwiseError: the device isn't there.
     """
     training, model = config.training, config.model
-    device = training.device
+    device: str = training.device
     if device == "auto":
         device = like.training.device if like else resolve_device(device)
     resolve_device(device)
-    precision = training.precision
+    precision: str = training.precision
     if precision == "auto":
         precision = like.training.precision if like else resolve_precision(precision, device)
     size = training.batch_size
@@ -98,14 +100,34 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     dropout = model.attention_dropout
     if dropout is None:
         dropout = like.model.attention_dropout if like else (0.0 if device == "cpu" else None)
+    placed = {"device": device, "precision": precision, "batch_size": size}
     return config.model_copy(
         update={
-            "training": training.model_copy(
-                update={"device": device, "precision": precision, "batch_size": size}
-            ),
+            "training": training.model_copy(update=placed),
             "model": model.model_copy(update={"attention_dropout": dropout}),
         }
     )
+
+
+def open_run(run: RunFolder, *, trust_code: bool) -> tuple[Config, UserCode]:
+    """Load a run folder's config and, if trusted, its code.
+
+    Raises:
+        FoldwiseError: not a run folder, or it holds code and `trust_code` is off.
+    """
+    if not run.config.is_file():
+        raise FoldwiseError(f"{run.path}: not a run folder (it has no config.yaml)")
+    config = load_config(run.config)
+    if config.code and not trust_code:
+        names = ", ".join(Path(path).name for path in config.code)
+        raise FoldwiseError(
+            f"{run.path} holds Python files of its own ({names}) that would be run; read them, "
+            "then give --trust-code"
+        )
+    placed = {
+        "run": config.run.model_copy(update={"dir": str(run.path.parent), "name": run.path.name})
+    }
+    return config.model_copy(update=placed), UserCode(config.code)
 
 
 def build_task(
@@ -134,6 +156,18 @@ def build_task(
         "task", config.task, {}, code, "task", config=config, code=code, run=run, stores=stores
     )
     return task
+
+
+def build_model(config: Config, classes: Sequence[str]) -> torch.nn.Module:
+    """Build the model that a config describes, with pretrained weights and a fresh head.
+
+    Args:
+        config: the whole config.
+        classes: the labels, in the order of the logits.
+    """
+    task = build_task(config, UserCode(config.code))
+    task.load_state({"target": {"classes": list(classes)}, "rows": {}})
+    return task.build_model()
 
 
 def prepare(

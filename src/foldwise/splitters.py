@@ -152,7 +152,8 @@ def time_ranks(values: pl.Series, name: str) -> np.ndarray:
             f"column {name!r} (folds.time) holds {odd[0]!r}; times are numbers or ISO 8601 dates "
             "such as 2024-01-31"
         )
-    return np.unique(values.to_numpy(), return_inverse=True)[1].astype(np.int64)
+    ranks: np.ndarray = np.unique(values.to_numpy(), return_inverse=True)[1]
+    return np.asarray(ranks, dtype=np.int64)
 
 
 def with_splitter(

@@ -5,7 +5,7 @@ strings for text, category, target and extra columns, Float64 for numbers, null 
 
 Everything is read as strings, because a reader that guesses types turns `01234` into 1234. CSV goes
 through Python's `csv` module, chunk by chunk: polars' own reader differs from it on stray quotes,
-lone carriage returns and short rows, and a row silently shifted is worse than a slower read.
+lone carriage returns and short rows, and a row silently lost is worse than a slower read.
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ class Multiclass:
     def rows(self) -> pl.DataFrame:
         """Refuse: a table is needed unless the task brings its own rows."""
         raise FoldwiseError(
-            f"data.path is null, but task {self.config.task} brings no rows of its own; name a table"
+            f"data.path is null, but task {self.config.task} brings no rows of its own; name "
+            "a table"
         )
 
     def fit_target(self, frame: pl.DataFrame) -> None:

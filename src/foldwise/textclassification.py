@@ -176,7 +176,7 @@ def pooled_width(pooling: nn.Module, hidden_size: int) -> int:
     if not isinstance(pooled, Tensor) or pooled.ndim != 2 or len(pooled) != 2:
         shape = tuple(pooled.shape) if isinstance(pooled, Tensor) else type(pooled).__name__
         raise FoldwiseError(
-            f"model.pooling: {type(pooling).__name__} must return (batch, width) of (batch, length, "
-            f"{hidden_size}); it returned {shape} for a batch of 2"
+            f"model.pooling: {type(pooling).__name__} must return (batch, width) of (batch, "
+            f"length, {hidden_size}); it returned {shape} for a batch of 2"
         )
     return int(pooled.shape[1])

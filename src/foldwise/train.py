@@ -78,7 +78,7 @@ def train_fold(
         padding_share=padding / max(1, tokens + padding),
         **_truncation(prepared.dataset, train),
         groups=[
-            {k: group[k] for k in ("name", "lr", "weight_decay") if k in group}
+            {"name": group.get("name"), "lr": group["initial_lr"], "decay": group["weight_decay"]}
             for group in optimizer.param_groups
         ],
     )

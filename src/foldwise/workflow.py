@@ -21,9 +21,9 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
-from foldwise.prepare import Prepared, build_task, prepare, resolve
+from foldwise.prepare import Prepared, build_task, open_run, prepare, resolve
 from foldwise.record import check_continues, start_record, stop_record
-from foldwise.runfolder import RunFolder, lock, read_json
+from foldwise.runfolder import RunFolder, lock
 from foldwise.train import train_fold
 from foldwise.training.device import build_accelerator
 from foldwise.usercode import UserCode
@@ -120,27 +120,6 @@ def validate(
             return summarize(prepared)
 
 
-def open_run(run: RunFolder, *, trust_code: bool) -> tuple[Config, UserCode]:
-    """Load a run folder's config and, if trusted, its code.
-
-    Raises:
-        FoldwiseError: not a run folder, or it holds code and `trust_code` is off.
-    """
-    if not run.config.is_file():
-        raise FoldwiseError(f"{run.path}: not a run folder (it has no config.yaml)")
-    config = load_config(run.config)
-    if config.code and not trust_code:
-        names = ", ".join(Path(path).name for path in config.code)
-        raise FoldwiseError(
-            f"{run.path} holds Python files of its own ({names}) that would be run; read them, then "
-            "give --trust-code"
-        )
-    placed = {
-        "run": config.run.model_copy(update={"dir": str(run.path.parent), "name": run.path.name})
-    }
-    return config.model_copy(update=placed), UserCode(config.code)
-
-
 def _same_or_new(config: Config, run: RunFolder) -> Config:
     # A run folder belongs to one config for good: another one under its name is refused.
     if not run.config.exists():
@@ -170,8 +149,3 @@ def _numbers(
 
 def _claim(run: RunFolder, number: int) -> Any:
     return lock(run.fold(number).path / ".lock", f"fold {number} of {run.path}")
-
-
-def scores_of(run: RunFolder) -> dict[str, Any] | None:
-    """Return what a finished run's `metrics.json` holds; None for one with folds missing."""
-    return read_json(run.metrics) if run.finished else None

@@ -1,0 +1,1 @@
+"""One file a command: each orchestrates the rooms and prints."""

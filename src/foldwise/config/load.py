@@ -242,7 +242,7 @@ def _entry(document: Document, event: yaml.Event, path: Path) -> Entry:
     if isinstance(event, yaml.AliasEvent):
         refusal = f"the alias *{event.anchor} isn't read; write the value out, or use extends"
     elif (tag := getattr(event, "tag", None)) is not None:
-        shown = tag.replace("tag:yaml.org,2002:", "!!")
+        shown = tag.replace("tag:yaml.org,2002:", "!!")[:80]
         refusal = f"the tag {shown} isn't read; write a plain value"
     if isinstance(event, yaml.ScalarEvent):
         value = _scalar(event.value) if event.style is None else event.value
@@ -317,8 +317,9 @@ def _syntax_words(error: yaml.MarkedYAMLError, in_file: bool) -> str:
         return "a tab can't indent a line or start a value; use spaces"
     if found := re.search("found character (.*) that cannot start", problem):
         return f"text can't start with {found[1]}; quote it"
-    if "mapping values are not allowed" in problem:
-        return "a ':' can't stand here: check the indentation, and quote text that contains ': '"
+    if found := re.search("(mapping values|sequence entries) are not allowed", problem):
+        sign = ":" if found[1] == "mapping values" else "-"
+        return f"a {sign!r} can't stand here: check the indentation, and quote text with '{sign} '"
     if "could not find expected ':'" in problem:
         return f"a ':' is missing after the key{opened}"
     if "while scanning a quoted scalar" in context and "end of stream" in problem:
@@ -330,7 +331,10 @@ def _syntax_words(error: yaml.MarkedYAMLError, in_file: bool) -> str:
     if "flow mapping" in context:
         return f"the map opened with '{{'{opened} lacks a ',' or its '}}'"
     if "while parsing a block" in context:
-        return f"the indentation doesn't fit the block that starts{opened}"
+        return (
+            f"doesn't fit the block that starts{opened}: check the indentation, and the quotes and "
+            "brackets before it"
+        )
     if "expected the node content" in problem:
         return "a value is expected here"
     return f"isn't YAML: {problem}" + (f" ({context}{opened})" if context else "")
@@ -457,7 +461,8 @@ def _validate(tree: Entry, findings: list[Finding]) -> Config | None:
     A check that reads several keys only runs once each of them is right in itself, so one pass
     would show a mistyped number today and the missing column tomorrow.
     """
-    out = set(_refused(tree, ()))
+    refused = set(_refused(tree, ()))
+    out: set[Path] = set()
     while True:
         values = _plain(tree)
         for path in out:
@@ -468,10 +473,12 @@ def _validate(tree: Entry, findings: list[Finding]) -> Config | None:
             return Config.model_validate(values)
         except ValidationError as error:
             problems = _problems(error, values)
-        fresh = [p for p in problems if not any(_touches(p, path) for path in out)]
+        known = refused | out
+        fresh = [p for p in problems if not any(_touches(p, path) for path in known)]
         findings.extend(Finding(_place(tree, p.path), _line(p)) for p in fresh)
         # What is left of a map after taking a key out can be wrong for that: then all of it goes.
-        more = {p.path[:-1] if p.path in out else p.path for p in problems} - out - {()}
+        more = {p.path[:-1] if p.path in out else p.path for p in problems}
+        more = (more | refused) - out - {()}
         if not more:
             return None
         out |= more
@@ -506,10 +513,10 @@ def _take_out(values: Any, path: Path) -> None:
             _take_out(values[path[0]], path[1:])
 
 
-def _touches(problem: Problem, out: Path) -> bool:
-    """Tell whether a problem may only follow from a key that was taken out."""
+def _touches(problem: Problem, known: Path) -> bool:
+    """Tell whether a problem may only follow from a key that is known to be wrong."""
     paths = (problem.path, *problem.involves)
-    return any(path[: len(out)] == out[: len(path)] for path in paths)
+    return any(path[: len(known)] == known[: len(path)] for path in paths)
 
 
 def _problems(error: ValidationError, values: dict[str, Any]) -> list[Problem]:
@@ -649,6 +656,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     style = None if isinstance(_scalar(text), str) else "'"
+    if False:  # PyYAML loses some line breaks in the other styles
+        style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

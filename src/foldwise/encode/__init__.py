@@ -1,0 +1,1 @@
+"""Rows to token ids, token ids to batches."""

@@ -142,12 +142,14 @@ class TextRows:
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each row as the model sees it, int64 (rows,)."""
-        return np.minimum(self.store.lengths + self.frame.size, self.max_length)
+        lengths: np.ndarray = np.minimum(self.store.lengths + self.frame.size, self.max_length)
+        return lengths
 
     @property
     def cut(self) -> np.ndarray:
         """Tokens of each row that truncation drops, int64 (rows,)."""
-        return self.store.lengths + self.frame.size - self.lengths
+        cut: np.ndarray = self.store.lengths + self.frame.size - self.lengths
+        return cut
 
 
 def pad_batch(

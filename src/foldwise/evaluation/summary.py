@@ -66,7 +66,7 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         "rows": {"oof": out_of_fold.height, "holdout": 0},
     }
     if prepared.holdout is not None:
-        held = _ensemble([pl.read_parquet(fold.holdout) for fold in folds])
+        held = mean_of_models([pl.read_parquet(fold.holdout) for fold in folds])
         write_parquet(run.holdout, held)
         metrics["holdout"] = _intervals(prepared, held)
         metrics["rows"]["holdout"] = held.height
@@ -95,6 +95,7 @@ def _baseline(
     prepared: Prepared, name: Any, train: pl.DataFrame, scored: pl.DataFrame
 ) -> pl.DataFrame:
     data, task = prepared.config.data, prepared.task
+    target = str(data.target)
     classes: list[str] = task.classes  # type: ignore[attr-defined]
     ids = {label: number for number, label in enumerate(classes)}
     fill = data.missing.numeric if data.missing.numeric != "drop" else "mean"
@@ -102,7 +103,7 @@ def _baseline(
         name,
         train,
         scored,
-        np.array([ids[label] for label in train[data.target]], dtype=np.int64),
+        np.array([ids[label] for label in train[target]], dtype=np.int64),
         len(classes),
         data.text,
         data.categorical,
@@ -113,15 +114,23 @@ def _baseline(
     return pl.DataFrame(
         {
             "row": scored["row"],
-            "target": scored[data.target],
+            "target": scored[target],
             "prediction": [classes[i] for i in probabilities.argmax(axis=1)],
             **{f"prob_{label}": probabilities[:, i] for label, i in ids.items()},
         }
     )
 
 
-def _ensemble(tables: list[pl.DataFrame]) -> pl.DataFrame:
-    # The mean probability of the fold models; its logarithm serves as logit.
+def mean_of_models(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    """Average several models' probabilities of the same rows.
+
+    Args:
+        tables: one a model, with prob_* and logit_* columns and rows in the same order.
+
+    Returns:
+        The first table with the mean probabilities, their logarithms as logits, and the label of
+        the largest.
+    """
     first = tables[0]
     names = [name.removeprefix("prob_") for name in first.columns if name.startswith("prob_")]
     mean = np.mean([t.select(f"prob_{n}" for n in names).to_numpy() for t in tables], axis=0)
@@ -153,7 +162,7 @@ def _intervals(prepared: Prepared, table: pl.DataFrame) -> dict[str, dict[str, f
 def _plot(prepared: Prepared, metrics: dict[str, Any]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(prepared.run.tensorboard / "summary")  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(prepared.run.tensorboard / "summary")
     for name in metrics["mean"]:
         writer.add_scalar(f"cross_validation/mean_{name}", metrics["mean"][name], 0)
         writer.add_scalar(f"cross_validation/oof_{name}", metrics["oof"][name]["value"], 0)

@@ -7,6 +7,7 @@ best checkpoint, so what is scored is what a user will load tomorrow.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from foldwise import checkpoints
+from foldwise.config.schema import Config
 from foldwise.evaluation.metrics import per_class, score
 from foldwise.inference import infer
 from foldwise.prepare import Prepared, build_task
@@ -80,7 +82,7 @@ def load_fold(
         The task with the fold's fitted state, the model in evaluation mode, and the step of its
         weights.
     """
-    task = load_task(prepared.run, fold, prepared.config, prepared.code)
+    task = load_task(prepared.run, fold, prepared.config, prepared.code, prepared.run.token_stores)
     checkpoint = checkpoints.load(checkpoints.pointed(fold, "best"))
     model = task.build_model()
     model.load_state_dict(checkpoint.model)
@@ -88,9 +90,11 @@ def load_fold(
     return task, model, checkpoint.step
 
 
-def load_task(run: RunFolder, fold: FoldFolder, config: Any, code: UserCode) -> Task:
+def load_task(
+    run: RunFolder, fold: FoldFolder, config: Config, code: UserCode, stores: Path | None
+) -> Task:
     """Build a run's task with what a fold has fitted, from the run folder alone."""
-    task = build_task(config, code, run=run, stores=run.token_stores)
+    task = build_task(config, code, run=run, stores=stores)
     task.load_state({"target": read_json(run.classes), "rows": read_json(fold.encoders)})
     return task
 

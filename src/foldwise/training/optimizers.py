@@ -51,7 +51,8 @@ def parameter_groups(model: nn.Module, config: schema.Optimizer) -> list[dict[st
         Groups with params, lr, weight_decay and a name for the log; empty ones left out.
     """
     rates: dict[int, tuple[str, float]] = {}
-    layers = model.layers() if hasattr(model, "layers") else []
+    find_layers: Any = getattr(model, "layers", None)
+    layers: list[list[nn.Parameter]] = find_layers() if find_layers else []
     for height, layer in enumerate(reversed(layers)):
         for parameter in layer:
             name = f"layer {len(layers) - 1 - height}"

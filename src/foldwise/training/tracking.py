@@ -66,7 +66,7 @@ class Tracker:
         if self.tensorboard is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(self.tensorboard, purge_step=step + 1)  # type: ignore[no-untyped-call]
+            self.writer = SummaryWriter(self.tensorboard, purge_step=step + 1)
         self.bar.start()
         self.bar.update(self.line, completed=step)
         self.since = time.monotonic()

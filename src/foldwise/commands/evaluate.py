@@ -1,0 +1,38 @@
+"""`foldwise evaluate`: metrics on labelled rows that no fold has seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
+    """Score the fold models' mean probability on a labelled table and print the scores.
+
+    Args:
+        run: the run folder.
+        data: the table, as in data.path, with the target column.
+        folds: comma-separated folds whose models vote; None for all.
+        trust_code: run the Python files that lie in the run folder.
+
+    Raises:
+        FoldwiseError: bad input.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from foldwise.commands.train import parse_folds
+    from foldwise.evaluation.bootstrap import intervals
+    from foldwise.predictor import Predictor
+    from foldwise.quiet import quiet_libraries
+
+    quiet_libraries()
+    predictor = Predictor(run, None if folds is None else parse_folds(folds), trust_code=trust_code)
+    frame = predictor.read(data, labelled=True)
+    arrays = predictor.task.to_arrays(predictor.predict(frame))
+    rows = frame["row"].to_numpy()
+    seed = predictor.config.folds.seed
+    scores = intervals(predictor.task.metrics(), *arrays, groups=rows, seed=seed)
+    table = Table("metric", "value", "95% interval", title=f"{run.name} on {frame.height} rows")
+    for name, entry in scores.items():
+        table.add_row(name, f"{entry['value']:.3f}", f"[{entry['low']:.3f}, {entry['high']:.3f}]")
+    Console().print(table)

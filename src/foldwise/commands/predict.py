@@ -1,0 +1,47 @@
+"""`foldwise predict`: labels and probabilities for new rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from foldwise.errors import FoldwiseError
+
+
+def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool) -> None:
+    """Label a table's rows and write one line a row, in the table's order.
+
+    Args:
+        run: the run folder.
+        data: the table, as in data.path.
+        out: a .parquet or .csv file that doesn't exist yet.
+        folds: comma-separated folds whose models vote; None for all.
+        trust_code: run the Python files that lie in the run folder.
+
+    Raises:
+        FoldwiseError: bad input, or `out` exists.
+    """
+    if out.suffix not in (".parquet", ".csv"):
+        raise FoldwiseError(f"-o {out}: the file's name must end in .parquet or .csv")
+    if out.exists():
+        raise FoldwiseError(f"-o {out}: is there already; choose another name or remove it")
+    if not out.parent.is_dir():
+        raise FoldwiseError(f"-o {out}: there is no folder {out.parent}")
+    import polars as pl
+
+    from foldwise.commands.train import parse_folds
+    from foldwise.predictor import Predictor
+    from foldwise.quiet import quiet_libraries
+    from foldwise.runfolder import atomic
+
+    quiet_libraries()
+    predictor = Predictor(run, None if folds is None else parse_folds(folds), trust_code=trust_code)
+    frame = predictor.read(data, labelled=False)
+    wanted = pl.col("row", "prediction"), pl.col("^prob_.*$")
+    labels = predictor.predict(frame).select(wanted)
+    with atomic(out) as temporary:
+        if out.suffix == ".csv":
+            labels.write_csv(temporary)
+        else:
+            labels.write_parquet(temporary)
+    names = ", ".join(map(str, predictor.folds))
+    print(f"{labels.height} rows labelled by the models of fold {names}: {out}")

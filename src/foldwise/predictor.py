@@ -1,0 +1,126 @@
+"""Fold models of a finished run, ready to label new rows.
+
+In: a run folder and a table. Out: one line a row, in the table's order: label and probabilities.
+Nothing but the run folder is read, so it works without network and away from where it was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from torch import nn
+
+from foldwise import checkpoints
+from foldwise.config.schema import Data
+from foldwise.errors import FoldwiseError
+from foldwise.evaluation.summary import mean_of_models
+from foldwise.evaluation.validate import load_task, to_table
+from foldwise.inference import infer
+from foldwise.prepare import open_run, resolve
+from foldwise.runfolder import RunFolder
+from foldwise.table import apply_missing, read_table
+from foldwise.task import Task
+from foldwise.training.device import build_accelerator
+
+
+class Predictor:
+    """The mean probability of a run's fold models.
+
+    Args:
+        path: the run folder.
+        folds: the folds whose models vote; None for all that are trained.
+        trust_code: run the Python files that lie in the run folder.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        FoldwiseError: not a run folder, a fold that isn't trained, code that isn't trusted.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        folds: Sequence[int] | None = None,
+        *,
+        trust_code: bool = False,
+        device: str = "auto",
+    ) -> None:
+        self.run = RunFolder(Path(path))
+        stored, self.code = open_run(self.run, trust_code=trust_code)
+        # Another machine than the one that trained may have another device, hence precision.
+        placed = {"device": device, "precision": "auto"}
+        self.config = resolve(
+            stored.model_copy(update={"training": stored.training.model_copy(update=placed)})
+        )
+        if self.config.data.path is None:
+            raise FoldwiseError(
+                f"{path}: task {self.config.task} brings its own rows; no table fits"
+            )
+        trained = sorted(
+            int(found.parent.name.removeprefix("fold-"))
+            for found in self.run.path.glob("fold-*/training.json")
+        )
+        self.folds = sorted(folds) if folds else trained
+        if lacking := sorted(set(self.folds) - set(trained)):
+            raise FoldwiseError(f"{path}: fold {lacking[0]} isn't trained; trained are: {trained}")
+        if not self.folds:
+            raise FoldwiseError(f"{path}: no fold is trained yet")
+        self.accelerator = build_accelerator(self.config.training)
+        self._models = [self._load(number) for number in self.folds]
+
+    def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Label rows.
+
+        Args:
+            frame: the config's columns as strings (numbers as floats), and `row`; the target column
+                may be there. Empty cells are the word "missing", no row is dropped.
+
+        Returns:
+            row, target (where it is known), prediction, prob_*, logit_*, in the order of `frame`.
+        """
+        tables = []
+        for task, model in self._models:
+            dataset = task.dataset(frame)
+            logits, _ = infer(
+                model, dataset, np.arange(frame.height), task.collate, self.accelerator
+            )
+            tables.append(to_table(task, frame, logits, None, None))
+        return mean_of_models(tables).drop("repeat", "fold")
+
+    def read(self, path: str, *, labelled: bool) -> pl.DataFrame:
+        """Read a table for `predict`, with every row kept.
+
+        Args:
+            path: as in data.path.
+            labelled: the target column must be there.
+
+        Raises:
+            FoldwiseError: the table can't be read, or lacks a column.
+        """
+        missing = {"text": "fill", "categorical": "category", "target": "error"}
+        numeric = self.config.data.missing.numeric
+        if numeric == "drop":
+            missing["numeric"] = "mean"
+        data: Data = self.config.data.model_copy(
+            update={
+                "path": path,
+                "sample": None,
+                "missing": self.config.data.missing.model_copy(update=missing),
+            }
+        )
+        frame = read_table(data, need_target=labelled).frame
+        return apply_missing(frame, data, need_target=labelled)[0]
+
+    @property
+    def task(self) -> Task:
+        """The first fold's task: its class list and metrics are the run's."""
+        return self._models[0][0]
+
+    def _load(self, number: int) -> tuple[Task, nn.Module]:
+        fold = self.run.fold(number)
+        task = load_task(self.run, fold, self.config, self.code, stores=None)
+        model = task.build_model()
+        model.load_state_dict(checkpoints.load(checkpoints.pointed(fold)).model)
+        return task, model.to(self.accelerator.device).eval()

@@ -1,0 +1,167 @@
+"""Tiny tables and tiny random backbones, shared by the tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# One thread: the models are tiny, and a busy machine's cores wait for each other otherwise.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import polars as pl
+import pytest
+
+from foldwise.config.schema import Config
+
+WORDS = {
+    "card": "credit card charge limit statement fee bank purchase refund".split(),
+    "loan": "loan payment servicer interest student monthly balance deferment".split(),
+    "debt": "debt collector call owed letter validate harass lawsuit".split(),
+}
+FILLER = "the i a was my they to and on not it of with never told again please".split()
+
+
+def make_table(rows: int = 90, seed: int = 0) -> pl.DataFrame:
+    """Three learnable classes, a category that hints at them, a number that doesn't."""
+    rng = np.random.default_rng(seed)
+    labels = [list(WORDS)[i % 3] for i in range(rows)]
+    texts = []
+    for label in labels:
+        length = int(rng.integers(4, 30))
+        pool = [
+            rng.choice(WORDS[label]) if rng.random() < 0.5 else rng.choice(FILLER)
+            for _ in range(length)
+        ]
+        texts.append(" ".join(map(str, pool)))
+    return pl.DataFrame(
+        {
+            "text": texts,
+            "kind": [f"{label[0]}{rng.integers(3)}" for label in labels],
+            "amount": rng.normal(size=rows).round(3).astype(str),
+            "label": labels,
+        }
+    )
+
+
+def save_tokenizer(folder: Path, *, with_separator: bool = True) -> int:
+    """Write a word-level tokenizer that knows the table's words; return its vocabulary's size."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = sorted({*FILLER, *(w for pool in WORDS.values() for w in pool), "missing", "c0", "l0"})
+    special = (
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] if with_separator else ["<eos>", "<unk>"]
+    )
+    vocabulary = {token: i for i, token in enumerate([*special, *words, "\n"])}
+    unknown = "[UNK]" if with_separator else "<unk>"
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    names: dict[str, str] = {"unk_token": unknown}
+    if with_separator:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        names |= {
+            "pad_token": "[PAD]",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+            "mask_token": "[MASK]",
+        }
+    else:
+        names |= {"eos_token": "<eos>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    return len(vocabulary)
+
+
+def save_backbone(folder: Path, kind: str = "bert") -> Path:
+    """Write a tiny random backbone with its tokenizer: bert, distilbert or gpt2."""
+    import torch
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    size = save_tokenizer(folder, with_separator=kind != "gpt2")
+    torch.manual_seed(0)
+    if kind == "bert":
+        config: Any = transformers.BertConfig(
+            vocab_size=size,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+        )
+    elif kind == "distilbert":
+        config = transformers.DistilBertConfig(
+            vocab_size=size,
+            dim=32,
+            n_layers=2,
+            n_heads=2,
+            hidden_dim=64,
+            max_position_embeddings=64,
+        )
+    else:
+        config = transformers.GPT2Config(
+            vocab_size=size,
+            n_embd=32,
+            n_layer=2,
+            n_head=2,
+            n_positions=64,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random BERT with tokenizer, in a folder."""
+    return save_backbone(tmp_path_factory.mktemp("backbones") / "bert")
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A tiny random backbone of a kind: bert, distilbert or gpt2."""
+    root = tmp_path_factory.mktemp("kinds")
+
+    def of_kind(kind: str) -> Path:
+        folder = root / kind
+        return folder if (folder / "config.json").exists() else save_backbone(folder, kind)
+
+    return of_kind
+
+
+@pytest.fixture(scope="session")
+def table_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 rows of three learnable classes as CSV: text, kind, amount, label."""
+    path = tmp_path_factory.mktemp("tables") / "table.csv"
+    make_table().write_csv(path)
+    return path
+
+
+@pytest.fixture
+def make_config(tmp_path: Path, backbone: Path, table_path: Path) -> Callable[..., Config]:
+    """A small config that runs in a second a fold; dotted keyword overrides as in --set."""
+
+    def make(**sections: Any) -> Config:
+        values: dict[str, Any] = {
+            "run": {"name": "test", "dir": str(tmp_path / "runs"), "seed": 7},
+            "data": {"path": str(table_path), "target": "label", "text": ["text"]},
+            "folds": {"n": 3, "duplicates": "identical"},
+            "text": {"max_length": 24},
+            "model": {"backbone": str(backbone)},
+            "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
+            "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32"},
+            "baselines": False,
+        }
+        for section, value in sections.items():
+            merged = isinstance(value, dict) and isinstance(values.get(section), dict)
+            values[section] = {**values[section], **value} if merged else value
+        return Config.model_validate(values)
+
+    return make
