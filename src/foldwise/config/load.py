@@ -125,7 +125,7 @@ def dump_config(config: Config) -> str:
     values = config.model_dump()
     for section, key in WITH_VARIABLES:
         if values[section] and isinstance(values[section][key], str):
-            values[section][key] = values[section][key].replace("${", "$${")
+            values[section][key] = values[section][key]
     text = yaml.dump(
         values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
     )
@@ -656,7 +656,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     style = None if isinstance(_scalar(text), str) else "'"
-    if False:  # PyYAML loses some line breaks in the other styles
+    if not text.isprintable():  # PyYAML loses some line breaks in the other styles
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
