@@ -4,6 +4,7 @@ In: tensors and plain state. Out: `checkpoints/step-000120/` whose `manifest.jso
 of each file) is written last inside a hidden folder that is then renamed; the pointers `best.json`
 and `last.json` name a step only after its folder is durable. A folder that fails its manifest is
 renamed to `damaged-…`, never deleted and never loaded: safetensors has no checksum of its own.
+A kill between a folder and its pointers is mended by `newest`: the manifest says if it is the best.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.runfolder import FoldFolder, sha256, sync_file, sync_folder, write_json
+from foldwise.runfolder import FoldFolder, sha256, sync_file, sync_folder, to_json, write_json
 
 if TYPE_CHECKING:
     import torch
 
 SCHEMA = 1
 KEEP = 2
+OPTIMIZER = "optimizer.safetensors"
 _STEP = re.compile(r"^step-(\d{6,})$")
+_KEYS = {"schema", "step", "best", "files"}
 
 
 @dataclass(frozen=True)
@@ -61,23 +64,20 @@ def save(fold: FoldFolder, checkpoint: Checkpoint, *, best: bool, last: bool) ->
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     save_file(_contiguous(checkpoint.model), building / "model.safetensors")
-    if checkpoint.optimizer:
-        save_file(_contiguous(checkpoint.optimizer), building / "optimizer.safetensors")
+    if last:  # an optimizer without state (plain SGD) too: the file says that training can go on
+        save_file(_contiguous(checkpoint.optimizer), building / OPTIMIZER)
     (building / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
     files = {}
     for path in sorted(building.iterdir()):
         sync_file(path)
         files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     write_json(
-        building / "manifest.json", {"schema": SCHEMA, "step": checkpoint.step, "files": files}
+        building / "manifest.json",
+        {"schema": SCHEMA, "step": checkpoint.step, "best": best, "files": files},
     )
     sync_folder(building)
     _replace_folder(building, final)
-    pointer = {"step": checkpoint.step, "folder": final.name}
-    if last:
-        write_json(fold.last, pointer)
-    if best:
-        write_json(fold.best, pointer)
+    _point(fold, checkpoint.step, best=best, last=last)
     prune(fold)
 
 
@@ -90,27 +90,31 @@ def load(folder: Path) -> Checkpoint:
     from safetensors.torch import load_file
 
     manifest = verify(folder)
-    optimizer = folder / "optimizer.safetensors"
     return Checkpoint(
         step=manifest["step"],
         model=load_file(folder / "model.safetensors"),
-        optimizer=load_file(optimizer) if "optimizer.safetensors" in manifest["files"] else {},
+        optimizer=load_file(folder / OPTIMIZER) if OPTIMIZER in manifest["files"] else {},
         state=json.loads((folder / "state.json").read_text(encoding="utf-8")),
     )
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Return a checkpoint's manifest if each file has the size and sha256 it names.
+    """Return a checkpoint's manifest if each file has the sha256 it names.
 
     Raises:
         FoldwiseError: naming the file and what is wrong with it.
     """
+    path = folder / "manifest.json"
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        known = manifest["schema"] == SCHEMA and manifest.keys() <= _KEYS
         files = {str(name): entry["sha256"] for name, entry in manifest["files"].items()}
         step = int(manifest["step"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise FoldwiseError(f"{folder}: its manifest.json is missing or damaged") from None
+    if not known or text != to_json(manifest) or path.is_symlink():
+        raise FoldwiseError(f"{folder}: its manifest.json isn't as Foldwise writes it")
     if not {"model.safetensors", "state.json"} <= set(files):
         raise FoldwiseError(f"{folder}: its manifest.json names no weights")
     if _STEP.match(folder.name) and folder.name != f"step-{step:06d}":
@@ -119,7 +123,7 @@ def verify(folder: Path) -> dict[str, Any]:
         path = folder / name
         if Path(name).name != name or path.is_symlink() or not path.is_file():
             raise FoldwiseError(f"{path}: missing from the checkpoint")
-        if sha256(path) != expected:
+        if path.stat().st_size != manifest["files"][name].get("bytes") or sha256(path) != expected:
             raise FoldwiseError(f"{path}: its bytes have changed since it was written")
     return dict(manifest)
 
@@ -127,7 +131,8 @@ def verify(folder: Path) -> dict[str, Any]:
 def newest(fold: FoldFolder) -> Checkpoint | None:
     """Return the newest sound checkpoint that training can go on from; None if none was saved.
 
-    Unsound ones are set aside under a `damaged-` name and the one before is tried.
+    Unsound ones are set aside under a `damaged-` name and the one before is tried. The pointers are
+    made to agree with what is returned, as a kill may have come before they were written.
 
     Raises:
         RunInterrupted: checkpoints were saved but none is sound; training never restarts silently.
@@ -136,11 +141,16 @@ def newest(fold: FoldFolder) -> Checkpoint | None:
     for step in reversed(steps(fold)):
         folder = fold.checkpoints / f"step-{step:06d}"
         try:
-            if "optimizer.safetensors" in verify(folder)["files"]:
-                return load(folder)
+            manifest = verify(folder)
+            if OPTIMIZER in manifest["files"]:
+                checkpoint = load(folder)
+                _point(fold, step, best=manifest.get("best", False), last=True)
+                return checkpoint
         except FoldwiseError as error:
             problems.append(str(error))
             set_aside(folder)
+    if fold.last.exists() and not problems:
+        problems.append(f"{fold.last} names one that isn't there")
     if problems:
         raise RunInterrupted(
             f"fold {fold.number}: no sound checkpoint to continue from; "
@@ -157,12 +167,9 @@ def pointed(fold: FoldFolder, which: str = "best") -> Path:
         FoldwiseError: no such pointer, or it points nowhere.
     """
     pointer = fold.best if which == "best" else fold.last
-    try:
-        name = str(json.loads(pointer.read_text(encoding="utf-8"))["folder"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise FoldwiseError(
-            f"{pointer}: missing or damaged; train fold {fold.number} first"
-        ) from None
+    name = _named(pointer)
+    if name is None:
+        raise FoldwiseError(f"{pointer}: missing or damaged; train fold {fold.number} first")
     folder = fold.checkpoints / name
     if not _STEP.match(name) or not folder.is_dir():
         raise FoldwiseError(f"{pointer}: points at {name!r}, which isn't a checkpoint here")
@@ -178,14 +185,16 @@ def steps(fold: FoldFolder) -> list[int]:
 
 
 def prune(fold: FoldFolder) -> None:
-    """Delete all but the newest two checkpoints and those the pointers name."""
-    kept = set(steps(fold)[-KEEP:])
-    for pointer in (fold.best, fold.last):
-        if pointer.exists():
-            kept.add(int(pointed(fold, pointer.stem).name.removeprefix("step-")))
-    for step in steps(fold):
-        if step not in kept:
-            _discard(fold.checkpoints / f"step-{step:06d}")
+    """Delete all but the newest two that training can go on from and those the pointers name."""
+    folders = [fold.checkpoints / f"step-{step:06d}" for step in steps(fold)]
+    named = [_named(pointer) for pointer in (fold.best, fold.last) if pointer.exists()]
+    if None in named:
+        return  # a pointer can't be read, so nobody knows which one to spare
+    # Weights alone don't count: with the newest one damaged, training falls back on the second.
+    kept = {*named, *(f.name for f in [f for f in folders if (f / OPTIMIZER).exists()][-KEEP:])}
+    for folder in folders:
+        if folder.name not in kept:
+            _discard(folder)
 
 
 def set_aside(folder: Path) -> None:
@@ -195,6 +204,20 @@ def set_aside(folder: Path) -> None:
         number += 1
     os.rename(folder, target)
     sync_folder(folder.parent)
+
+
+def _point(fold: FoldFolder, step: int, *, best: bool, last: bool) -> None:
+    for pointer, wanted in ((fold.last, last), (fold.best, best)):
+        if wanted:
+            write_json(pointer, {"step": step, "folder": f"step-{step:06d}"})
+
+
+def _named(pointer: Path) -> str | None:
+    # The folder's name as it stands in a pointer; None where the pointer is absent or damaged.
+    try:
+        return str(json.loads(pointer.read_text(encoding="utf-8"))["folder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _replace_folder(source: Path, target: Path) -> None:

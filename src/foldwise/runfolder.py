@@ -209,7 +209,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically; numbers that aren't finite become null."""
-    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Return a value as `write_json` writes it, so that a reader can tell any other bytes."""
+    return json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

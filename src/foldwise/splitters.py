@@ -7,6 +7,8 @@ group (minutes on a million rows) and leaves classes of lone rows less even than
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -68,16 +70,19 @@ def set_aside(
     Returns:
         Whether each row is taken, bool (rows,).
     """
-    room = np.floor(np.bincount(codes) * fraction + 0.5).astype(np.int64)
-    taken = np.zeros(len(codes), dtype=bool)
     members, lone = _by_group(groups, rng)
+    taken = np.zeros(len(codes), dtype=bool)
+    sizes = np.bincount(codes)
+    # Groups fill their own share of a class, lone rows the rest: either kind by itself would leave
+    # training without it, and make what is set aside unlike what is scored.
+    room = _share(sizes - np.bincount(codes[lone], minlength=len(sizes)), fraction)
     for positions in members:
-        need = np.bincount(codes[positions], minlength=len(room))
-        # Half of a class's share at most comes from groups: lone rows make the better sample.
-        if (2 * need <= room).all() and (need <= room).all():
+        need = np.bincount(codes[positions], minlength=len(sizes))
+        if (need <= room).all():
             taken[positions] = True
             room -= need
-    for code in range(len(room)):
+    room = _share(sizes, fraction) - np.bincount(codes[taken], minlength=len(sizes))
+    for code in range(len(sizes)):
         taken[lone[codes[lone] == code][: room[code]]] = True
     return taken
 
@@ -88,9 +93,9 @@ def from_column(values: pl.Series, name: str, n: int) -> np.ndarray:
     Raises:
         FoldwiseError: the column doesn't hold `n` different values.
     """
-    present = values.drop_nulls().unique().to_list()
-    numbers = all(value.lstrip("-").isdigit() for value in present)
-    order = sorted(present, key=int if numbers else str)
+    present = sorted(values.drop_nulls().unique().to_list())
+    numbers = pl.Series(present, dtype=pl.String).cast(pl.Float64, strict=False)
+    order = present if numbers.null_count() else [present[i] for i in numbers.arg_sort()]
     if len(order) != n:
         raise FoldwiseError(
             f"column {name!r} holds {len(order)} different folds, but folds.n is {n}; "
@@ -138,21 +143,19 @@ def time_ranks(values: pl.Series, name: str) -> np.ndarray:
     """Return the rank of each row's time from 0, equal times alike, int64 (rows,).
 
     Raises:
-        FoldwiseError: an empty cell, or times that are neither numbers nor ISO 8601 dates, whose
-            order as text would not be their order in time.
+        FoldwiseError: an empty cell, or times that are neither numbers nor ISO 8601 dates.
     """
     if values.null_count():
         raise FoldwiseError(f"column {name!r} (folds.time) has {values.null_count()} empty cells")
     numbers = values.cast(pl.Float64, strict=False)
-    if not numbers.null_count():
-        values = numbers
-    elif not values.cast(pl.String).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
-        odd = values.filter(~values.cast(pl.String).str.contains(r"^\d{4}-\d{2}-\d{2}"))
-        raise FoldwiseError(
-            f"column {name!r} (folds.time) holds {odd[0]!r}; times are numbers or ISO 8601 dates "
-            "such as 2024-01-31"
-        )
-    ranks: np.ndarray = np.unique(values.to_numpy(), return_inverse=True)[1]
+    if not numbers.null_count() and numbers.is_finite().all():
+        order = numbers.to_numpy()
+    else:
+        # Parsed, because as text 23:30+02:00 would come after 22:00+00:00, half an hour later.
+        cells = values.cast(pl.String).to_list()
+        moments = {cell: _moment(cell, name) for cell in dict.fromkeys(cells)}
+        order = np.array([moments[cell] for cell in cells])
+    ranks: np.ndarray = np.unique(order, return_inverse=True)[1]
     return np.asarray(ranks, dtype=np.int64)
 
 
@@ -165,22 +168,29 @@ def with_splitter(
         The fold of each row (-1: never scored), and for each fold the positions it may not use.
 
     Raises:
-        FoldwiseError: the splitter fails, yields another number of folds, scores a row twice, or
-            trains on a row it scores.
+        FoldwiseError: the splitter fails, yields another number of folds, names a row that isn't
+            there, scores a row twice, or trains on a row it scores.
     """
     size = len(groups)
     fold = np.full(size, -1, dtype=np.int64)
     idle: list[np.ndarray] = []
     try:
-        pairs = list(splitter.split(np.zeros((size, 1)), label, groups))
+        pairs = [
+            (np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64))
+            for train, test in splitter.split(np.zeros((size, 1)), label, groups)
+        ]
     except Exception as error:  # whatever a user's class raises is the input's fault
         raise FoldwiseError(f"folds.strategy {name}: split() failed: {error}") from error
     if len(pairs) != n:
         raise FoldwiseError(f"folds.strategy {name} yields {len(pairs)} folds, but folds.n is {n}")
     for k, (train, test) in enumerate(pairs):
-        train, test = np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)
         if not len(train) or not len(test):
             raise FoldwiseError(f"folds.strategy {name}: fold {k + 1} is empty on one side")
+        if min(train.min(), test.min()) < 0 or max(train.max(), test.max()) >= size:
+            raise FoldwiseError(
+                f"folds.strategy {name}: fold {k + 1} names a row that isn't there; positions go "
+                f"from 0 to {size - 1}"
+            )
         if (fold[test] >= 0).any() or len(np.unique(test)) != len(test):
             raise FoldwiseError(f"folds.strategy {name} scores a row in more than one fold")
         if np.isin(train, test).any():
@@ -198,6 +208,25 @@ def _by_group(groups: np.ndarray, rng: np.random.Generator) -> tuple[list[np.nda
     several = [part for part in parts if len(part) > 1]
     lone = np.array([part[0] for part in parts if len(part) == 1], dtype=np.int64)
     return [several[i] for i in rng.permutation(len(several))], rng.permutation(lone)
+
+
+def _share(sizes: np.ndarray, fraction: float) -> np.ndarray:
+    return np.floor(sizes * fraction + 0.5).astype(np.int64)
+
+
+def _moment(cell: str, name: str) -> int:
+    # Microseconds since 1970; a time without an offset counts as UTC.
+    try:
+        if not re.match(r"\d{4}-\d{2}-\d{2}", cell):
+            raise ValueError(cell)
+        time = datetime.fromisoformat(cell)
+    except ValueError:
+        raise FoldwiseError(
+            f"column {name!r} (folds.time) holds {cell!r}; times are numbers or ISO 8601 dates "
+            "such as 2024-01-31"
+        ) from None
+    time = time.replace(tzinfo=time.tzinfo or UTC)
+    return (time - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
 def _level(base: np.ndarray, extra: int, totals: np.ndarray) -> np.ndarray:

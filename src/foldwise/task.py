@@ -168,9 +168,10 @@ class Multiclass:
         A target label that no class has gets an id of its own past the last: it counts as wrong.
         """
         ids = {label: number for number, label in enumerate(self.classes)}
-        for label in sorted(set(frame["target"].to_list()) - set(ids)):
+        labels = frame["target"].cast(pl.String).to_list()
+        for label in sorted(set(labels) - set(ids)):
             ids[label] = len(ids)
-        target = np.array([ids[label] for label in frame["target"]], dtype=np.int64)
+        target = np.array([ids[label] for label in labels], dtype=np.int64)
         prediction = np.array([ids[label] for label in frame["prediction"]], dtype=np.int64)
         probabilities = frame.select(f"prob_{name}" for name in self.classes).to_numpy()
         return target, prediction, probabilities

@@ -23,6 +23,7 @@ from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
 from foldwise.prepare import Prepared, build_task, open_run, prepare, resolve
 from foldwise.record import check_continues, start_record, stop_record
+from foldwise.report.terminal import facts
 from foldwise.runfolder import RunFolder, lock
 from foldwise.train import train_fold
 from foldwise.training.device import build_accelerator
@@ -69,6 +70,8 @@ def cross_validate(
                 held.enter_context(_claim(run, number))
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             start_record(prepared)
+        if console is not None:
+            console.print("\n".join(facts(prepared.counts)), highlight=False)
         accelerator = build_accelerator(config.training)
 
         for number in todo:

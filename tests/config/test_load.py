@@ -418,6 +418,8 @@ def test_unreadable_file_is_refused_with(text: str | bytes, expected: str) -> No
         ("text:\n  ?\n  : 1\n", "7: text: a key is missing before ':'"),
         ("text: {max_length: " + "1" * 5000 + "}\n", "6: text.max_length: a number of more than "
          "40 digits; quote it if it is text"),
+        ('loss: {class_weights: {"\\ud800": 1}}\n', "6: loss.class_weights.'\\ud800': half of a "
+         "surrogate pair isn't text; write the character itself"),
         ('task: "\\ud800"\n', "6: task: half of a surrogate pair isn't text; write the character "
          "itself"),
     ],
@@ -528,9 +530,9 @@ class TestExtends:
         config = load("extends: base.yaml\nloss: {class_weights: {name: 3}}\n")
         assert config.loss.class_weights == {"name": 3, "B": 2}
 
-    def test_the_run_is_a_map_with_a_name_too(self) -> None:
+    def test_a_run_of_another_name_keeps_the_folder_and_seed_of_its_base(self) -> None:
         write(GOOD.replace("{name: small}", "{name: small, dir: elsewhere}"), "base.yaml")
-        assert load("extends: base.yaml\nrun: {name: other}\n").run.dir == "runs"
+        assert load("extends: base.yaml\nrun: {name: other}\n").run.dir == "elsewhere"
         assert load("extends: base.yaml\nrun: {seed: 1}\n").run.dir == "elsewhere"
 
     def test_paths_are_relative_to_the_file_that_names_them(self, folder: Path) -> None:
@@ -634,12 +636,16 @@ class TestOverrides:
             ("training.epochs=x", "training.epochs: must be a whole number of 1 or more, got 'x'"),
             ("training={epochs: 0}", "training.epochs: must be a whole number of 1 or more, got 0"),
             ("run={}", f"run.name: is missing; give {RUN_NAME}"),
+            ("data.sample.x=1", "data.sample.per_class: is missing; give a whole number of 1 or "
+             "more"),
             ("trainng.epochs=1", f"trainng: unknown key; did you mean 'training'? (valid: "
              f"{TOP_KEYS})"),
         ],
     )  # fmt: skip
     def test_bad_override_is_named_instead_of_a_line(self, text: str, expected: str) -> None:
-        assert message(GOOD, text).split("\n")[0] == f"--set {text}: {expected}"
+        assert (
+            message(f"{GOOD}  sample: null\n", text).split("\n")[0] == f"--set {text}: {expected}"
+        )
 
 
 class TestVariables:
@@ -676,6 +682,11 @@ class TestCode:
             f"config.yaml:8: code[1]: must be a Python file ending in .py, got '{folder}/p.txt'",
             "config.yaml:9: code[2]: must be text, got 3; quote it",
         ]
+
+    def test_a_folder_is_no_code(self, folder: Path) -> None:
+        Path("p.py").mkdir()
+        expected = f"config.yaml:6: code[0]: no such file: {folder}/p.py"
+        assert message(f"{GOOD}code: [p.py]\n") == expected
 
     def test_a_bare_name_is_told_to_be_a_list(self) -> None:
         expected = "config.yaml:6: code: must be a list of texts, got 'p.py'; write [p.py]"
@@ -742,6 +753,32 @@ def test_dump_writes_every_key_under_one_comment_line() -> None:
     assert "extends" not in text
     assert "  checkpoint_activations: false\n" in text
     assert load(text) == load(FULL)
+
+
+def test_dump_writes_a_list_that_stands_twice_without_aliases() -> None:
+    shared = [1, 2]
+    values = load(GOOD).model_dump() | {"loss": {"name": "my.L", "a": shared, "b": shared}}
+    config = Config.model_validate(values)
+    assert load(dump_config(config)) == config
+
+
+def test_a_refused_value_hides_no_other_problem() -> None:
+    text = GOOD.replace("target: Product", "target: *x") + "training: !t {epochs: 1}\nholdout: {}\n"
+    assert [line.split(":")[1] for line in message(text).split("\n")] == ["4", "6", "7"]
+    assert "data.text" in message(text.replace("[Narrative]", "[]"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["model: {pooling: {name: maen}}", "metrics: [f1_macr]", "holdout: {fraction: 3}", "loss: [1]"],
+)
+def test_a_wrong_key_hides_no_check_of_other_keys(wrong: str) -> None:
+    text = GOOD.replace("  target: Product\n", "") + wrong
+    assert "config.yaml:2: data.target: is needed by task multiclass" in message(text).split("\n")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
+    assert load(b"\xef\xbb\xbf" + GOOD.encode()) == load(GOOD)
 
 
 def test_diff_lists_the_keys_that_differ() -> None:

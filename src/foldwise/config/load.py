@@ -125,7 +125,7 @@ def dump_config(config: Config) -> str:
     values = config.model_dump()
     for section, key in WITH_VARIABLES:
         if values[section] and isinstance(values[section][key], str):
-            values[section][key] = values[section][key]
+            values[section][key] = values[section][key].replace("${", "$${")
     text = yaml.dump(
         values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
     )
@@ -344,7 +344,8 @@ def _merge(base: Entry, child: Entry, path: Path = ()) -> Entry:
     """Lay a config onto the one it extends: maps key by key, everything else replaced."""
     if not isinstance(base.value, dict) or not isinstance(child.value, dict):
         return child
-    if path == ("holdout",) or _renamed(base.value, child.value):
+    # A part of another name has other arguments; a run of another name is still the base's run.
+    if path == ("holdout",) or (path != ("run",) and _renamed(base.value, child.value)):
         return child
     merged = dict(base.value)
     for key, entry in child.value.items():
@@ -476,9 +477,8 @@ def _validate(tree: Entry, findings: list[Finding]) -> Config | None:
         known = refused | out
         fresh = [p for p in problems if not any(_touches(p, path) for path in known)]
         findings.extend(Finding(_place(tree, p.path), _line(p)) for p in fresh)
-        # What is left of a map after taking a key out can be wrong for that: then all of it goes.
-        more = {p.path[:-1] if p.path in out else p.path for p in problems}
-        more = (more | refused) - out - {()}
+        # What is still wrong without the key (a part without name, any list) goes as a whole.
+        more = {p.path[:-1] if p.path in out else p.path for p in problems} - out - {()}
         if not more:
             return None
         out |= more
@@ -505,9 +505,9 @@ def _plain(entry: Entry) -> Any:
 
 
 def _take_out(values: Any, path: Path) -> None:
-    """Remove a key so that its default stands in; a list goes as a whole."""
+    """Remove a key so that its default stands in."""
     if isinstance(values, dict) and path[0] in values:
-        if len(path) == 1 or isinstance(values[path[0]], list):
+        if len(path) == 1:
             del values[path[0]]
         else:
             _take_out(values[path[0]], path[1:])
@@ -648,10 +648,7 @@ _NOT_SET = object()
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes no anchors, and quotes whatever load_config would not read back as text."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+    """Quotes whatever load_config would not read back as the same text."""
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:

@@ -306,7 +306,7 @@ class Folds(Section):
         default="near", description="Which duplicate texts stay together in one fold."
     )
     similarity: Annotated[float, Field(ge=0.5, le=1)] = Field(
-        default=0.8,
+        default=0.6,
         description="Jaccard similarity of word 3-grams from which texts are near-identical.",
     )
     seed: int = Field(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from foldwise.evaluation.baselines import baseline_names, baseline_predictions
+from foldwise.evaluation.baselines import baseline_names, baseline_predictions, lookup_column
 from foldwise.evaluation.bootstrap import intervals
 from foldwise.prepare import Prepared
 from foldwise.runfolder import read_json, write_json, write_parquet
@@ -63,6 +63,7 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         "holdout": None,
         "baselines": {},
         "selection": prepared.config.selection.rows,
+        "smaller_is_better": [m.name for m in task.metrics() if not m.greater_is_better],
         "rows": {"oof": out_of_fold.height, "holdout": 0},
     }
     if prepared.holdout is not None:
@@ -72,16 +73,17 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         metrics["rows"]["holdout"] = held.height
     for name in _names(prepared):
         scored = pl.concat([pl.read_parquet(f.path / f"baseline-{name}.parquet") for f in folds])
-        entry = {"oof": _intervals(prepared, scored.sort("repeat", "row")), "holdout": None}
+        entry: dict[str, Any] = {"oof": _intervals(prepared, scored.sort("repeat", "row")), "holdout": None}
         if prepared.holdout is not None:
             held = _baseline(prepared, name, prepared.frame, prepared.holdout)
             entry["holdout"] = _intervals(prepared, held)
+        if "column" in scored.columns:  # the lookup's choice, fold by fold, most frequent first
+            entry["columns"] = scored["column"].value_counts(sort=True)["column"].to_list()
         metrics["baselines"][name] = entry
     if "tensorboard" in prepared.config.trackers:
         _plot(prepared, metrics)
     write_json(run.metrics, metrics)
-    task_scores: dict[str, Any] = read_json(run.metrics)
-    return task_scores
+    return dict(read_json(run.metrics))
 
 
 def _names(prepared: Prepared) -> tuple[str, ...]:
@@ -99,18 +101,23 @@ def _baseline(
     classes: list[str] = task.classes  # type: ignore[attr-defined]
     ids = {label: number for number, label in enumerate(classes)}
     fill = data.missing.numeric if data.missing.numeric != "drop" else "mean"
+    trained = np.array([ids[label] for label in train[target]], dtype=np.int64)
+    seed = prepared.config.folds.seed
     probabilities = baseline_predictions(
         name,
         train,
         scored,
-        np.array([ids[label] for label in train[target]], dtype=np.int64),
+        trained,
         len(classes),
         data.text,
         data.categorical,
         data.numeric,
         fill,
-        prepared.config.folds.seed,
+        seed,
     )
+    chosen = {}
+    if name == "lookup":
+        chosen["column"] = lookup_column(train, trained, len(classes), data.categorical, seed)
     return pl.DataFrame(
         {
             "row": scored["row"],
@@ -118,7 +125,7 @@ def _baseline(
             "prediction": [classes[i] for i in probabilities.argmax(axis=1)],
             **{f"prob_{label}": probabilities[:, i] for label, i in ids.items()},
         }
-    )
+    ).with_columns(pl.lit(column).alias(key) for key, column in chosen.items())
 
 
 def mean_of_models(tables: list[pl.DataFrame]) -> pl.DataFrame:

@@ -8,7 +8,6 @@ holdout, is bold. More metrics than fit side by side continue in a block below.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from typing import Any
 
 from rich.table import Table
@@ -20,19 +19,15 @@ _COLUMN_WIDTH = 15  # "[0.598, 0.626]", "precision_macro"; four and the row's na
 Interval = dict[str, float | None]
 
 
-def results_table(
-    metrics_json: dict[str, Any],
-    run_name: str,
-    smaller_is_better: Collection[str] = ("log_loss",),
-) -> Table:
+def results_table(metrics_json: dict[str, Any], run_name: str) -> Table:
     """Build the table a run prints when it is finished.
 
     Args:
         metrics_json: the run's metrics.json, with {folds, mean, std, oof, holdout, baselines,
-            selection}; a value that isn't defined is None or nan.
+            selection, smaller_is_better}; a value that isn't defined is None or nan.
         run_name: the table's title.
-        smaller_is_better: metrics whose smallest value is the best.
     """
+    smaller_is_better = metrics_json.get("smaller_is_better", [])
     names = list(metrics_json["mean"])
     rows = _interval_rows(metrics_json)
     table = Table(
@@ -65,7 +60,10 @@ def results_table(
 
 def _interval_rows(metrics_json: dict[str, Any]) -> list[tuple[str, str, dict[str, Interval]]]:
     """List (estimate, model, {metric: interval}) in the order they are printed."""
-    by_model = {"model": metrics_json} | (metrics_json["baselines"] or {})
+    by_model = {"model": metrics_json}
+    for name, scores in metrics_json["baselines"].items():
+        columns = scores.get("columns")
+        by_model[f"{name} of {columns[0]}" if columns else name] = scores
     return [
         (estimate, model, scores[key])
         for model, scores in by_model.items()
@@ -131,3 +129,38 @@ def _caption(metrics_json: dict[str, Any]) -> str:
             "epoch (selection.rows: fold)."
         )
     return " ".join(sentences)
+
+
+def facts(counts: dict[str, Any]) -> list[str]:
+    """Say in a few lines what a run found in its table before it trains.
+
+    Args:
+        counts: rows read, dropped and filled by reason, duplicates and folds; the run's
+            manifest.json keeps them all.
+    """
+    dropped = {k.partition(":")[2]: n for k, n in counts.items() if k.startswith("dropped:")}
+    filled = {k.partition(":")[2]: n for k, n in counts.items() if k.startswith("filled:")}
+    rows = counts.get("rows", {})
+    lines = [f"rows: {counts['rows_read']} read, {counts['rows_after_sampling']} used"]
+    if dropped:
+        lines.append("dropped: " + ", ".join(f"{n} without {role}" for role, n in dropped.items()))
+    if filled:
+        lines.append("empty cells: " + ", ".join(f"{n} in {name!r}" for name, n in filled.items()))
+    others = [f"{rows[role]} {role}" for role in ("holdout", "train_only") if rows.get(role)]
+    if counts.get("fold_sizes"):
+        sizes = ", ".join(map(str, counts["fold_sizes"]))
+        lines.append("; ".join([f"folds of {sizes} rows", *others]))
+    if counts.get("groups"):
+        lines.append(
+            f"kept together: {counts['rows_in_groups']} rows in {counts['groups']} groups "
+            f"(duplicate texts or equal groups), the largest of {counts['largest_group']} rows"
+        )
+    if counts.get("groups_that_disagree_on_the_label"):
+        lines.append(f"of these, {counts['groups_that_disagree_on_the_label']} disagree on the label")
+    if counts.get("group_larger_than_a_fold"):
+        lines.append("warning: the largest group is larger than a fold; folds differ in size")
+    if counts.get("groups_across_folds"):
+        lines.append(f"warning: {counts['groups_across_folds']} groups lie in more than one fold")
+    if twins := counts.get("training_rows_with_a_near_duplicate_in_the_holdout"):
+        lines.append(f"warning: {twins} training rows have a near-duplicate in the holdout")
+    return lines

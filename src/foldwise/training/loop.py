@@ -135,9 +135,11 @@ def fit(
     saved = time.monotonic()
     tracker.start(done.step)
     loss_sum = torch.tensor(done.loss_sum, dtype=torch.float64, device=_double(accelerator))
-    stopped = False
+    stopped = _stale(done, settings)
 
     for epoch in range(done.epoch, settings.epochs):
+        if stopped:
+            break
         windows = sampler.windows(epoch)
         first = done.window if epoch == done.epoch else 0
         batches = _load(dataset, rows, windows, first, task.collate, epoch, settings)
@@ -192,7 +194,7 @@ def fit(
                 scores = evaluate(model)
                 done, improved = _judge(done, scores["validation"][settings.metric], settings)
                 tracker.log_scores(done.step, at, scores, improved)
-                stopped = settings.patience is not None and done.stale >= settings.patience
+                stopped = _stale(done, settings)
 
             ends = stopped or last_step
             save_last = ends or time.monotonic() - saved >= settings.save_seconds
@@ -204,8 +206,6 @@ def fit(
                 saved = time.monotonic() if save_last else saved
             if stopped:
                 break
-        if stopped:
-            break
     tracker.finish()
     return done
 
@@ -265,6 +265,10 @@ def _judge(done: Progress, score: float, settings: Settings) -> tuple[Progress, 
     if better:
         return replace(done, best=score, best_step=done.step, stale=0), True
     return replace(done, stale=done.stale + 1), False
+
+
+def _stale(done: Progress, settings: Settings) -> bool:
+    return settings.patience is not None and done.stale >= settings.patience
 
 
 def _check_finite(

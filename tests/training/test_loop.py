@@ -1,0 +1,478 @@
+"""The training loop against hand-written torch code, and its resume against itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foldwise.checkpoints import load, newest, pointed, steps
+from foldwise.config.schema import Training
+from foldwise.encode.batches import Sampler
+from foldwise.errors import RunInterrupted
+from foldwise.runfolder import FoldFolder
+from foldwise.training.device import build_accelerator
+from foldwise.training.loop import Evaluate, Progress, Settings, fit, reseed
+from foldwise.training.tracking import Tracker, read_history
+
+ROWS, WIDTH, CLASSES = 22, 5, 3
+WEIGHT = torch.tensor([0.5, 1.0, 2.5])
+SETTINGS = Settings(
+    seed=(7, 2),
+    epochs=3,
+    clip=None,
+    evaluate_every=None,
+    patience=None,
+    save_seconds=0.0,
+    log_every=1,
+    metric="loss",
+    greater_is_better=False,
+    workers=0,
+)
+
+
+class Rows:
+    """Rows of numbers; `noise` draws from all three global generators, as augmentation does."""
+
+    def __init__(self, noise: bool = False, broken: int | None = None) -> None:
+        rng = np.random.default_rng(0)
+        self.x = rng.normal(size=(ROWS, WIDTH)).astype(np.float32)
+        self.y = rng.integers(CLASSES, size=ROWS)
+        self.noise = noise
+        if broken is not None:
+            self.x[broken] = np.nan
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, int]:
+        x = self.x[position]
+        if self.noise:
+            x = x + np.float32(random.random() + np.random.rand() + torch.rand(()).item())
+        return x, int(self.y[position])
+
+
+class RowTask:
+    """What the loop needs of a task."""
+
+    def collate(self, rows: Sequence[tuple[np.ndarray, int]]) -> dict[str, Tensor]:
+        x, y = zip(*rows, strict=True)
+        return {"x": torch.from_numpy(np.stack(x)), "target": torch.tensor(y)}
+
+    def loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return functional.cross_entropy(outputs, batch["target"], weight=WEIGHT, reduction="none")
+
+
+class Model(nn.Module):
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.layers_ = nn.Sequential(
+            nn.Linear(WIDTH, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, CLASSES)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers_(x)
+        return out
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def adamw(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1, fused=True)
+
+
+def build(dropout: float = 0.0) -> Model:
+    torch.manual_seed(3)
+    return Model(dropout)
+
+
+def train(
+    path: Path,
+    *,
+    settings: Settings = SETTINGS,
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer] = adamw,
+    dataset: Rows | None = None,
+    evaluate: Evaluate | None = None,
+    batch_size: int = 4,
+    accumulate: int = 1,
+    dropout: float = 0.0,
+    sampler: Any = None,
+    rows: int = ROWS,
+) -> tuple[Model, FoldFolder, Progress]:
+    """Train a small model in `path`; goes on from what is there."""
+    path.mkdir(parents=True, exist_ok=True)
+    fold = FoldFolder(path, 2)
+    model = build(dropout)
+    opt = optimizer(model)
+    sampler = sampler or Sampler(None, rows, batch_size, None, accumulate, SETTINGS.seed)
+    total = sum(len(sampler.windows(epoch)) for epoch in range(settings.epochs))
+    schedule = torch.optim.lr_scheduler.LambdaLR(opt, lambda step: 1 - 0.5 * step / total)
+    done = fit(
+        model,
+        RowTask(),
+        dataset or Rows(),
+        sampler,
+        np.arange(rows),
+        opt,
+        schedule,
+        evaluate,
+        fold,
+        Tracker(fold.history, None, total, None, "fold 2", None),
+        build_accelerator(Training(device="cpu", precision="float32")),
+        settings,
+    )
+    return model, fold, done
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+def assert_close(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], atol=1e-6, rtol=1e-6)
+
+
+def own_loss(model: nn.Module) -> dict[str, dict[str, float]]:
+    """Score by a number that depends on the weights, so that a wrong resume shows in it."""
+    value = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
+    return {"training": {"loss": value}, "validation": {"loss": value, "f1": 1 / value}}
+
+
+def scripted(scores: Sequence[float], name: str = "loss") -> Evaluate:
+    left = iter(scores)
+    return lambda model: {"validation": {name: next(left)}}
+
+
+class Fixed:
+    """Windows given by hand."""
+
+    def __init__(self, *windows: list[list[int]]) -> None:
+        self.fixed = [[np.array(batch) for batch in window] for window in windows]
+
+    def windows(self, epoch: int) -> list[list[np.ndarray]]:
+        return self.fixed
+
+
+def by_hand(
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    big_batches: list[list[int]],
+    clip: float | None = None,
+) -> dict[str, Tensor]:
+    """One epoch of big batches in plain torch."""
+    model, data = build(), Rows()
+    opt = optimizer(model)
+    for number, batch in enumerate(big_batches):
+        for group in opt.param_groups:
+            group["lr"] = group.setdefault("peak", group["lr"]) * (
+                1 - 0.5 * number / len(big_batches)
+            )
+        logits = model(torch.from_numpy(data.x[batch]))
+        target = torch.from_numpy(data.y[batch])
+        log_p = logits.log_softmax(1)[torch.arange(len(batch)), target]
+        loss = -(WEIGHT[target] * log_p).sum() / len(batch)
+        opt.zero_grad()
+        loss.backward()
+        if clip is not None:
+            norm = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters()))
+            for p in model.parameters():
+                p.grad *= min(1.0, clip / norm)
+        opt.step()
+    return weights(model)
+
+
+@pytest.mark.parametrize("optimizer", [sgd, adamw])
+def test_accumulated_gradient_is_the_big_batchs_also_in_a_window_that_does_not_fill(
+    tmp_path: Path, optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+) -> None:
+    # 22 rows: two windows of 4 + 4, and a last one of 4 + 2.
+    order = list(range(ROWS))
+    windows = [[order[i : i + 4], order[i + 4 : i + 8]] for i in (0, 8, 16)]
+    assert [len(batch) for batch in windows[-1]] == [4, 2]
+    one = replace(SETTINGS, epochs=1)
+    expected = by_hand(optimizer, [order[:8], order[8:16], order[16:]])
+    model, _, _ = train(tmp_path / "a", settings=one, optimizer=optimizer, sampler=Fixed(*windows))
+    assert_close(weights(model), expected)
+    big = [[a + b] for a, b in windows]
+    model, _, _ = train(tmp_path / "b", settings=one, optimizer=optimizer, sampler=Fixed(*big))
+    assert_close(weights(model), expected)
+
+
+def test_gradient_norm_is_clipped_over_all_parameters(tmp_path: Path) -> None:
+    batches = [list(range(8)), list(range(8, 16))]
+    clipped = replace(SETTINGS, epochs=1, clip=0.05)
+    model, fold, _ = train(
+        tmp_path, settings=clipped, optimizer=sgd, sampler=Fixed(*([b] for b in batches))
+    )
+    assert_close(weights(model), by_hand(sgd, batches, clip=0.05))
+    assert all(line["grad_norm"] > 0.05 for line in read_history(fold.history))
+
+
+@pytest.mark.parametrize("broken", [0, 13])
+def test_loss_that_is_not_finite_stops_before_the_update_and_saves_nothing(
+    tmp_path: Path, broken: int
+) -> None:
+    # Batches of 4 in order: row 13 is in step 4 of the first epoch.
+    sampler = Fixed(*([list(range(i, i + 4))] for i in range(0, 20, 4)))
+    step = broken // 4 + 1
+    path = tmp_path / "broken"
+    before = weights(build())
+    if step > 1:
+        cut = Fixed(*([list(range(i, i + 4))] for i in range(0, 4 * (step - 1), 4)))
+    with pytest.raises(
+        RunInterrupted,
+        match=rf"^fold 2, epoch 1, step {step}: the loss is nan .* \[{step * 4 - 4},",
+    ):
+        train(path, dataset=Rows(broken=broken), sampler=sampler, optimizer=sgd)
+    fold = FoldFolder(path, 2)
+    assert max(steps(fold), default=0) == step - 1
+    if step == 1:
+        assert not fold.last.exists()
+        return
+    found = newest(fold)
+    assert found is not None
+    assert all(bool(value.isfinite().all()) for value in found.model.values())
+    assert cut.windows(0)
+    assert not torch.equal(found.model["layers_.0.weight"], before["layers_.0.weight"])
+    assert [line["step"] for line in read_history(fold.history)] == list(range(1, step))
+
+
+def test_model_in_memory_is_unchanged_by_a_step_that_is_not_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Model] = []
+    original = build
+
+    def remember(dropout: float = 0.0) -> Model:
+        made.append(original(dropout))
+        return made[-1]
+
+    monkeypatch.setitem(globals(), "build", remember)
+    with pytest.raises(RunInterrupted):
+        train(tmp_path, dataset=Rows(broken=1), sampler=Fixed([[0, 1, 2, 3]]))
+    assert_equal(weights(made[0]), weights(original()))
+
+
+def test_training_stops_when_patience_is_out(tmp_path: Path) -> None:
+    scores = [1.0, 0.8, 0.9, 0.8, 0.7, 0.1]
+    settings = replace(SETTINGS, epochs=6, patience=2)
+    _, fold, done = train(tmp_path, settings=settings, evaluate=scripted(scores))
+    assert done.step == 4 * 6  # 6 steps an epoch; epochs 3 and 4 were no better than 2
+    assert (done.best, done.best_step, done.stale) == (0.8, 12, 2)
+    assert pointed(fold, "best").name == "step-000012"
+    assert pointed(fold, "last").name == "step-000024"
+
+
+def test_training_that_stopped_early_does_not_go_on_when_continued(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, epochs=6, patience=1)
+    scores = [1.0, 2.0, 0.5, 0.4, 0.3, 0.2]
+    first, _, done = train(tmp_path, settings=settings, evaluate=scripted(scores))
+    again, fold, after = train(tmp_path, settings=settings, evaluate=scripted(scores))
+    assert done.step == after.step == 12
+    assert_equal(weights(first), weights(again))
+    assert max(steps(fold)) == 12
+
+
+@pytest.mark.parametrize(
+    ("greater", "scores", "best"),
+    [
+        (True, [0.1, 0.5, 0.5, 0.4], 2),
+        (False, [0.9, 0.5, 0.6, 0.5], 2),
+        (True, [0.1, math.nan, 0.2, 0.0], 3),
+    ],
+)
+def test_best_is_the_first_best_score_in_the_metrics_direction(
+    tmp_path: Path, greater: bool, scores: list[float], best: int
+) -> None:
+    settings = replace(SETTINGS, epochs=4, metric="f1", greater_is_better=greater)
+    _, fold, done = train(tmp_path, settings=settings, evaluate=scripted(scores, "f1"))
+    assert done.best_step == 6 * best
+    assert pointed(fold, "best").name == f"step-{6 * best:06d}"
+    marked = [line["step"] for line in read_history(fold.history) if line.get("best")]
+    assert marked[-1] == 6 * best
+
+
+def test_best_weights_on_disk_are_those_of_the_best_step(tmp_path: Path) -> None:
+    _, fold, _ = train(tmp_path / "a", settings=SETTINGS, evaluate=scripted([0.5, 0.1, 0.9]))
+    seen: list[dict[str, Tensor]] = []
+
+    def evaluate(model: nn.Module) -> dict[str, dict[str, float]]:
+        seen.append(weights(model))
+        return {"validation": {"loss": 1.0}}
+
+    train(tmp_path / "b", settings=SETTINGS, evaluate=evaluate)
+    assert_equal(load(pointed(fold, "best")).model, seen[1])
+
+
+def test_without_evaluation_best_is_last(tmp_path: Path) -> None:
+    model, fold, _ = train(tmp_path)
+    assert pointed(fold, "best") == pointed(fold, "last") == fold.checkpoints / "step-000018"
+    assert_equal(load(pointed(fold, "best")).model, weights(model))
+
+
+@pytest.mark.parametrize(("every", "expected"), [(4, [4, 8, 12, 16, 18]), (None, [6, 12, 18])])
+def test_evaluation_comes_every_n_steps_or_every_epoch_and_at_the_end(
+    tmp_path: Path, every: int | None, expected: list[int]
+) -> None:
+    settings = replace(SETTINGS, evaluate_every=every)
+    _, fold, _ = train(tmp_path, settings=settings, evaluate=own_loss)
+    lines = read_history(fold.history)
+    assert [line["step"] for line in lines if line["split"] == "validation"] == expected
+    assert [line["step"] for line in lines if line["split"] == "training"] == expected
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, list(range(1, 19))), (5, [5, 10, 15, 18])])
+def test_log_has_each_due_step_once(tmp_path: Path, every: int, expected: list[int]) -> None:
+    _, fold, _ = train(tmp_path, settings=replace(SETTINGS, log_every=every), evaluate=own_loss)
+    logged = [line for line in read_history(fold.history) if line["split"] == "step"]
+    assert [line["step"] for line in logged] == expected
+    assert [line["epoch"] for line in logged] == pytest.approx([step / 6 for step in expected])
+
+
+def test_logged_loss_is_the_mean_over_the_rows_since_the_last_line(tmp_path: Path) -> None:
+    # With a rate of 0 the weights stand still, so the mean can be computed from outside.
+    def still(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.0)
+
+    settings = replace(SETTINGS, epochs=1, log_every=10)
+    _, fold, _ = train(tmp_path, settings=settings, optimizer=still)
+    data = Rows()
+    expected = functional.cross_entropy(
+        build()(torch.from_numpy(data.x)), torch.from_numpy(data.y), WEIGHT, reduction="none"
+    )
+    (line,) = read_history(fold.history)
+    assert line["loss"] == pytest.approx(float(expected.mean()), abs=1e-6)
+
+
+def test_two_trainings_from_scratch_are_bit_identical(tmp_path: Path) -> None:
+    results = []
+    for name in ("a", "b"):
+        torch.manual_seed(len(results))  # what was drawn before must not matter
+        model, fold, _ = train(tmp_path / name, evaluate=own_loss, dropout=0.3)
+        results.append((weights(model), fold.history.read_bytes()))
+    assert_equal(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+
+
+def test_dropout_depends_on_the_seed(tmp_path: Path) -> None:
+    a, _, _ = train(tmp_path / "a", dropout=0.3, sampler=Fixed([[0, 1, 2]], [[3, 4]]))
+    other = replace(SETTINGS, seed=(8, 2))
+    b, _, _ = train(
+        tmp_path / "b", dropout=0.3, settings=other, sampler=Fixed([[0, 1, 2]], [[3, 4]])
+    )
+    assert not torch.equal(a.state_dict()["layers_.0.weight"], b.state_dict()["layers_.0.weight"])
+
+
+def test_rows_that_draw_from_global_generators_are_the_same_in_any_number_of_workers(
+    tmp_path: Path,
+) -> None:
+    settings = replace(SETTINGS, epochs=2)
+    plain, _, _ = train(tmp_path / "plain", settings=settings, dropout=0.3)
+    alone, _, _ = train(tmp_path / "0", settings=settings, dataset=Rows(noise=True), dropout=0.3)
+    many, _, _ = train(
+        tmp_path / "2", settings=replace(settings, workers=2), dataset=Rows(noise=True), dropout=0.3
+    )
+    assert_equal(weights(alone), weights(many))
+    assert not torch.equal(
+        plain.state_dict()["layers_.0.weight"], alone.state_dict()["layers_.0.weight"]
+    )
+
+
+class Stop(BaseException):
+    """Ends a training as a kill would, right after a step's checkpoint is on disk."""
+
+
+@pytest.mark.parametrize("optimizer", [sgd, adamw])
+@pytest.mark.parametrize("patience", [None, 2])
+def test_resume_from_the_checkpoint_of_every_step_ends_with_the_same_bytes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    patience: int | None,
+) -> None:
+    from foldwise import checkpoints
+
+    # Mid-epoch saves, accumulation, dropout, random augmentation, evaluation between log lines.
+    options: dict[str, Any] = {
+        "settings": replace(SETTINGS, log_every=4, evaluate_every=3, patience=patience),
+        "optimizer": optimizer,
+        "dataset": Rows(noise=True),
+        "evaluate": own_loss,
+        "accumulate": 2,
+        "batch_size": 3,
+        "dropout": 0.3,
+    }
+    snapshots: list[Path] = []
+    save = checkpoints.save
+
+    def save_and_keep(fold: FoldFolder, *arguments: Any, **named: Any) -> None:
+        save(fold, *arguments, **named)
+        snapshots.append(tmp_path / f"at-{len(snapshots) + 1}")
+        shutil.copytree(fold.path, snapshots[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save_and_keep)
+        whole, fold, done = train(tmp_path / "whole", **options)
+    assert len(snapshots) == done.step
+    if patience is None:
+        assert done.step == 12  # 8 micro-batches of 3 (the last of 1), 4 windows, 3 epochs
+    for snapshot in snapshots:
+        # The process died after logging a step that no checkpoint has.
+        with (snapshot / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"split": "step", "step": 999}) + "\n" + '{"split": "st')
+        reseed(len(snapshot.name))
+        again, continued, after = train(snapshot, **options)
+        assert_equal(weights(again), weights(whole))
+        assert replace(after, elapsed_s=0) == replace(done, elapsed_s=0)
+        assert continued.history.read_bytes() == fold.history.read_bytes()
+        assert continued.best.read_bytes() == fold.best.read_bytes()
+        for name in ("model.safetensors", "optimizer.safetensors"):
+            last = [pointed(f, "last") / name for f in (fold, continued)]
+            assert last[0].read_bytes() == last[1].read_bytes()
+
+
+def test_resume_three_times_in_one_epoch_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    whole, fold, _ = train(tmp_path / "whole", evaluate=own_loss, dropout=0.3)
+    path = tmp_path / "cut"
+    for survived in (2, 3, 5):
+
+        def dying(model: nn.Module, survived: int = survived) -> dict[str, dict[str, float]]:
+            if max(steps(FoldFolder(path, 2)), default=0) >= survived:
+                raise Stop
+            return own_loss(model)
+
+        every = replace(SETTINGS, evaluate_every=1)
+        with pytest.raises(Stop):
+            train(path, evaluate=dying, dropout=0.3, settings=every)
+    again, continued, _ = train(
+        path, evaluate=own_loss, dropout=0.3, settings=replace(SETTINGS, evaluate_every=1)
+    )
+    assert_equal(weights(again), weights(whole))
+    logged = [
+        [line for line in read_history(f.history) if line["split"] == "step"]
+        for f in (fold, continued)
+    ]
+    assert logged[0] == logged[1]
+
+
+def test_resume_counts_the_seconds_of_all_processes(tmp_path: Path) -> None:
+    _, fold, done = train(tmp_path, settings=replace(SETTINGS, epochs=1))
+    state = newest(fold)
+    assert state is not None
+    assert 0 < state.state["progress"]["elapsed_s"] <= done.elapsed_s
