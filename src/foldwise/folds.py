@@ -149,6 +149,11 @@ def assign_folds(
             rng = np.random.default_rng([seed, 1])
             out = set_aside(_codes(label, size), rows.group, config.holdout.fraction, rng)
         role[out] = "holdout"
+        if label is not None and len(left := set(label[~out])) < 2:
+            raise FoldwiseError(
+                f"column {config.data.target!r} holds a single class, {left.pop()!r}, outside the "
+                "holdout: nothing to learn; lower holdout.fraction"
+            )
     label = _apply_rare_classes(label, rows.group, role, config)
     in_folds = np.flatnonzero(role == "cv")
     groups = len(np.unique(rows.group[in_folds]))
@@ -176,12 +181,24 @@ def assign_folds(
             number = repeat * n + k + 1
             for position in in_folds[idle[k]]:
                 unused[repeat][position].append(number)
+            scored = folds[repeat] == number
+            judging = scored | (role == "holdout")
             if config.selection.rows == "inner":
-                may_train = (role == "cv") & (folds[repeat] != number)
+                may_train = (role == "cv") & ~scored
                 may_train[in_folds[idle[k]]] = False
                 rng = np.random.default_rng([seed, 3, repeat, k])
                 for position in _inner_rows(may_train, label, rows, columns, config, rng, number):
                     inner[repeat][position].append(number)
+                    judging[position] = True
+            # A rare class's row may be the twin of one that is scored: not trained on there.
+            twins = (role == "train_only") & np.isin(rows.group, rows.group[judging])
+            for position in np.flatnonzero(twins):
+                unused[repeat][position].append(number)
+        if splitter is not None and repeat and (folds[repeat] == folds[0] + repeat * n).all():
+            raise FoldwiseError(
+                f"folds.repeats is {repeats}, but folds.strategy {config.folds.strategy.name} gives "
+                "the same folds each time; set folds.repeats: 1"
+            )
     report = _report(rows, label, role, folds, config)
     frame = _frame(rows, role, folds, inner, unused, sorted(dropped))
     return Assignment(frame, n * repeats, report), label
