@@ -63,20 +63,25 @@ def save(fold: FoldFolder, checkpoint: Checkpoint, *, best: bool, last: bool) ->
     building = fold.checkpoints / f".{final.name}.tmp"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
-    save_file(_contiguous(checkpoint.model), building / "model.safetensors")
-    if last:  # an optimizer without state (plain SGD) too: the file says that training can go on
-        save_file(_contiguous(checkpoint.optimizer), building / OPTIMIZER)
-    (building / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
-    files = {}
-    for path in sorted(building.iterdir()):
-        sync_file(path)
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-    write_json(
-        building / "manifest.json",
-        {"schema": SCHEMA, "step": checkpoint.step, "best": best, "files": files},
-    )
-    sync_folder(building)
-    _replace_folder(building, final)
+    try:
+        save_file(_contiguous(checkpoint.model), building / "model.safetensors")
+        if (
+            last
+        ):  # an optimizer without state (plain SGD) too: the file says that training can go on
+            save_file(_contiguous(checkpoint.optimizer), building / OPTIMIZER)
+        (building / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
+        files = {}
+        for path in sorted(building.iterdir()):
+            sync_file(path)
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        write_json(
+            building / "manifest.json",
+            {"schema": SCHEMA, "step": checkpoint.step, "best": best, "files": files},
+        )
+        sync_folder(building)
+        _replace_folder(building, final)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)  # a disk that was full gets its space back
     _point(fold, checkpoint.step, best=best, last=last)
     prune(fold)
 

@@ -5,7 +5,7 @@ Exit codes: 0 done; 1 stopped but can be continued; 2 bad input, nothing lost; 1
 
 from __future__ import annotations
 
-import os
+import errno
 import signal
 import sys
 from pathlib import Path
@@ -123,15 +123,24 @@ def main() -> None:
     except RunInterrupted as error:
         print(f"stopped: {error}", file=sys.stderr)
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in (28, 122):  # ENOSPC, EDQUOT
+    except SystemExit as end:
+        if end.code == 128 + signal.SIGINT:  # what Typer makes of Ctrl-C
+            print("stopped: give the same command again to go on", file=sys.stderr)
+        raise
+    except Exception as error:
+        if not _disk_is_full(error):
             raise
+        named = getattr(error, "filename", None)
+        where = f" ({named})" if named else ""
         print(
-            f"stopped: no space left on the disk ({error.filename}); free some and give the same "
-            "command again",
+            f"stopped: no space left on the disk{where}; free some and give the same command again",
             file=sys.stderr,
         )
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped: give the same command again to go on", file=sys.stderr)
-        os._exit(130)
+
+
+def _disk_is_full(error: Exception) -> bool:
+    # polars and safetensors, written in Rust, give the number in their message only.
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    told = any(f"(os error {code})" in str(error) for code in codes)
+    return told or (isinstance(error, OSError) and error.errno in codes)

@@ -154,20 +154,20 @@ def assign_folds(
                 f"column {config.data.target!r} holds a single class, {left.pop()!r}, outside the "
                 "holdout: nothing to learn; lower holdout.fraction"
             )
-    label = _apply_rare_classes(label, rows.group, role, config)
-    in_folds = np.flatnonzero(role == "cv")
-    groups = len(np.unique(rows.group[in_folds]))
+    groups = len(np.unique(rows.group[role == "cv"]))
     if groups < n:
         raise FoldwiseError(
             f"folds.n is {n} but the rows form only {groups} groups (rows that must stay together: "
             + (f"equal {config.folds.group!r}" if config.folds.group else "duplicate texts")
             + "); lower folds.n or relax folds.group / folds.duplicates"
         )
+    label = _apply_rare_classes(label, rows.group, role, config)
+    in_folds = np.flatnonzero(role == "cv")
 
     repeats = config.folds.repeats
     folds = np.zeros((repeats, size), dtype=np.int32)
-    inner: list[list[list[int]]] = [[[] for _ in range(size)] for _ in range(repeats)]
-    unused: list[list[list[int]]] = [[[] for _ in range(size)] for _ in range(repeats)]
+    inner: list[tuple[np.ndarray, int]] = []  # positions, and the fold whose epoch they pick
+    unused: list[tuple[np.ndarray, int]] = []
     for repeat in range(repeats):
         part = _Rows(
             _codes(None if label is None else label[in_folds], len(in_folds)),
@@ -179,28 +179,27 @@ def assign_folds(
         folds[repeat, in_folds] = np.where(fold >= 0, fold + 1 + repeat * n, 0)
         for k in range(n):
             number = repeat * n + k + 1
-            for position in in_folds[idle[k]]:
-                unused[repeat][position].append(number)
+            unused.append((in_folds[idle[k]], number))
             scored = folds[repeat] == number
             judging = scored | (role == "holdout")
             if config.selection.rows == "inner":
                 may_train = (role == "cv") & ~scored
                 may_train[in_folds[idle[k]]] = False
                 rng = np.random.default_rng([seed, 3, repeat, k])
-                for position in _inner_rows(may_train, label, rows, columns, config, rng, number):
-                    inner[repeat][position].append(number)
-                    judging[position] = True
+                chosen = _inner_rows(may_train, label, rows, columns, config, rng, number)
+                inner.append((chosen, number))
+                judging[chosen] = True
             # A rare class's row may be the twin of one that is scored: not trained on there.
             twins = (role == "train_only") & np.isin(rows.group, rows.group[judging])
-            for position in np.flatnonzero(twins):
-                unused[repeat][position].append(number)
-        if splitter is not None and repeat and (folds[repeat] == folds[0] + repeat * n).all():
+            unused.append((np.flatnonzero(twins), number))
+        again = np.where(folds[0] > 0, folds[0] + repeat * n, 0)
+        if splitter is not None and repeat and np.array_equal(folds[repeat], again):
             raise FoldwiseError(
-                f"folds.repeats is {repeats}, but folds.strategy {config.folds.strategy.name} gives "
-                "the same folds each time; set folds.repeats: 1"
+                f"folds.repeats is {repeats}, but folds.strategy {config.folds.strategy.name} "
+                "gives the same folds each time; set folds.repeats: 1"
             )
     report = _report(rows, label, role, folds, config)
-    frame = _frame(rows, role, folds, inner, unused, sorted(dropped))
+    frame = _frame(rows, role, folds, inner, unused, sorted(dropped), n)
     return Assignment(frame, n * repeats, report), label
 
 
@@ -256,7 +255,8 @@ def _inner_rows(
             f"selection.rows: inner finds no row to set aside in fold {fold} ({len(positions)} "
             "training rows); use selection.rows: last, or more rows"
         )
-    return positions[chosen]
+    picked: np.ndarray = positions[chosen]
+    return picked
 
 
 def _latest(time: pl.Series, group: np.ndarray, fraction: float) -> np.ndarray:
@@ -264,7 +264,8 @@ def _latest(time: pl.Series, group: np.ndarray, fraction: float) -> np.ndarray:
     late = np.zeros(len(order), dtype=bool)
     late[order[len(order) - int(len(order) * fraction) :]] = True
     # A group goes where its latest row goes, so that nothing kept out has a twin in training.
-    return np.asarray(np.isin(group, group[late]))
+    kept_out: np.ndarray = np.isin(group, group[late])
+    return kept_out
 
 
 def _apply_rare_classes(
@@ -279,9 +280,10 @@ def _apply_rare_classes(
         return label
     sizes = ", ".join(f"{name!r} ({count})" for name, count in sorted(rare.items()))
     policy = config.data.rare_classes
+    unit = f"values of {config.folds.group!r}" if config.folds.group else "distinct texts"
     if policy == "error":
         raise FoldwiseError(
-            f"column {config.data.target!r}: fewer distinct texts than folds.n = {config.folds.n} "
+            f"column {config.data.target!r}: fewer {unit} than folds.n = {config.folds.n} "
             f"in class {sizes}; set data.rare_classes to merge (into {LABEL_OTHER!r}), drop or "
             "train_only, or lower folds.n"
         )
@@ -296,7 +298,7 @@ def _apply_rare_classes(
         if still := _rare(label, group, role, config.folds.n):
             raise FoldwiseError(
                 f"column {config.data.target!r}: the rare classes {sizes} merged into "
-                f"{LABEL_OTHER!r} are still only {still[LABEL_OTHER]} distinct texts for folds.n = "
+                f"{LABEL_OTHER!r} are still only {still[LABEL_OTHER]} {unit} for folds.n = "
                 f"{config.folds.n}; set data.rare_classes to drop or train_only"
             )
     if len(set(label[role == "cv"])) < 2:
@@ -363,21 +365,41 @@ def _frame(
     rows: Labelled,
     role: np.ndarray,
     folds: np.ndarray,
-    inner: list[list[list[int]]],
-    unused: list[list[list[int]]],
+    inner: list[tuple[np.ndarray, int]],
+    unused: list[tuple[np.ndarray, int]],
     dropped: list[int],
+    n: int,
 ) -> pl.DataFrame:
-    row, group = rows.row, rows.group
-    parts = []
-    for repeat in range(len(folds)):
-        kept = {
-            "row": row.tolist() + dropped,
-            "repeat": [repeat + 1] * (len(row) + len(dropped)),
-            "fold": [int(f) or None for f in folds[repeat]] + [None] * len(dropped),
-            "role": role.tolist() + ["dropped"] * len(dropped),
-            "inner_of": inner[repeat] + [[]] * len(dropped),
-            "unused_in": unused[repeat] + [[]] * len(dropped),
-            "group": group.tolist() + [None] * len(dropped),
+    repeats, size = folds.shape
+    kept = pl.DataFrame(
+        {
+            "row": np.tile(rows.row, repeats),
+            "repeat": np.repeat(np.arange(1, repeats + 1, dtype=np.int32), size),
+            "fold": folds.ravel(),
+            "role": np.tile(role.astype(str), repeats),
+            "group": np.tile(rows.group, repeats),
         }
-        parts.append(pl.DataFrame(kept, schema=SCHEMA).sort("row"))
-    return pl.concat(parts)
+    ).with_columns(pl.col("fold").replace(0, None))
+    out = pl.DataFrame({"row": pl.Series(dropped, dtype=pl.Int64), "role": "dropped"}).join(
+        pl.DataFrame({"repeat": np.arange(1, repeats + 1, dtype=np.int32)}), how="cross"
+    )
+    frame = pl.concat([kept, out], how="diagonal")
+    for name, pairs in (("inner_of", inner), ("unused_in", unused)):
+        listed = _listed(rows.row, pairs, n, name)
+        frame = frame.join(listed, on=["row", "repeat"], how="left")
+        frame = frame.with_columns(pl.col(name).fill_null([]))
+    return frame.select(*SCHEMA).cast(SCHEMA).sort("repeat", "row")  # type: ignore[arg-type]
+
+
+def _listed(
+    row: np.ndarray, pairs: list[tuple[np.ndarray, int]], n: int, name: str
+) -> pl.DataFrame:
+    # (row, repeat) -> the folds it is paired with, ascending.
+    numbers = np.repeat([number for _, number in pairs], [len(rows) for rows, _ in pairs])
+    positions = np.concatenate([np.empty(0, dtype=np.int64), *(rows for rows, _ in pairs)])
+    return (
+        pl.DataFrame({"row": row[positions], name: numbers.astype(np.int32)})
+        .with_columns(((pl.col(name) - 1) // n + 1).cast(pl.Int32).alias("repeat"))
+        .group_by("row", "repeat")
+        .agg(pl.col(name).sort())
+    )

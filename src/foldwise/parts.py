@@ -1,9 +1,9 @@
 """From a name in the config to the class it means: built in, yours, or a library's, by kind.
 
-In: `mean`, `my_parts.GatedPooling`, `torch.optim.RAdam`. Out: the class, or an instance of it. The
-built-in ones are import strings, so that naming a part imports nothing. A library name resolves only
-inside the module of its kind and only to a subclass of the kind's base: a config cannot call an
-arbitrary function.
+In: `mean`, `my_parts.GatedPooling`, `torch.optim.RAdam`. Out: the class, or an instance of it.
+The built-in ones are import strings, so that naming a part imports nothing. A library name resolves
+only inside the module of its kind and only to a subclass of the kind's base: a config cannot call
+an arbitrary function.
 """
 
 from __future__ import annotations

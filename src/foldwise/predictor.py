@@ -62,7 +62,7 @@ class Predictor:
             int(found.parent.name.removeprefix("fold-"))
             for found in self.run.path.glob("fold-*/training.json")
         )
-        self.folds = sorted(folds) if folds else trained
+        self.folds = sorted(set(folds)) if folds else trained
         if lacking := sorted(set(self.folds) - set(trained)):
             raise FoldwiseError(f"{path}: fold {lacking[0]} isn't trained; trained are: {trained}")
         if not self.folds:

@@ -1,14 +1,15 @@
 """From the config to rows, folds and a task: everything that comes before the first fold.
 
-In: a config. Out: a `Prepared`. Nothing is written here, so that bad input leaves nothing behind;
-where the run folder holds an assignment of rows to folds already, that one is read and kept.
+In: a config. Out: a `Prepared`. Nothing is written before `encode_rows`, so that bad input leaves
+nothing behind; where the run folder holds an assignment of rows to folds already, that one is read
+and kept.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Prepared:
         code: the user's files.
         task: knows the target; its fold-dependent state is set by each fold.
         frame: the rows that train or score, ascending by `row`; merged labels are merged.
-        dataset: the same rows, encoded.
+        dataset: the same rows, encoded; None before `encode_rows`.
         assignment: what each row does in each fold.
         holdout: the rows kept out of all folds, or None.
         data_sha256: of the table's bytes.
@@ -149,8 +150,9 @@ def build_task(
     lacking = [name for name in methods if not callable(getattr(part, name, None))]
     if lacking:
         raise FoldwiseError(
-            f"task: {config.task} has no {', '.join(lacking)}; a subclass of foldwise.task.Multiclass "
-            "needs only rows (or data.path), dataset, collate and build_model"
+            f"task: {config.task} has no {', '.join(lacking)}; a subclass of "
+            "foldwise.task.Multiclass needs only rows (or data.path), dataset, collate and "
+            "build_model"
         )
     task: Task = build_part(
         "task", config.task, {}, code, "task", config=config, code=code, run=run, stores=stores
@@ -170,17 +172,14 @@ def build_model(config: Config, classes: Sequence[str]) -> torch.nn.Module:
     return task.build_model()
 
 
-def prepare(
-    config: Config, code: UserCode, run: RunFolder, task: Task, *, encoded: bool = True
-) -> Prepared:
-    """Read the rows, split them, fit the target and encode the rows.
+def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepared:
+    """Read the rows, split them and fit the target; `encode_rows` comes after.
 
     Args:
         config: resolved.
         code: the user's files.
         run: the run; its folds.parquet is read if it is there.
         task: built by `build_task`.
-        encoded: encode the rows too.
 
     Raises:
         FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
@@ -189,33 +188,39 @@ def prepare(
     kept, counts = apply_missing(table, config.data)
     kept = draw_sample(kept, config.data.sample, config.data.target, config.folds.seed)
     counts = {"rows_read": read, **counts, "rows_after_sampling": kept.height}
+    sampled = kept
     if run.folds.exists():
         assignment = read_assignment(pl.read_parquet(run.folds))
     else:
         assignment, kept = _split(table, kept, config, task, code)
-    kept = kept.filter(pl.col("row").is_in(assignment.kept().tolist()))
+    kept = kept.filter(np.isin(kept["row"].to_numpy(), assignment.kept()))
     kept = _merge_labels(kept, assignment, config)
-    out = assignment.holdout()
-    frame = kept.filter(~pl.col("row").is_in(out.tolist()))
-    holdout = kept.filter(pl.col("row").is_in(out.tolist())) if len(out) else None
+    held = np.isin(kept["row"].to_numpy(), assignment.holdout())
+    frame = kept.filter(~held)
+    holdout = kept.filter(held) if held.any() else None
     if config.holdout is not None and config.holdout.path is not None:
-        holdout, twins = _read_holdout(config.holdout.path, config, frame)
+        merged = _merged_labels(sampled, frame, config)
+        holdout, twins = _read_holdout(config.holdout.path, config, frame, merged)
         counts["training_rows_with_a_near_duplicate_in_the_holdout"] = twins
     task.fit_target(frame)
     _check(config, code, task, assignment)
-    dataset = task.dataset(frame) if encoded else None
     return Prepared(
         config,
         run,
         code,
         task,
         frame,
-        dataset,
+        None,
         assignment,
         holdout,
         sha256,
         counts | assignment.report,
     )
+
+
+def encode_rows(prepared: Prepared) -> Prepared:
+    """Add the encoded rows: the one step of preparing that writes, into the token store."""
+    return replace(prepared, dataset=prepared.task.dataset(prepared.frame))
 
 
 def _read(config: Config, task: Task) -> tuple[pl.DataFrame, str, int]:
@@ -289,6 +294,8 @@ def _merge_labels(kept: pl.DataFrame, assignment: Assignment, config: Config) ->
     target = config.data.target
     if config.data.rare_classes != "merge" or target is None or "classes" in assignment.report:
         return kept
+    if config.folds.strategy.name in ("column", "time"):  # folds.py leaves rare classes there
+        return kept
     groups = pl.Series("group", assignment.groups(kept["row"].to_numpy()))
     scored = np.isin(kept["row"].to_numpy(), assignment.holdout(), invert=True)
     rare = (
@@ -306,9 +313,23 @@ def _merge_labels(kept: pl.DataFrame, assignment: Assignment, config: Config) ->
     )
 
 
-def _read_holdout(path: str, config: Config, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+def _merged_labels(before: pl.DataFrame, after: pl.DataFrame, config: Config) -> list[str]:
+    # Which labels of the table are called "other" now.
+    target = config.data.target
+    if config.data.rare_classes != "merge" or target is None:
+        return []
+    return sorted(set(before[target].cast(pl.String)) - set(after[target].cast(pl.String)))
+
+
+def _read_holdout(
+    path: str, config: Config, frame: pl.DataFrame, merged: list[str]
+) -> tuple[pl.DataFrame, int]:
     data = config.data.model_copy(update={"path": path, "sample": None})
     holdout, _ = apply_missing(read_table(data).frame, data)
+    if merged and data.target is not None:
+        label = pl.col(data.target)
+        other = pl.when(label.is_in(merged)).then(pl.lit(LABEL_OTHER)).otherwise(label)
+        holdout = holdout.with_columns(other.alias(data.target))
     if not data.text or config.folds.duplicates == "ignore":
         return holdout, 0
     texts = pl.concat([frame.select(data.text), holdout.select(data.text)])
@@ -329,6 +350,18 @@ def _check(config: Config, code: UserCode, task: Task, assignment: Assignment) -
         raise FoldwiseError(
             f"folds.run names fold {max(config.folds.run)}, but there are {assignment.n_folds}"
         )
-    # Optimizer and schedule are tried on one weight: wrong arguments show before training.
-    optimizer = build_optimizer(torch.nn.Linear(1, 1), config.optimizer, code)
-    build_schedule(optimizer, config.schedule, 10, code)
+    # Optimizer and schedule take a step with one weight: what can't work shows before training.
+    layer = torch.nn.Linear(1, 1)
+    optimizer = build_optimizer(layer, config.optimizer, code)
+    schedule = build_schedule(optimizer, config.schedule, 10, code)
+    layer(torch.ones(1, 1)).sum().backward()
+    for what, name, part in (
+        ("optimizer", config.optimizer.name, optimizer),
+        ("schedule", config.schedule.name, schedule),
+    ):
+        try:
+            part.step()
+        except Exception as error:
+            raise FoldwiseError(
+                f"{what}: {name} can't be used: step() fails: {type(error).__name__}: {error}"
+            ) from error

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -104,6 +105,29 @@ class RunFolder:
     def fold(self, number: int) -> FoldFolder:
         """Return the paths of one fold."""
         return FoldFolder(self.path / f"fold-{number}", number)
+
+    def check_place(self) -> None:
+        """Check that a new run can lie here.
+
+        Raises:
+            FoldwiseError: a file is in the way, the folder is someone else's, or not writable.
+        """
+        above = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not above.is_dir():
+            raise FoldwiseError(
+                f"run: the run's folder is to be {self.path}, but {above} is a file; choose "
+                "another run.dir or run.name"
+            )
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise FoldwiseError(f"run: {above} can't be written to; choose another run.dir")
+        # A run killed before its config was written has left no more than these.
+        ours = re.compile(r"\..*|code|fold-\d+")
+        others = sorted(p.name for p in self.path.glob("*") if not ours.fullmatch(p.name))
+        if others:
+            raise FoldwiseError(
+                f"{self.path} holds other files than a run's ({others[0]!r}); choose another "
+                "run.name"
+            )
 
     def create(self) -> None:
         """Make the folder durable, its parents too."""

@@ -156,7 +156,7 @@ def time_ranks(values: pl.Series, name: str) -> np.ndarray:
         moments = {cell: _moment(cell, name) for cell in dict.fromkeys(cells)}
         order = np.array([moments[cell] for cell in cells])
     ranks: np.ndarray = np.unique(order, return_inverse=True)[1]
-    return np.asarray(ranks, dtype=np.int64)
+    return ranks.astype(np.int64, copy=False)
 
 
 def with_splitter(
@@ -203,15 +203,18 @@ def with_splitter(
 def _by_group(groups: np.ndarray, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
     # Groups of several rows, and the rows that are alone in theirs; both in random order.
     order = np.argsort(groups, kind="stable")
-    cuts = np.flatnonzero(np.diff(groups[order])) + 1
-    parts = np.split(order, cuts)
-    several = [part for part in parts if len(part) > 1]
-    lone = np.array([part[0] for part in parts if len(part) == 1], dtype=np.int64)
+    _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    lone = order[starts[sizes == 1]]
+    several = [
+        order[start : start + size]
+        for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True)
+    ]
     return [several[i] for i in rng.permutation(len(several))], rng.permutation(lone)
 
 
 def _share(sizes: np.ndarray, fraction: float) -> np.ndarray:
-    return np.floor(sizes * fraction + 0.5).astype(np.int64)
+    share: np.ndarray = np.floor(sizes * fraction + 0.5)
+    return share.astype(np.int64)
 
 
 def _moment(cell: str, name: str) -> int:
@@ -238,7 +241,7 @@ def _level(base: np.ndarray, extra: int, totals: np.ndarray) -> np.ndarray:
             low = middle
         else:
             high = middle - 1
-    share = np.maximum(low - base, 0)
+    share: np.ndarray = np.maximum(low - base, 0)
     rest = extra - int(share.sum())
     at_level = np.flatnonzero(base + share == low)
     share[at_level[np.argsort((totals + share)[at_level], kind="stable")][:rest]] += 1

@@ -216,7 +216,7 @@ def _files(path: str) -> list[str]:
     files = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
     if not files:
         raise FoldwiseError(
-            f"data.path: no file matches {path!r} (looked from {os.getcwd()}): paths are relative "
+            f"no file matches {path!r} (looked from {os.getcwd()}): paths are relative "
             "to the working directory"
         )
     for file in files:

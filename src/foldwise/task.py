@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.metrics import Metric, builtin_metric
+from foldwise.evaluation.metrics import Metric, builtin_metric, evaluate
 from foldwise.parts import BUILT_IN, build_part, find_part
 from foldwise.training.losses import class_weights
 from foldwise.usercode import UserCode
@@ -121,17 +121,23 @@ class Multiclass:
         """Write nothing: labels and weights are in the state."""
 
     def check(self) -> None:
-        """Build loss and metrics once, on two made-up rows."""
-        self.metrics()
+        """Try class weights, loss and metrics on made-up rows."""
+        each = np.arange(len(self.classes), dtype=np.int64)
+        for metric in self.metrics():
+            evaluate(metric, each, each, np.eye(len(each)))
+        weights = class_weights(self.config.loss.class_weights, each, self.classes)
+        self.weights = None if weights is None else weights.tolist()
         logits = torch.zeros(2, max(2, len(self.classes)))
         try:
             self.loss(logits, {"target": torch.zeros(2, dtype=torch.int64)})
-        except (RuntimeError, TypeError, ValueError) as error:
+        except FoldwiseError:
+            raise
+        except Exception as error:  # whatever a user's loss raises is the input's fault
             raise FoldwiseError(
                 f"loss.name {self.config.loss.name} fails on logits {tuple(logits.shape)} and "
                 f"targets (2,): {type(error).__name__}: {error}"
             ) from error
-        self._loss = None
+        self.weights, self._loss = None, None
 
     def target_ids(self, frame: pl.DataFrame) -> np.ndarray:
         """Return class ids, int64 (n,); -1 for a label that isn't in the class list."""
@@ -222,7 +228,13 @@ def build_metric(name: str, arguments: dict[str, Any], code: UserCode, where: st
             raise FoldwiseError(f"{where}: {name} is not a function")
 
         def compute(target: np.ndarray, prediction: np.ndarray, probabilities: np.ndarray) -> float:
-            return float(function(target, prediction, probabilities, **arguments))
+            try:
+                return float(function(target, prediction, probabilities, **arguments))
+            except Exception as error:
+                raise FoldwiseError(
+                    f"{where}: {name} fails on {len(target)} rows: {type(error).__name__}: {error}"
+                    "; it takes (target, prediction, probabilities) and returns one number"
+                ) from error
 
         better = bool(getattr(function, "greater_is_better", True))
         return Metric(name, compute, better, "probabilities")
@@ -234,8 +246,14 @@ def build_metric(name: str, arguments: dict[str, Any], code: UserCode, where: st
         metric = build_part(
             "metric", name, arguments, code, where, num_classes=probabilities.shape[1]
         )
-        metric.update(torch.from_numpy(probabilities), torch.from_numpy(target))
-        return float(metric.compute())
+        try:
+            metric.update(torch.from_numpy(probabilities), torch.from_numpy(target))
+            return float(metric.compute())
+        except Exception as error:
+            raise FoldwiseError(
+                f"{where}: {name} fails on {len(target)} rows: {type(error).__name__}: {error}; "
+                "it is given probabilities and class ids, and computes one number"
+            ) from error
 
     better = getattr(part, "higher_is_better", True) is not False
     return Metric(name, torch_metric, better, "probabilities")

@@ -122,8 +122,24 @@ class TextClassification(Multiclass):
                 f"model.freeze is {self.config.model.freeze}, but {self.config.model.backbone} has "
                 f"{depth} blocks"
             )
-        self._pooling_and_head()
+        pooling, head = self._pooling_and_head()
+        check_head(
+            head, pooled_width(pooling, int(self.model_config.hidden_size)), len(self.classes)
+        )
         super().check()
+        # A whole forward pass, on two texts of padding: weights that don't fit, a backbone without
+        # blocks or one that wants other inputs would show in the first fold only.
+        model = self.build_model()
+        model.layers()  # type: ignore[operator]
+        batch = pad_batch([(np.full(4, self._frame.pad), None)] * 2, self._frame)
+        try:
+            with torch.no_grad():
+                model(**batch)
+        except Exception as error:
+            raise FoldwiseError(
+                f"model.backbone: {self.config.model.backbone} fails on input_ids and "
+                f"attention_mask of two texts: {type(error).__name__}: {error}"
+            ) from error
 
     def _pooling_and_head(self) -> tuple[nn.Module, nn.Module]:
         model, outputs = self.config.model, len(self.classes)
@@ -156,6 +172,28 @@ class TextClassification(Multiclass):
     @cached_property
     def _frame(self) -> Any:
         return frame_of(self.tokenizer)
+
+
+def check_head(head: nn.Module, width: int, n_outputs: int) -> None:
+    """Try a head on two pooled texts.
+
+    Raises:
+        FoldwiseError: the call fails, or its result isn't (B, n_outputs).
+    """
+    name = type(head).__name__
+    try:
+        with torch.no_grad():
+            logits = head(torch.zeros(2, width))
+    except Exception as error:
+        raise FoldwiseError(
+            f"model.head: {name} fails on (2, {width}): {type(error).__name__}: {error}"
+        ) from error
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (2, n_outputs):
+        raise FoldwiseError(
+            f"model.head: {name} must return (batch, {n_outputs}) of (batch, {width}); it returned "
+            f"{shape} for a batch of 2"
+        )
 
 
 def pooled_width(pooling: nn.Module, hidden_size: int) -> int:

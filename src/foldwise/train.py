@@ -78,7 +78,11 @@ def train_fold(
         padding_share=padding / max(1, tokens + padding),
         **_truncation(prepared.dataset, train),
         groups=[
-            {"name": group.get("name"), "lr": group["initial_lr"], "decay": group["weight_decay"]}
+            {
+                "name": group.get("name"),
+                "lr": group.get("initial_lr", group["lr"]),
+                "decay": group["weight_decay"],
+            }
             for group in optimizer.param_groups
         ],
     )

@@ -10,6 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 
 from foldwise.errors import FoldwiseError
@@ -66,17 +67,23 @@ class UserCode:
         if stem not in self._modules:
             path = self.paths[stem]
             spec = importlib.util.spec_from_file_location(f"foldwise_user_{stem}", path)
-            if spec is None or spec.loader is None:
+            if spec is None:
                 raise FoldwiseError(f"code: {path}: not a Python file")
             module = importlib.util.module_from_spec(spec)
             # Registered before it runs: dataclasses and pickling of workers look it up there.
             sys.modules[spec.name] = module
             try:
-                spec.loader.exec_module(module)
-            except Exception as error:
+                # Not by the loader: its cache beside the file would outlive a refused run, and
+                # take a file for unchanged that was edited twice in one second.
+                exec(compile(path.read_bytes(), path, "exec"), vars(module))
+            except (Exception, SystemExit) as error:
                 del sys.modules[spec.name]
+                lines = [
+                    f.lineno for f in extract_tb(error.__traceback__) if f.filename == str(path)
+                ]
+                place = f" (line {lines[-1]})" if lines else ""  # a SyntaxError names its own
                 raise FoldwiseError(
-                    f"code: {path} fails when loaded: {type(error).__name__}: {error}"
+                    f"code: {path} fails when loaded{place}: {type(error).__name__}: {error}"
                 ) from error
             self._modules[stem] = module
         return self._modules[stem]

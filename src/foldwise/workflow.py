@@ -21,7 +21,7 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
-from foldwise.prepare import Prepared, build_task, open_run, prepare, resolve
+from foldwise.prepare import build_task, encode_rows, open_run, prepare, resolve
 from foldwise.record import check_continues, start_record, stop_record
 from foldwise.report.terminal import facts
 from foldwise.runfolder import RunFolder, lock
@@ -54,15 +54,16 @@ def cross_validate(
     config = _same_or_new(config, run)
     if run.finished:
         return run
+    todo = _numbers(config, only)
     with ExitStack() as held:
-        for number in _numbers(config, only) if run.path.exists() else []:
+        for number in todo if run.path.exists() else []:
             held.enter_context(_claim(run, number))
 
         code = UserCode(config.code)
         task = build_task(config, code, stores=run.token_stores)
         prepared = prepare(config, code, run, task)
-        todo = _numbers(config, only, prepared)
         check_continues(prepared)
+        prepared = encode_rows(prepared)
 
         if not run.path.exists():
             run.create()
@@ -104,20 +105,22 @@ def validate(
     """
     run = RunFolder(path)
     config, code = open_run(run, trust_code=trust_code)
+    every = _numbers(config, None)
+    trained = [number for number in every if run.fold(number).trained.exists()]
+    if not trained:
+        raise FoldwiseError(f"{path}: no fold is trained yet; run: foldwise train")
     with ExitStack() as held:
         task = build_task(config, code, run=run, stores=run.token_stores)
         prepared = prepare(config, code, run, task)
         check_continues(prepared)
+        prepared = encode_rows(prepared)
         accelerator = build_accelerator(config.training)
-        trained = [number for number in prepared.folds if run.fold(number).trained.exists()]
-        if not trained:
-            raise FoldwiseError(f"{path}: no fold is trained yet; run: foldwise train")
         for number in trained:
             held.enter_context(_claim(run, number))
         scores = {str(n): validate_fold(prepared, n, accelerator) for n in trained}
         for number in trained:
             score_baselines(prepared, number)
-        if trained != prepared.folds:
+        if trained != every:
             return {"folds": scores}
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             return summarize(prepared)
@@ -126,6 +129,7 @@ def validate(
 def _same_or_new(config: Config, run: RunFolder) -> Config:
     # A run folder belongs to one config for good: another one under its name is refused.
     if not run.config.exists():
+        run.check_place()
         return resolve(config)
     stored = load_config(run.config)
     resolved = resolve(config, like=stored)
@@ -137,13 +141,9 @@ def _same_or_new(config: Config, run: RunFolder) -> Config:
     return resolved
 
 
-def _numbers(
-    config: Config, only: Sequence[int] | None, prepared: Prepared | None = None
-) -> list[int]:
+def _numbers(config: Config, only: Sequence[int] | None) -> list[int]:
     total = config.folds.n * config.folds.repeats
     every = list(range(1, total + 1)) if config.folds.run == "all" else sorted(config.folds.run)
-    if prepared is not None:
-        every = prepared.folds
     wrong = sorted(set(only or []) - set(every))
     if wrong:
         raise FoldwiseError(f"--folds {wrong[0]}: the run consists of folds {every}")

@@ -119,6 +119,7 @@ def test_arguments_reach_a_loss_of_torch() -> None:
     torch.testing.assert_close(built.loss(logits, {"target": target}), expected)
 
 
+@pytest.mark.filterwarnings("ignore:Using a target size:UserWarning:torch")
 def test_loss_that_does_not_fit_the_task_is_refused_before_training() -> None:
     with pytest.raises(FoldwiseError, match=r"^loss\.name torch\.nn\.MSELoss"):
         task(name="torch.nn.MSELoss").check()

@@ -15,7 +15,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from foldwise.usecases.cfpb import ARCHIVE_URL, fetch, prepare
+from foldwise.usecases.cfpb import prepare
+from foldwise.usecases.download import ARCHIVE_URL, fetch
 
 
 def data_cfpb(folder: Path, archive: Path | None, url: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
@@ -26,6 +27,8 @@ def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool
         raise FoldwiseError(f"-o {out}: is there already; choose another name or remove it")
     if not out.parent.is_dir():
         raise FoldwiseError(f"-o {out}: there is no folder {out.parent}")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise FoldwiseError(f"-o {out}: {out.parent} can't be written to")
     import polars as pl
 
     from foldwise.commands.train import parse_folds

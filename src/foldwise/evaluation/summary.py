@@ -1,8 +1,8 @@
 """From the folds' files to the run's: `oof.parquet`, `holdout.parquet`, `metrics.json`.
 
 In: what validation wrote for every fold. Out: scores per fold, their mean and standard deviation,
-the pooled out-of-fold scores with intervals, and the same for the baselines. Every score is computed
-over whole folds or all rows at once; a mean of per-batch F1 is a different and wrong number.
+the pooled out-of-fold scores with intervals, and the same for the baselines. Every score is
+computed over whole folds or all rows at once; a mean of per-batch F1 is another and wrong number.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         metrics["rows"]["holdout"] = held.height
     for name in _names(prepared):
         scored = pl.concat([pl.read_parquet(f.path / f"baseline-{name}.parquet") for f in folds])
-        entry: dict[str, Any] = {"oof": _intervals(prepared, scored.sort("repeat", "row")), "holdout": None}
+        entry: dict[str, Any] = {
+            "oof": _intervals(prepared, scored.sort("repeat", "row")),
+            "holdout": None,
+        }
         if prepared.holdout is not None:
             held = _baseline(prepared, name, prepared.frame, prepared.holdout)
             entry["holdout"] = _intervals(prepared, held)
@@ -154,10 +157,8 @@ def _intervals(prepared: Prepared, table: pl.DataFrame) -> dict[str, dict[str, f
     rows = table["row"].to_numpy()
     from_file = prepared.config.holdout is not None and prepared.config.holdout.path is not None
     in_table = "repeat" in table.columns and table["repeat"].null_count() == 0
-    if in_table or not from_file:
-        groups = prepared.assignment.groups(rows)
-    else:
-        groups = rows  # rows of another file: its positions are not this table's
+    # Rows of another file are numbered in that file: they have no groups here.
+    groups = prepared.assignment.groups(rows) if in_table or not from_file else rows
     return intervals(
         prepared.task.metrics(),
         *prepared.task.to_arrays(table),

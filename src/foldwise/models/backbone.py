@@ -53,7 +53,7 @@ def load_backbone(
         The model in float32 whatever the checkpoint's dtype, without its pooler.
 
     Raises:
-        FoldwiseError: transformers can't build it.
+        FoldwiseError: transformers can't build it, or its weights are another model's.
     """
     try:
         config = read_config(folder)
@@ -62,24 +62,37 @@ def load_backbone(
                 if hasattr(config, key):
                     setattr(config, key, attention_dropout)
         if weights:
-            model = AutoModel.from_pretrained(
+            model, found = AutoModel.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
+                output_loading_info=True,
             )
         else:
             model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+            found = {"missing_keys": ()}
+        if checkpoint_activations:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+    except FoldwiseError:
+        raise
+    except Exception as error:  # files by strangers fail in many ways, safetensors' own among them
         raise FoldwiseError(
-            f"model.backbone: {folder} can't be loaded as a transformers model: {error}"
+            f"model.backbone: {folder} can't be loaded as a transformers model: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
+    # transformers makes up what the file lacks, and says so in a warning only.
+    lacking = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+    if lacking:
+        raise FoldwiseError(
+            f"model.backbone: the weights in {folder} lack {len(lacking)} tensors of its "
+            f"config.json's {type(model).__name__}, such as {lacking[0]}; they belong to another "
+            "model"
+        )
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # ours replaces it; its weights would be trained for nothing
-    if checkpoint_activations:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model  # type: ignore[no-any-return]
 
 
@@ -101,8 +114,8 @@ def read_config(folder: Path) -> Any:
         values.pop(key, None)
     try:
         return AutoConfig.for_model(model_type, **values)
-    except (ValueError, TypeError) as error:
-        raise FoldwiseError(f"model.backbone: {path}: {error}") from None
+    except Exception as error:  # each model type checks its values in its own way
+        raise FoldwiseError(f"model.backbone: {path}: {' '.join(str(error).split())}") from None
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -117,6 +130,12 @@ def load_tokenizer(folder: Path) -> Any:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise FoldwiseError(f"model.backbone: {folder}: no usable tokenizer: {error}") from error
+    files = getattr(tokenizer, "vocab_files_names", {}).values()
+    if not any((folder / name).is_file() for name in files):
+        # transformers makes an empty one up, to which every word is unknown.
+        raise FoldwiseError(
+            f"model.backbone: {folder}: holds no tokenizer ({' or '.join(files)}); copy it there"
+        )
     if not getattr(tokenizer, "is_fast", False):
         raise FoldwiseError(f"model.backbone: {folder}: its tokenizer has no tokenizer.json")
     return tokenizer
@@ -182,7 +201,7 @@ def freeze(backbone: nn.Module, blocks: int) -> None:
 
 
 def window(config: Any) -> int | None:
-    """Return the longest input a model's position embeddings allow, None where they set no limit."""
+    """Return the longest input that position embeddings allow; None where they set no limit."""
     limit = getattr(config, "max_position_embeddings", None)
     if not isinstance(limit, int) or limit <= 0:
         return None

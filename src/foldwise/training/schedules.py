@@ -6,6 +6,7 @@ step. The built-in ones are plain functions of the step, so a resumed run lands 
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from foldwise.config import schema
+from foldwise.errors import FoldwiseError
 from foldwise.parts import build_part
 from foldwise.usercode import UserCode
 
@@ -36,6 +38,9 @@ def build_schedule(
         config: name and warm-up.
         steps: optimizer steps of the whole training.
         code: the user's files.
+
+    Raises:
+        FoldwiseError: no such schedule, or one that is steered by a score (ReduceLROnPlateau).
     """
     if config.name in CURVES or config.name == "one_cycle":
         return LambdaLR(optimizer, factor(config.name, config.warmup, steps))
@@ -50,6 +55,12 @@ def build_schedule(
         total_iters=steps,
         T_max=steps,
     )
+    parameters = inspect.signature(schedule.step).parameters
+    if needed := [name for name, p in parameters.items() if p.default is p.empty]:
+        raise FoldwiseError(
+            f"schedule: {config.name} needs {', '.join(needed)} at each step; choose one that "
+            "follows from the number of the step alone"
+        )
     return schedule
 
 

@@ -1,54 +1,33 @@
-"""Fetch the CFPB's complaint database and prepare the tables that the use case trains on.
+"""Prepare the tables that the CFPB use case trains on.
 
-In: the official archive (over ten million complaints in one zipped CSV), downloaded or brought by
-hand. Out: Parquet tables of the complaints that have a narrative, a Sub-issue, a ZIP code and a
-Product: `full`, `partial` (at most 1,000 a class) and `debug` (at most 5 a class), and the counts
-of what was read, dropped and kept. Memory stays bounded: rows go from the zip into small Parquet
-parts, which a streaming query joins. A file gets its name only when it is whole.
+In: the complaint database's archive (over ten million complaints in one zipped CSV). Out: Parquet
+tables of the complaints that have a narrative, a Sub-issue, a ZIP code and a Product: `full`,
+`partial` (at most 1,000 a class) and `debug` (at most 5 a class), and the counts of what was read,
+dropped and kept. Memory stays bounded: rows go from the zip into small Parquet parts, which a
+streaming query joins. A file gets its name only when it is whole.
 """
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import filecmp
 import gzip
 import heapq
-import http.client
 import io
 import json
-import os
 import random
-import re
 import shutil
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import polars as pl
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import sync_file, sync_folder
-
-ARCHIVE_URL = "https://files.consumerfinance.gov/ccdb/complaints.csv.zip"
-TIMEOUT_S = 60.0  # without a byte
-ATTEMPTS = 5  # connections that may break in one call
-BLOCK_BYTES = 1 << 18
+from foldwise.usecases.download import UNZIP_ERRORS, locked, publish
 
 REQUIRED = ("Consumer complaint narrative", "Sub-issue", "ZIP code", "Product")
 KEPT = (
@@ -64,51 +43,7 @@ KEPT = (
 PER_CLASS = {"partial": 1000, "debug": 5}
 PART_ROWS = 50_000  # about 60 MB of narratives
 
-# Bad bytes, a cut stream, an unknown compression method, an encrypted member.
-UNZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-BY_HAND = "download it by other means and pass the file as --archive FILE"
-
 Row = tuple[str | None, ...]
-
-
-def fetch(folder: Path, url: str = ARCHIVE_URL) -> Path:
-    """Download the archive into `folder`, continuing a partial download, and return its path.
-
-    An archive that is already there is returned as it is. It is called `<name>.part` until it is
-    complete and the checksum of every member is right.
-
-    Raises:
-        FoldwiseError: when the download fails; what can be continued stays in the `.part` file.
-    """
-    address = urlsplit(url)
-    archive = folder / Path(address.path).name
-    if address.scheme not in ("http", "https") or archive.suffix != ".zip":
-        raise FoldwiseError(f"{url}: is not the http(s) address of a .zip archive")
-    with _locked(folder):
-        if archive.exists():
-            return archive
-        part, note = _sidecars(archive)
-        complete = False
-        for _ in range(ATTEMPTS):
-            complete = _download(url, archive)
-            if complete:
-                break
-        if not complete:
-            raise FoldwiseError(
-                f"{url}: the connection broke {ATTEMPTS} times{_progress_so_far(archive)}: "
-                f"run the same command again, or {BY_HAND}"
-            )
-        damage = _damage(part)
-        if damage:
-            part.unlink()
-            note.unlink(missing_ok=True)
-            raise FoldwiseError(
-                f"{url}: what arrived is no intact zip archive ({damage}) and was deleted: "
-                f"run the same command again, or {BY_HAND}"
-            )
-        _publish(part, archive)
-        note.unlink(missing_ok=True)
-    return archive
 
 
 def prepare(archive: Path, folder: Path, seed: int = 42) -> dict[str, Path]:
@@ -125,7 +60,7 @@ def prepare(archive: Path, folder: Path, seed: int = 42) -> dict[str, Path]:
     """
     if not archive.is_file():
         raise FoldwiseError(f"{archive}: there is no such file; `foldwise data cfpb` downloads it")
-    with _locked(folder):
+    with locked(folder):
         staging = folder / ".cfpb.staging"
         shutil.rmtree(staging, ignore_errors=True)  # a killed run's
         (staging / "parts").mkdir(parents=True)
@@ -133,137 +68,6 @@ def prepare(archive: Path, folder: Path, seed: int = 42) -> dict[str, Path]:
             return _place(_write(archive, staging, seed), folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    handle = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FoldwiseError(
-                f"{folder}: another process is fetching or preparing data here: wait for its end"
-            ) from error
-        yield
-    except OSError as error:  # the network's are handled where they occur
-        raise FoldwiseError(
-            f"{error.filename or folder}: {error.strerror or error}: "
-            "check the permissions and the free space"
-        ) from error
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _sidecars(archive: Path) -> tuple[Path, Path]:
-    return Path(f"{archive}.part"), Path(f"{archive}.part.json")
-
-
-def _progress_so_far(archive: Path) -> str:
-    part, note = _sidecars(archive)
-    if not (part.exists() and note.exists()):
-        return ""
-    return f" ({part} keeps the first {part.stat().st_size:,} bytes, from which it continues)"
-
-
-def _download(url: str, archive: Path) -> bool:
-    """Append what the server sends to the `.part` file; return whether that reached the end."""
-    part, note = _sidecars(archive)
-    start, validator, size = _resume_point(url, part, note)
-    if start and start == size:
-        return True
-    headers = {"User-Agent": "foldwise", "Accept-Encoding": "identity"}
-    if start:
-        # If-Range: an archive that has changed since comes whole (200), not as its rest (206).
-        headers |= {"Range": f"bytes={start}-", "If-Range": validator}
-    try:
-        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT_S)
-    except HTTPError as error:
-        if start and error.code == 416:  # the server's file is shorter than the part
-            note.unlink()
-            return False
-        raise FoldwiseError(
-            f"{url}: the server answers {error.code} {error.reason}: try again later, or {BY_HAND}"
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise FoldwiseError(
-            f"{url}: can't be reached, {getattr(error, 'reason', error)}"
-            f"{_progress_so_far(archive)}: check the network and run the same command again, "
-            f"or {BY_HAND}"
-        ) from error
-    with response:
-        if response.status == 206:
-            rest = _content_range(response.headers.get("Content-Range", ""))
-            if rest != (start, size):  # a server that doesn't know If-Range, and another archive
-                note.unlink()
-                return False
-        else:
-            start, size = 0, int(response.headers.get("Content-Length") or 0)
-            # The note goes first: an old note must never vouch for a new part.
-            note.unlink(missing_ok=True)
-            part.write_bytes(b"")
-            _write_note(note, url, response.headers, size)
-        _append(response, part, start, size)
-    return part.stat().st_size == size if size else True
-
-
-def _resume_point(url: str, part: Path, note: Path) -> tuple[int, str, int]:
-    if not (part.exists() and note.exists()):
-        return 0, "", 0
-    try:
-        known = json.loads(note.read_text("utf-8"))
-        if known["url"] == url:
-            return part.stat().st_size, str(known["validator"]), int(known["size_bytes"])
-    except (ValueError, KeyError, TypeError):
-        note.unlink()  # not ours or half-written: the download starts over
-    return 0, "", 0
-
-
-def _write_note(note: Path, url: str, headers: http.client.HTTPMessage, size: int) -> None:
-    # A weak ETag doesn't promise the same bytes; without validator nothing can be continued.
-    etag = headers.get("ETag", "W/")
-    validator = headers.get("Last-Modified") if etag.startswith("W/") else etag
-    if validator:
-        known = {"url": url, "validator": validator, "size_bytes": size}
-        note.write_text(json.dumps(known), "utf-8")
-
-
-def _content_range(value: str) -> tuple[int, int]:
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", value.strip())
-    return (int(found[1]), int(found[2])) if found else (-1, 0)
-
-
-def _append(response: IO[bytes], part: Path, start: int, size: int) -> None:
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with part.open("ab") as file, Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("download", total=size or None, completed=start)
-        while True:
-            try:
-                block = response.read(BLOCK_BYTES)
-            except (OSError, http.client.HTTPException):
-                return  # broken off: the caller sees it by the size, and what came is kept
-            if not block:
-                return
-            file.write(block)
-            progress.advance(bar, len(block))
-
-
-def _damage(archive: Path) -> str:
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            member = opened.testzip()
-            return f"bad checksum of {member}" if member else ""
-    except UNZIP_ERRORS as error:
-        return str(error)
-
-
-def _publish(whole: Path, final: Path) -> None:
-    sync_file(whole)
-    os.replace(whole, final)
-    sync_folder(final.parent)
 
 
 def _write(archive: Path, staging: Path, seed: int) -> list[Path]:
@@ -402,5 +206,5 @@ def _place(staged: list[Path], folder: Path) -> dict[str, Path]:
                 "move it away or choose another folder"
             )
     for path in new:
-        _publish(path, folder / path.name)
+        publish(path, folder / path.name)
     return finals

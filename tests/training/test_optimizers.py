@@ -1,0 +1,121 @@
+"""Which parameters learn at which rate, and which are decayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from foldwise.config import schema
+from foldwise.config.schema import Config
+from foldwise.errors import FoldwiseError
+from foldwise.prepare import build_model
+from foldwise.training.optimizers import build_optimizer, parameter_groups
+from foldwise.usercode import UserCode
+
+
+class Tower(nn.Module):
+    """Three layers from the bottom up, a head outside of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+        self.norm = nn.LayerNorm(2)
+        self.head = nn.Linear(2, 2)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        return [list(block.parameters()) for block in self.blocks]
+
+
+def settings(**values: Any) -> schema.Optimizer:
+    return schema.Optimizer.model_validate(
+        {"lr": 0.1, "head_lr": 1.0, "weight_decay": 0.01, "layer_decay": 0.5} | values
+    )
+
+
+def rates(model: nn.Module, config: schema.Optimizer) -> dict[int, tuple[float, float]]:
+    """Learning rate and decay of each parameter by its id; no parameter comes twice."""
+    found: dict[int, tuple[float, float]] = {}
+    for group in parameter_groups(model, config):
+        for parameter in group["params"]:
+            assert id(parameter) not in found
+            found[id(parameter)] = (group["lr"], group["weight_decay"])
+    return found
+
+
+def test_each_layer_learns_at_half_the_rate_of_the_one_above_and_the_rest_at_head_lr() -> None:
+    model = Tower()
+    found = rates(model, settings())
+    for block, rate in zip(model.blocks, (0.025, 0.05, 0.1), strict=True):
+        assert found[id(block.weight)] == pytest.approx((rate, 0.01))
+    assert found[id(model.head.weight)] == (1.0, 0.01)
+
+
+def test_vectors_are_not_decayed() -> None:
+    model = Tower()
+    found = rates(model, settings())
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    assert len(vectors) == 6
+    assert {found[id(p)][1] for p in vectors} == {0.0}
+    assert {found[id(p)][1] for p in model.parameters() if p.ndim > 1} == {0.01}
+
+
+def test_head_lr_null_is_lr() -> None:
+    model = Tower()
+    assert rates(model, settings(head_lr=None))[id(model.head.weight)] == (0.1, 0.01)
+
+
+def test_model_without_layers_learns_at_lr_throughout() -> None:
+    assert set(rates(nn.Linear(2, 2), settings()).values()) == {(0.1, 0.01), (0.1, 0.0)}
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2"])
+def test_every_trainable_parameter_of_a_backbone_comes_once_and_frozen_ones_never(
+    make_config: Callable[..., Config], backbones: Callable[[str], Any], kind: str
+) -> None:
+    config = make_config(model={"backbone": str(backbones(kind)), "freeze": 1})
+    model = build_model(config, ["a", "b"])
+    found = rates(model, settings())
+    assert set(found) == {id(p) for p in model.parameters() if p.requires_grad}
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert frozen
+    assert all(id(p) not in found for p in model.parameters() if not p.requires_grad)
+    # One block of two is left, at the full rate; what is outside of the blocks learns as the head.
+    assert {rate for rate, _ in found.values()} == {0.1, 1.0}
+
+
+def test_adamw_is_built_in_and_fused() -> None:
+    optimizer = build_optimizer(Tower(), settings(), UserCode())
+    assert type(optimizer) is torch.optim.AdamW
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
+def test_optimizer_of_torch_is_built_by_name_with_its_arguments() -> None:
+    config = settings(name="torch.optim.RAdam", betas=[0.8, 0.9])
+    optimizer = build_optimizer(Tower(), config, UserCode())
+    assert type(optimizer) is torch.optim.RAdam
+    assert {tuple(group["betas"]) for group in optimizer.param_groups} == {(0.8, 0.9)}
+    assert {group["lr"] for group in optimizer.param_groups} == {0.025, 0.05, 0.1, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "torch.optim.RAdm"}, r"^optimizer: there is no optimizer 'torch\.optim\.RAdm'"),
+        ({"name": "os.system"}, r"^optimizer: there is no optimizer 'os\.system'"),
+        ({"name": "torch.optim.SGD", "momentun": 0.9}, "^optimizer: .* takes no 'momentun'; .*mom"),
+        ({"name": "torch.optim.SGD", "momentum": -1}, "^optimizer: .* can't be built: .*momentum"),
+    ],
+)
+def test_wrong_optimizer_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(FoldwiseError, match=message):
+        build_optimizer(Tower(), settings(**values), UserCode())
+
+
+def test_nothing_to_train_is_refused() -> None:
+    model = nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(FoldwiseError, match="leaves no parameter to train"):
+        build_optimizer(model, settings(), UserCode())

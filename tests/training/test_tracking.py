@@ -1,0 +1,97 @@
+"""metrics.jsonl, TensorBoard and the bar hold each step once, with the numbers of the loop."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from foldwise.training.tracking import Tracker, read_history
+
+
+def tracker(folder: Path, **options: object) -> Tracker:
+    defaults = {"tensorboard": None, "sizes": None, "console": None}
+    return Tracker(folder / "metrics.jsonl", steps=4, title="fold 1", **{**defaults, **options})
+
+
+def test_lines_hold_what_the_loop_has(tmp_path: Path) -> None:
+    track = tracker(tmp_path)
+    track.start(0)
+    track.log_step(1, 0.5, 0.7, 1e-3, 2.0)
+    scores = {"training": {"loss": 0.4}, "validation": {"loss": 0.5, "f1_macro": 0.8}}
+    track.log_scores(2, 1.0, scores, improved=True)
+    track.finish()
+    assert read_history(track.history) == [
+        {"split": "step", "step": 1, "epoch": 0.5, "loss": 0.7, "lr": 1e-3, "grad_norm": 2.0},
+        {"split": "training", "step": 2, "epoch": 1.0, "loss": 0.4},
+        {
+            "split": "validation",
+            "step": 2,
+            "epoch": 1.0,
+            "loss": 0.5,
+            "f1_macro": 0.8,
+            "best": True,
+        },
+    ]
+
+
+def test_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
+    track = tracker(tmp_path)
+    track.start(0)
+    track.log_scores(1, 1.0, {"validation": {"loss": float("nan")}}, improved=False)
+    assert "NaN" not in track.history.read_text()
+    assert read_history(track.history)[0]["loss"] is None
+
+
+def test_start_drops_what_was_logged_past_the_checkpoint_and_half_a_line(tmp_path: Path) -> None:
+    first = tracker(tmp_path)
+    first.start(0)
+    for step in (1, 2, 3):
+        first.log_step(step, step / 4, 1 / 3, 1e-3, 1.0)
+    whole = first.history.read_bytes()
+    with first.history.open("a") as file:
+        file.write('{"split": "step", "st')
+    again = tracker(tmp_path)
+    again.start(2)
+    assert [line["step"] for line in read_history(again.history)] == [1, 2]
+    again.log_step(3, 3 / 4, 1 / 3, 1e-3, 1.0)
+    assert again.history.read_bytes() == whole
+
+
+def test_absent_history_is_empty(tmp_path: Path) -> None:
+    assert read_history(tmp_path / "metrics.jsonl") == []
+
+
+@pytest.mark.parametrize(("sizes", "unit"), [(None, "rows"), (np.array([3, 5, 7]), "tokens")])
+def test_tensorboard_has_losses_scores_and_speed(
+    tmp_path: Path, sizes: np.ndarray | None, unit: str
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    track = tracker(tmp_path, tensorboard=tmp_path / "tb", sizes=sizes)
+    track.start(0)
+    track.advance(1, [np.array([0, 2])])
+    assert track.seen == (2 if sizes is None else 10)
+    track.log_step(1, 0.5, 0.75, 1e-3, 2.0)
+    track.log_scores(1, 0.5, {"validation": {"f1_macro": 0.5}}, improved=True)
+    track.finish()
+    events = EventAccumulator(str(tmp_path / "tb")).Reload()
+    tags = {"step/loss", "step/lr", "step/grad_norm", f"step/{unit}_per_s", "validation/f1_macro"}
+    assert set(events.Tags()["scalars"]) == tags
+    assert [(e.step, e.value) for e in events.Scalars("step/loss")] == [(1, 0.75)]
+
+
+def test_bar_shows_fold_steps_and_loss(tmp_path: Path) -> None:
+    screen = io.StringIO()
+    track = tracker(tmp_path, console=Console(file=screen, force_terminal=True, width=120))
+    track.start(1)
+    track.advance(2, [np.array([0])])
+    track.log_step(2, 0.5, 0.7312, 1e-3, 2.0)
+    track.bar.refresh()
+    track.finish()
+    assert "fold 1" in screen.getvalue()
+    assert "2/4" in screen.getvalue()
+    assert "loss 0.731" in screen.getvalue()
