@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from foldwise.config.schema import Config
 from foldwise.encode.batches import TextRows
 from foldwise.errors import FoldwiseError
-from foldwise.prepare import Prepared, build_task, prepare, resolve
+from foldwise.prepare import Prepared, build_task, encode_rows, prepare, resolve
 from foldwise.runfolder import RunFolder, write_parquet
 from foldwise.usercode import UserCode
 
@@ -21,10 +21,10 @@ Make = Callable[..., Config]
 pytestmark = pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
 
 
-def prepared(config: Config, *, encoded: bool = False) -> Prepared:
+def prepared(config: Config) -> Prepared:
     code = UserCode(config.code)
     run = RunFolder(Path(config.run.dir) / config.run.name)
-    return prepare(resolve(config), code, run, build_task(config, code), encoded=encoded)
+    return prepare(resolve(config), code, run, build_task(config, code))
 
 
 def continued(first: Prepared) -> Prepared:
@@ -50,7 +50,7 @@ def words(rows: int, first: int = 0) -> list[str]:
 
 
 def test_rows_labels_and_ids_line_up(make_config: Make, table_path: Path) -> None:
-    found = prepared(make_config(), encoded=True)
+    found = encode_rows(prepared(make_config()))
     table = pl.read_csv(table_path)
     assert found.frame["row"].to_list() == list(range(90))
     assert found.frame["label"].to_list() == table["label"].to_list()
@@ -256,10 +256,10 @@ class Unsplittable:
 
 
 @pytest.fixture
-def splitters(tmp_path: Path) -> Iterator[str]:
+def splitters(tmp_path: Path) -> str:
     path = tmp_path / "my_splitters.py"
     path.write_text(SPLITTERS)
-    yield str(path)
+    return str(path)
 
 
 def test_a_splitter_of_the_users_is_used_with_its_arguments(
@@ -291,7 +291,7 @@ def test_a_splitter_that_does_not_work_is_refused(
 
 def test_a_splitter_with_another_number_of_folds_is_refused(make_config: Make) -> None:
     strategy = {"name": "sklearn.model_selection.KFold", "n_splits": 4}
-    with pytest.raises(FoldwiseError, match="KFold yields 4 folds, but folds.n is 3"):
+    with pytest.raises(FoldwiseError, match=r"KFold yields 4 folds, but folds\.n is 3"):
         prepared(make_config(folds={"strategy": strategy}))
 
 
@@ -302,5 +302,5 @@ def test_a_fold_beyond_the_last_is_refused(make_config: Make) -> None:
 
 def test_nothing_is_written_by_preparing(make_config: Make) -> None:
     config = make_config()
-    prepared(config, encoded=True)
+    prepared(config)
     assert not Path(config.run.dir).exists()

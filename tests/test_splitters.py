@@ -57,7 +57,9 @@ def test_without_groups_classes_and_sizes_differ_by_one_row_at_most(
 ) -> None:
     codes_, groups = table(codes, list(range(len(codes))))
     fold = deal(codes_, groups, n, np.random.default_rng(seed))
-    counts = np.array([np.bincount(codes_[fold == k], minlength=codes_.max() + 1) for k in range(n)])
+    counts = np.array(
+        [np.bincount(codes_[fold == k], minlength=codes_.max() + 1) for k in range(n)]
+    )
     assert np.ptp(counts, axis=0).max() <= 1
     assert np.ptp(counts.sum(axis=1)) <= 1
     assert counts.sum() == len(codes)
@@ -74,9 +76,7 @@ def test_classes_are_as_even_as_scikit_learns() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(rows=grouped(), n=st.integers(2, 6), seed=st.integers(0, 99))
-def test_dealt_groups_stay_whole(
-    rows: tuple[np.ndarray, np.ndarray], n: int, seed: int
-) -> None:
+def test_dealt_groups_stay_whole(rows: tuple[np.ndarray, np.ndarray], n: int, seed: int) -> None:
     codes, groups = rows
     fold = deal(codes, groups, n, np.random.default_rng(seed))
     assert fold.min() >= 0
@@ -112,9 +112,7 @@ def test_lone_rows_level_what_groups_left_uneven() -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    rows=grouped(), fraction=st.floats(0.01, 0.99, exclude_max=True), seed=st.integers(0, 99)
-)
+@given(rows=grouped(), fraction=st.floats(0.01, 0.99, exclude_max=True), seed=st.integers(0, 99))
 def test_set_aside_takes_whole_groups_and_no_class_beyond_its_rounded_share(
     rows: tuple[np.ndarray, np.ndarray], fraction: float, seed: int
 ) -> None:
@@ -183,9 +181,7 @@ def test_column_with_another_number_of_folds_is_refused() -> None:
     twins=st.lists(st.integers(0, 60), min_size=60, max_size=60),
     n=st.integers(2, 4),
 )
-def test_time_folds_never_train_on_the_future(
-    values: list[int], twins: list[int], n: int
-) -> None:
+def test_time_folds_never_train_on_the_future(values: list[int], twins: list[int], n: int) -> None:
     groups = np.array(twins[: len(values)])
     when = np.array(values)
     try:

@@ -53,9 +53,11 @@ def find_part(kind: str, name: str, code: UserCode, where: str) -> Any:
         return code.find(name, where)
     if kind in LIBRARY:
         module, base = LIBRARY[kind]
-        prefix, _, last = name.rpartition(".")
-        if prefix == module or prefix.startswith(module + "."):
-            found = getattr(importlib.import_module(module), last, None)
+        if name.startswith(module + "."):
+            # Attribute by attribute: torchmetrics.classification.X isn't torchmetrics.X.
+            found: Any = importlib.import_module(module)
+            for part in name.removeprefix(module + ".").split("."):
+                found = getattr(found, part, None)
             if inspect.isclass(found) and issubclass(found, _import(base)):
                 return found
     choices = list(BUILT_IN.get(kind, {}))

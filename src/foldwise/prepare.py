@@ -20,6 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from foldwise.config.load import load_config
+from foldwise.config.grammar import BUILTIN
 from foldwise.config.schema import LABEL_OTHER, Config
 from foldwise.duplicates import find_duplicates
 from foldwise.errors import FoldwiseError
@@ -30,7 +31,7 @@ from foldwise.table import apply_missing, draw_sample, read_table
 from foldwise.task import Task
 from foldwise.training.device import resolve_device, resolve_precision
 from foldwise.training.optimizers import build_optimizer
-from foldwise.training.schedules import build_schedule
+from foldwise.training.schedules import DEFAULT_WARMUP, build_schedule
 from foldwise.usercode import UserCode
 
 
@@ -101,11 +102,15 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     dropout = model.attention_dropout
     if dropout is None:
         dropout = like.model.attention_dropout if like else (0.0 if device == "cpu" else None)
+    schedule = config.schedule
+    if schedule.warmup is None and schedule.name in BUILTIN["schedule"]:
+        schedule = schedule.model_copy(update={"warmup": DEFAULT_WARMUP})
     placed = {"device": device, "precision": precision, "batch_size": size}
     return config.model_copy(
         update={
             "training": training.model_copy(update=placed),
             "model": model.model_copy(update={"attention_dropout": dropout}),
+            "schedule": schedule,
         }
     )
 
@@ -116,8 +121,7 @@ def open_run(run: RunFolder, *, trust_code: bool) -> tuple[Config, UserCode]:
     Raises:
         FoldwiseError: not a run folder, or it holds code and `trust_code` is off.
     """
-    if not run.config.is_file():
-        raise FoldwiseError(f"{run.path}: not a run folder (it has no config.yaml)")
+    run.check_is_run()
     config = load_config(run.config)
     if config.code and not trust_code:
         names = ", ".join(Path(path).name for path in config.code)

@@ -106,6 +106,15 @@ class RunFolder:
         """Return the paths of one fold."""
         return FoldFolder(self.path / f"fold-{number}", number)
 
+    def check_is_run(self) -> None:
+        """Check that a run lies here.
+
+        Raises:
+            FoldwiseError: there is no config.yaml.
+        """
+        if not self.config.is_file():
+            raise FoldwiseError(f"{self.path}: not a run folder (it has no config.yaml)")
+
     def check_place(self) -> None:
         """Check that a new run can lie here.
 

@@ -16,7 +16,8 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from foldwise.config.schema import Config, Part
+from foldwise.config.grammar import Part
+from foldwise.config.schema import Config
 from foldwise.encode.batches import TextRows, pad_batch
 from foldwise.encode.text import encode, frame_of
 from foldwise.errors import FoldwiseError

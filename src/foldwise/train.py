@@ -86,31 +86,34 @@ def train_fold(
             for group in optimizer.param_groups
         ],
     )
-    outcome = fit(
-        model,
-        task,
-        prepared.dataset,
-        sampler,
-        train,
-        optimizer,
-        schedule,
-        _evaluation(prepared, number, metric, accelerator),
-        fold,
-        tracker,
-        accelerator,
-        Settings(
-            seed=(config.run.seed, number),
-            epochs=config.training.epochs,
-            clip=config.training.clip,
-            evaluate_every=config.training.evaluate_every,
-            patience=config.training.patience,
-            save_seconds=60 * config.training.save_minutes,
-            log_every=config.training.log_every,
-            metric=config.selection.metric,
-            greater_is_better=metric is not None and metric.greater_is_better,
-            workers=config.training.workers,
-        ),
-    )
+    try:
+        outcome = fit(
+            model,
+            task,
+            prepared.dataset,
+            sampler,
+            train,
+            optimizer,
+            schedule,
+            _evaluation(prepared, number, metric, accelerator),
+            fold,
+            tracker,
+            accelerator,
+            Settings(
+                seed=(config.run.seed, number),
+                epochs=config.training.epochs,
+                clip=config.training.clip,
+                evaluate_every=config.training.evaluate_every,
+                patience=config.training.patience,
+                save_seconds=60 * config.training.save_minutes,
+                log_every=config.training.log_every,
+                metric=config.selection.metric,
+                greater_is_better=metric is not None and metric.greater_is_better,
+                workers=config.training.workers,
+            ),
+        )
+    finally:
+        tracker.finish()  # a stopped run too gives the terminal its cursor back
     history = read_history(fold.history)
     learning_curves(
         [line for line in history if line["split"] != "step"]

@@ -55,8 +55,9 @@ def cross_validate(
     if run.finished:
         return run
     todo = _numbers(config, only)
+    new = not run.path.exists()  # it is made only once the input is known to be good
     with ExitStack() as held:
-        for number in todo if run.path.exists() else []:
+        for number in [] if new else todo:
             held.enter_context(_claim(run, number))
 
         code = UserCode(config.code)
@@ -65,11 +66,14 @@ def cross_validate(
         check_continues(prepared)
         prepared = encode_rows(prepared)
 
-        if not run.path.exists():
+        if new:
             run.create()
             for number in todo:
                 held.enter_context(_claim(run, number))
         with lock(run.path / ".lock", f"{run.path}", wait=True):
+            if new:  # another process may have begun it since
+                _same_or_new(config, run)
+                check_continues(prepared)
             start_record(prepared)
         if console is not None:
             console.print("\n".join(facts(prepared.counts)), highlight=False)

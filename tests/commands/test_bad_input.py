@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import numpy as np
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save
 
-from foldwise import checkpoints, cli
+from foldwise import cli
 from foldwise.config.load import load_config
+from foldwise.errors import RunInterrupted
 from foldwise.runfolder import RunFolder, lock
 from foldwise.workflow import cross_validate
 
 RUN = "runs/bad"
-FOLDWISE = [sys.executable, "-m", "foldwise.cli"]
+FOLDWISE = [sys.executable, "-c", "from foldwise.cli import main; main()"]
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def config(here: Path, backbone: Path, table_path: Path) -> Path:
 def refused(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """Run a command in this process; return its one message once code and disk are as they should."""
+    """Run a command in this process; return its message once exit code and disk are right."""
 
     def run(*arguments: str) -> str:
         before = contents(here)
@@ -120,15 +123,27 @@ def test_a_config_that_is_absent_or_a_folder_is_refused(
 
 SETTINGS = {
     "typo-at-the-top": (["modle.freeze=1"], "modle: unknown key; did you mean 'model'?"),
-    "typo-in-a-section": (["training.epoch=1"], "training.epoch: unknown key; did you mean 'epochs'"),
+    "typo-in-a-section": (
+        ["training.epoch=1"],
+        "training.epoch: unknown key; did you mean 'epochs'",
+    ),
     "typo-deep-down": (
         ["data.missing.numerik=mean"],
         "data.missing.numerik: unknown key; did you mean 'numeric'?",
     ),
-    "key-of-another-section": (["training.lr=1"], "training.lr: unknown key; did you mean 'optimizer"),
-    "wrong-type": (["training.epochs=two"], "training.epochs: must be a whole number of 1 or more, got 'two'"),
+    "key-of-another-section": (
+        ["training.lr=1"],
+        "training.lr: unknown key; did you mean 'optimizer",
+    ),
+    "wrong-type": (
+        ["training.epochs=two"],
+        "training.epochs: must be a whole number of 1 or more, got 'two'",
+    ),
     "out-of-range": (["folds.n=1"], "folds.n: must be a whole number from 2 to 1000, got 1"),
-    "unknown-task": (["task=multiclas"], "task: unknown name 'multiclas'; did you mean 'multiclass'?"),
+    "unknown-task": (
+        ["task=multiclas"],
+        "task: unknown name 'multiclas'; did you mean 'multiclass'?",
+    ),
     "impossible-combination": (
         ["folds.strategy=group"],
         "folds.group: is needed by strategy group: a column's name",
@@ -137,7 +152,10 @@ SETTINGS = {
         ["training.tokens_per_batch=64"],
         "training.tokens_per_batch: give batch_size or tokens_per_batch, and set the other to null",
     ),
-    "set-without-value": (["training.epochs"], "--set training.epochs: must have the form a.b=value"),
+    "set-without-value": (
+        ["training.epochs"],
+        "--set training.epochs: must have the form a.b=value",
+    ),
     "set-below-a-number": (
         ["folds.n.x=1"],
         "--set folds.n.x=1: folds.n is 3, not a map; set folds.n as a whole",
@@ -148,7 +166,10 @@ SETTINGS = {
         "model.pooling: there is no pooling 'parts.Max'; it can be mean, cls, a name from one of "
         "your files under code: (none)",
     ),
-    "metric": (["metrics=[f1_marco]"], "metrics[0]: unknown name 'f1_marco'; did you mean 'f1_macro'"),
+    "metric": (
+        ["metrics=[f1_marco]"],
+        "metrics[0]: unknown name 'f1_marco'; did you mean 'f1_macro'",
+    ),
     "metric-of-torchmetrics": (
         ["metrics=[torchmetrics.F2Score]"],
         "metrics[0]: there is no metric 'torchmetrics.F2Score'; it can be a Metric of torchmetrics",
@@ -157,13 +178,19 @@ SETTINGS = {
         ["selection.metric=my_parts.profit"],
         "selection.metric: unknown metric 'my_parts.profit'; list it under metrics first",
     ),
-    "loss": (["loss.name=cross_entropi"], "loss.name: unknown name 'cross_entropi'; did you mean 'cross_entropy'?"),
+    "loss": (
+        ["loss.name=cross_entropi"],
+        "loss.name: unknown name 'cross_entropi'; did you mean 'cross_entropy'?",
+    ),
     "loss-of-torch": (
         ["loss.name=torch.nn.CrossEntropy"],
-        "loss: there is no loss 'torch.nn.CrossEntropy'; it can be cross_entropy, a Module of torch",
+        "loss: there is no loss 'torch.nn.CrossEntropy'; it can be cross_entropy, a Module",
     ),
     "loss-that-is-none": (["loss.name=torch.nn.ReLU"], "loss: torch.nn.ReLU takes no 'reduction'"),
-    "optimizer": (["optimizer.name=adamv"], "optimizer.name: unknown name 'adamv'; did you mean 'adamw'?"),
+    "optimizer": (
+        ["optimizer.name=adamv"],
+        "optimizer.name: unknown name 'adamv'; did you mean 'adamw'?",
+    ),
     "optimizer-of-torch": (
         ["optimizer.name=torch.optim.AdamV"],
         "optimizer: there is no optimizer 'torch.optim.AdamV'; it can be adamw, a Optimizer of",
@@ -178,7 +205,7 @@ SETTINGS = {
     ),
     "optimizer-without-groups": (
         ["optimizer.name=torch.optim.LBFGS"],
-        "optimizer: torch.optim.LBFGS can't be built: ValueError: LBFGS doesn't support per-parameter",
+        "optimizer: torch.optim.LBFGS can't be built: ValueError: LBFGS doesn't support",
     ),
     "schedule": (["schedule=cosin"], "schedule: unknown name 'cosin'; did you mean 'cosine'?"),
     "schedule-argument": (
@@ -187,7 +214,7 @@ SETTINGS = {
     ),
     "schedule-that-needs-a-score": (
         ["schedule=torch.optim.lr_scheduler.ReduceLROnPlateau"],
-        "schedule: torch.optim.lr_scheduler.ReduceLROnPlateau can't be used: step() fails: TypeError",
+        "schedule: torch.optim.lr_scheduler.ReduceLROnPlateau needs metrics at each step; choose",
     ),
     "max-length-over-the-window": (
         ["text.max_length=65"],
@@ -201,7 +228,10 @@ SETTINGS = {
     ),
     "folds-run-out-of-range": (["folds.run=[1, 4]"], "folds.run names fold 4, but there are 3"),
     "more-folds-than-rows": (["folds.n=91"], "folds.n is 91 but there are only 90 rows to split"),
-    "device": (["training.device=mps"], "training.device: mps isn't available here; use auto or cpu"),
+    "device": (
+        ["training.device=mps"],
+        "training.device: mps isn't available here; use auto or cpu",
+    ),
 }
 
 
@@ -243,7 +273,12 @@ TIME = ["folds.strategy=time", "folds.time=day"]
 TABLES: dict[str, tuple[str, bytes, list[str], str]] = {
     "absent": ("other.csv", b"", [], "no file matches 'table.csv' (looked from "),
     "empty": ("table.csv", b"", [], "table.csv: the file is empty: it needs a header and rows"),
-    "header-only": ("table.csv", b"text,label\n", [], "table.csv: the table has a header but no rows"),
+    "header-only": (
+        "table.csv",
+        b"text,label\n",
+        [],
+        "table.csv: the table has a header but no rows",
+    ),
     "latin-1": (
         "table.csv",
         b"text,label\ncaf\xe9,a\n",
@@ -405,13 +440,21 @@ def spoil(folder: Path, name: str, content: bytes | None) -> None:
 
 WEIGHTS = "model.safetensors"
 PICKLED = (
-    "model.backbone: model holds no model.safetensors; pickled weights (.bin, .pt) can run code and "
-    "are not loaded: convert them to safetensors first"
+    "model.backbone: model holds no model.safetensors; pickled weights (.bin, .pt) can run code "
+    "and are not loaded: convert them to safetensors first"
 )
 BACKBONES: dict[str, tuple[dict[str, bytes | None], str]] = {
     "no-weights": ({WEIGHTS: None}, PICKLED),
     "pickled-weights": ({WEIGHTS: None, "pytorch_model.bin": b"\x80"}, PICKLED),
-    "cut-off-weights": ({WEIGHTS: b"\x10\0\0\0\0\0\0\0{"}, "model.backbone: model/model.safetensors"),
+    "cut-off-weights": (
+        {WEIGHTS: b"\x10\0\0\0\0\0\0\0{"},
+        "model.backbone: model can't be loaded as a transformers model: SafetensorError: Error",
+    ),
+    "weights-of-another-model": (
+        {WEIGHTS: save({"wte.weight": np.zeros((3, 4), dtype=np.float32)})},
+        "model.backbone: the weights in model lack 37 tensors of its config.json's BertModel, such "
+        "as embeddings.LayerNorm.bias; they belong to another model",
+    ),
     "broken-index": (
         {WEIGHTS: None, WEIGHTS + ".index.json": b"{"},
         "model.backbone: model/model.safetensors.index.json: ",
@@ -427,19 +470,19 @@ BACKBONES: dict[str, tuple[dict[str, bytes | None], str]] = {
     ),
     "config-of-an-unknown-type": (
         {"config.json": b'{"model_type": "bart2"}'},
-        "model.backbone: model/config.json: ",
+        "model.backbone: model/config.json: Unrecognized model identifier: bart2.",
     ),
     "config-of-another-size": (
         {"config.json": b'{"model_type": "bert", "hidden_size": 48, "num_attention_heads": 2}'},
-        "model.backbone: model",
+        "model.backbone: model can't be loaded as a transformers model: RuntimeError: ",
     ),
     "config-with-a-wrong-value": (
         {"config.json": b'{"model_type": "bert", "hidden_size": "wide"}'},
-        "model.backbone: model/config.json: ",
+        "model.backbone: model/config.json: Validation error for field 'hidden_size': ",
     ),
     "no-tokenizer": (
         {"tokenizer.json": None, "tokenizer_config.json": None},
-        "model.backbone: model: ",
+        "model.backbone: model: holds no tokenizer (",
     ),
     "broken-tokenizer": ({"tokenizer.json": b"{"}, "model.backbone: model: no usable tokenizer: "),
 }
@@ -631,8 +674,8 @@ def test_a_run_folder_that_is_a_file_is_refused(
     (here / "runs").mkdir()
     (here / "runs" / "bad").write_text("mine", "utf-8")
     assert refused("train", "config.yaml") == (
-        "run: the run's folder is to be runs/bad, but runs/bad is a file; choose another run.dir or "
-        "run.name"
+        "run: the run's folder is to be runs/bad, but runs/bad is a file; choose another run.dir "
+        "or run.name"
     )
     assert refused("train", "config.yaml", "--set", "run.dir=runs/bad/deep").startswith(
         "run: the run's folder is to be runs/bad/deep/bad, but runs/bad is a file; "
@@ -713,5 +756,178 @@ def test_code_in_a_run_folder_is_not_run_unasked(
     assert refused("evaluate", "runs/theirs", "new.csv") == message
 
 
+def test_a_folder_that_can_not_be_written_to_is_refused(
+    trained: RunFolder,
+    here: Path,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Callable[..., str],
+) -> None:
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK and allowed(path, mode))
+    assert refused("train", "config.yaml") == ("run: . can't be written to; choose another run.dir")
+    assert refused("predict", str(trained.path), "new.csv", "-o", "out.csv") == (
+        "-o out.csv: . can't be written to"
+    )
+
+
 def test_an_archive_that_is_absent_is_refused(here: Path, refused: Callable[..., str]) -> None:
     assert "no.zip" in refused("data", "cfpb", "--archive", "no.zip", "--to", "data")
+
+
+# Stopped through no fault of the input.
+
+
+@pytest.fixture
+def run_main(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int | str | None, str]]:
+    """Run a command in this process; return its exit code and what it wrote to stderr."""
+
+    def run(*arguments: str) -> tuple[int | str | None, str]:
+        monkeypatch.setattr(sys, "argv", ["foldwise", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run
+
+
+def fail(error: BaseException) -> Callable[..., None]:
+    def raising(*_: Any, **__: Any) -> None:
+        raise error
+
+    return raising
+
+
+FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
+NO_SPACE = "free some and give the same command again\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "expected"),
+    [
+        (
+            "foldwise.runfolder.os.replace",
+            OSError(errno.ENOSPC, "No space left on device", "x/y.json"),
+            f"stopped: no space left on the disk (x/y.json); {NO_SPACE}",
+        ),
+        (
+            "safetensors.torch.save_file",
+            SafetensorError(FULL),
+            f"stopped: no space left on the disk; {NO_SPACE}",
+        ),
+    ],
+)
+def test_a_full_disk_stops_the_run_with_one_line_and_the_same_command_goes_on(
+    place: str,
+    error: Exception,
+    expected: str,
+    here: Path,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_main: Callable[..., tuple[int, str]],
+) -> None:
+    command = ("train", "config.yaml", "--folds", "1")
+    with monkeypatch.context() as full:
+        full.setattr(place, fail(error))
+        code, message = run_main(*command)
+    assert code == 1
+    assert message.endswith(f"\n{expected}")
+    assert "Traceback" not in message
+    assert [path for path in contents(here) if path.endswith(".tmp")] == []
+    assert run_main(*command)[0] == 0
+    assert (here / RUN / "fold-1" / "validation.json").exists()
+
+
+def test_a_full_disk_leaves_no_part_of_the_predictions(
+    trained: RunFolder,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_main: Callable[..., tuple[int, str]],
+) -> None:
+    (here / "new.csv").write_text("text\ncharge\n", "utf-8")
+
+    def half(frame: object, path: Path) -> None:
+        path.write_text("row,pred", "utf-8")
+        raise OSError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("polars.DataFrame.write_csv", half)
+    code, message = run_main("predict", str(trained.path), "new.csv", "-o", "out.csv")
+    assert (code, message) == (1, f"stopped: no space left on the disk; {NO_SPACE}")
+    assert list(contents(here)) == ["new.csv"]
+
+
+def test_ctrl_c_and_a_kill_end_with_the_number_of_the_signal(
+    config: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., tuple[int, str]]
+) -> None:
+    monkeypatch.setattr("foldwise.workflow.train_fold", fail(KeyboardInterrupt()))
+    code, message = run_main("train", "config.yaml")
+    assert code == 130
+    assert message.endswith("\nstopped: give the same command again to go on\n")
+
+    def killed(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("foldwise.workflow.train_fold", killed)
+    assert run_main("train", "config.yaml")[0] == 143
+
+
+def test_a_stopped_run_gives_the_terminal_its_cursor_back(
+    config: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., tuple[int, str]]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    error = RunInterrupted("fold 1, epoch 1, step 2: the loss is nan")
+    monkeypatch.setattr("foldwise.training.loop._check_finite", fail(error))
+    code, message = run_main("train", "config.yaml")
+    assert code == 1
+    assert message.rindex("\x1b[?25h") > message.rindex("\x1b[?25l")
+    assert message.endswith("stopped: fold 1, epoch 1, step 2: the loss is nan\n")
+
+
+# In a process of its own, as a user runs it.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "no.yaml"], "error: no.yaml: no such file; give the path of a YAML config\n"),
+        (
+            ["train", "config.yaml", "--set", "training.epochs=0"],
+            "error: --set training.epochs=0: training.epochs: must be a whole number of 1 or more, "
+            "got 0\n",
+        ),
+        (
+            ["train", "config.yaml", "--set", "data.text=[texts]"],
+            "error: {table}: has no column 'texts'; did you mean 'text'? Its columns: 'text', "
+            "'kind', 'amount', 'label'\n",
+        ),
+        (["validate", "runs"], "error: runs: not a run folder (it has no config.yaml)\n"),
+    ],
+)
+def test_a_process_prints_nothing_but_the_message(
+    arguments: list[str], expected: str, here: Path, config: Path, table_path: Path
+) -> None:
+    before = contents(here)
+    done = subprocess.run([*FOLDWISE, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == expected.format(table=table_path)
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train"], "Missing argument 'CONFIG'."),
+        (["train", "config.yaml", "--fold", "1"], "No such option: --fold"),
+        (["trian", "config.yaml"], "No such command 'trian'."),
+        (["predict", "runs/bad", "new.csv"], "Missing option '--out' / '-o'."),
+    ],
+)
+def test_a_usage_error_exits_with_2_and_says_what_is_missing(
+    arguments: list[str], expected: str, here: Path, run_main: Callable[..., tuple[int, str]]
+) -> None:
+    code, message = run_main(*arguments)
+    assert code == 2
+    assert expected in message
+    assert "Traceback" not in message

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from foldwise.config.load import MAX_VALUES, diff_configs, dump_config, load_config
-from foldwise.config.schema import Config, Head, Part, PerClass
+from foldwise.config.entries import MAX_VALUES
+from foldwise.config.grammar import Part
+from foldwise.config.load import diff_configs, dump_config, load_config
+from foldwise.config.schema import Config, Head, PerClass
 from foldwise.errors import FoldwiseError
 
 GOOD = """\
@@ -323,6 +325,10 @@ BAD = [
     ("folds: {run: []}\n", "6: folds.run: must be 'all', or a list, not empty, of whole numbers "
      "of 1 or more, got []"),
     ("folds: {run: [1, 0]}\n", "6: folds.run[1]: must be a whole number of 1 or more, got 0"),
+    ("schedule: {name: my.S, warmup: 0.2}\n", "6: schedule.warmup: is only used by the built-in "
+     "schedules, not by my.S; leave it out"),
+    ("selection: {rows: last}\ntraining: {patience: 2}\n", "7: training.patience: does nothing "
+     "where selection.rows is last: nothing is evaluated in training"),
     ("folds: {similarity: 2}\n", "6: folds.similarity: must be a number from 0.5 to 1, got 2"),
     ("folds: {seed: 4294967296}\n", "6: folds.seed: must be a whole number from 0 to 4294967295, "
      "got 4294967296"),
@@ -518,6 +524,11 @@ class TestExtends:
         config = load("extends: base.yaml\nloss: {name: my.B}\noptimizer: {head_lr: 2}\n")
         assert config.loss.arguments == {}
         assert (config.optimizer.lr, config.optimizer.head_lr) == (1, 2)
+
+    def test_a_head_of_ones_own_takes_nothing_of_the_built_in_head(self) -> None:
+        write(f"{GOOD}model: {{head: {{hidden: [64]}}}}\n", "base.yaml")
+        config = load("extends: base.yaml\nmodel: {head: {name: my.Head, size: 3}}\n")
+        assert config.model.head == Part(name="my.Head", size=3)  # type: ignore[call-arg]
 
     def test_a_part_written_as_a_name_is_replaced_whole(self) -> None:
         write(f"{GOOD}loss: {{name: my.A, x: 1}}\nschedule: linear\n", "base.yaml")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from foldwise.config.grammar import BUILTIN
 from foldwise.config.load import load_config
 from foldwise.config.reference import config_reference, field_at, json_schema, type_words
-from foldwise.config.schema import BUILTIN, Config
+from foldwise.config.schema import Config
 
 jsonschema = pytest.importorskip("jsonschema")
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from foldwise.commands.train import parse_folds
+from foldwise.runfolder import RunFolder
+
 
 def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
     """Score the fold models' mean probability on a labelled table and print the scores.
@@ -17,16 +20,18 @@ def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
     Raises:
         FoldwiseError: bad input.
     """
+    RunFolder(run).check_is_run()
+    voting = None if folds is None else parse_folds(folds)
+    # Imported only now: a wrong path is told in a blink, torch takes seconds.
     from rich.console import Console
     from rich.table import Table
 
-    from foldwise.commands.train import parse_folds
     from foldwise.evaluation.bootstrap import intervals
     from foldwise.predictor import Predictor
     from foldwise.quiet import quiet_libraries
 
     quiet_libraries()
-    predictor = Predictor(run, None if folds is None else parse_folds(folds), trust_code=trust_code)
+    predictor = Predictor(run, voting, trust_code=trust_code)
     frame = predictor.read(data, labelled=True)
     arrays = predictor.task.to_arrays(predictor.predict(frame))
     rows = frame["row"].to_numpy()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from foldwise.commands.train import parse_folds
 from foldwise.errors import FoldwiseError
+from foldwise.runfolder import RunFolder, atomic
 
 
 def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool) -> None:
@@ -29,15 +31,16 @@ def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool
         raise FoldwiseError(f"-o {out}: there is no folder {out.parent}")
     if not os.access(out.parent, os.W_OK | os.X_OK):
         raise FoldwiseError(f"-o {out}: {out.parent} can't be written to")
+    RunFolder(run).check_is_run()
+    voting = None if folds is None else parse_folds(folds)
+    # Imported only now: a wrong path is told in a blink, torch takes seconds.
     import polars as pl
 
-    from foldwise.commands.train import parse_folds
     from foldwise.predictor import Predictor
     from foldwise.quiet import quiet_libraries
-    from foldwise.runfolder import atomic
 
     quiet_libraries()
-    predictor = Predictor(run, None if folds is None else parse_folds(folds), trust_code=trust_code)
+    predictor = Predictor(run, voting, trust_code=trust_code)
     frame = predictor.read(data, labelled=False)
     wanted = pl.col("row", "prediction"), pl.col("^prob_.*$")
     labels = predictor.predict(frame).select(wanted)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from foldwise.runfolder import RunFolder
+
 
 def validate(path: Path, trust_code: bool) -> None:
     """Validate a run's folds again and print the table of scores.
@@ -15,11 +17,13 @@ def validate(path: Path, trust_code: bool) -> None:
     Raises:
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
     """
+    run = RunFolder(path)
+    run.check_is_run()
+    # Imported only now: a wrong path is told in a blink, torch takes seconds.
     from foldwise import workflow
     from foldwise.commands.show import show_results
     from foldwise.quiet import quiet_libraries
-    from foldwise.runfolder import RunFolder
 
     quiet_libraries()
     workflow.validate(path, trust_code=trust_code)
-    show_results(RunFolder(path))
+    show_results(run)

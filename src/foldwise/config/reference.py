@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from foldwise.config.schema import Config, Kind, Part, Path, Words
+from foldwise.config.grammar import Kind, Part, Path, Words
+from foldwise.config.schema import Config
 
 _INTRODUCTION = """\
 # Config

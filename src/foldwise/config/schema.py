@@ -4,177 +4,44 @@ In: nothing but values (load.py reads the YAML). Out: a frozen `Config`. `docs/c
 Schema for editors and every "unknown key" message are made from the descriptions below, so a key
 that isn't here doesn't exist and a key that is here is read by exactly one place. Types are strict:
 nothing is turned into a number, a text or a truth value that the config didn't write as one.
+What sections, parts and problems are stands in grammar.py: here are the keys and nothing else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     StringConstraints,
     Tag,
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from foldwise.config.grammar import (
+    BUILTIN,
+    DOTTED,
+    Kind,
+    Name,
+    Part,
+    Path,
+    Problem,
+    Section,
+    Words,
+    name_schema,
+    nearest,
+    refuse,
+    unknown_name,
+)
 
 LABEL_OTHER = "other"
-_MEANS = ("macro", "micro", "weighted")
 
-# The built-in names of each kind of part; any other name is dotted: a library class or your own.
-BUILTIN: dict[str, tuple[str, ...]] = {
-    "task": ("multiclass",),
-    "strategy": ("stratified", "kfold", "group", "stratified_group", "time", "column"),
-    "pooling": ("mean", "cls"),
-    "head": (),
-    "loss": ("cross_entropy",),
-    "optimizer": ("adamw",),
-    "schedule": ("cosine", "linear", "one_cycle", "constant"),
-    "metric": (
-        *(f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in _MEANS),
-        *("accuracy", "balanced_accuracy", "log_loss", "auroc_macro", "auroc_weighted", "mcc"),
-    ),
-}
-DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
-
-Name = Annotated[str, StringConstraints(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
-Path = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Words:
-    """What a field accepts, where its type alone would read badly (messages and docs/config.md)."""
-
-    text: str
-
-
-class Problem(NamedTuple):
-    """What is wrong at a key below the section that finds it.
-
-    `involves` lists the keys the check has read besides: with one of those in error already,
-    load.py doesn't repeat what follows from it.
-    """
-
-    path: Path
-    message: str
-    involves: tuple[Path, ...] = ()
-
-
-def refuse(problems: Iterable[Problem]) -> NoReturn:
-    """Raise the problems of one section together, in the form that load.py reads."""
-    found = list(problems)
-    text = "; ".join(f"{'.'.join(map(str, p.path))}: {p.message}" for p in found)
-    raise PydanticCustomError("foldwise", "{text}", {"text": text, "problems": found})
-
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """Say which valid word was probably meant, or nothing: `; did you mean 'mean'?`."""
-    close = get_close_matches(word.lower(), list(valid), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def unknown_key(key: str, valid: Iterable[str], hint: str = "") -> str:
-    """Say that a key doesn't exist, which one is near (or else the hint), and which there are."""
-    return f"unknown key{nearest(key, valid) or hint} (valid: {', '.join(valid)})"
-
-
-def unknown_name(kind: str, name: str) -> str | None:
-    """Say why a part can't have this name, or None where it can: built in, or dotted."""
-    builtin = BUILTIN[kind]
-    if name in builtin or re.fullmatch(DOTTED, name, re.ASCII):
-        return None
-    listed = f"built in: {', '.join(builtin)}; " if builtin else ""
-    return (
-        f"unknown name {name!r}{nearest(name, builtin)} ({listed}others are dotted: my_parts.Name)"
-    )
-
-
-class Section(BaseModel):
-    """A map of the config: unknown keys are refused, values are never changed after loading."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=False
-    )
-
-
-class Part(Section):
-    """A replaceable part: a built-in name, a library class, or one of yours, with its arguments.
-
-    Keys other than `name` are the part's keyword arguments; they are checked against its
-    constructor before any weight is loaded.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    name: Name = Field(description="A built-in name, `my_parts.Name` or a library class.")
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments: every key that isn't a field."""
-        return dict(self.__pydantic_extra__ or {})
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Marks a part's kind: takes a bare name for a map, refuses names and keys it doesn't have."""
-
-    kind: str
-
-    @property
-    def words(self) -> str:
-        """What the part accepts, for messages and docs/config.md."""
-        names = [*BUILTIN[self.kind], "a dotted name"]
-        return f"{', '.join(names)}, or a map of name and arguments"
-
-    def check(self, part: Part) -> Part:
-        """Refuse a name that is neither built in nor dotted, and arguments of built-in parts."""
-        if message := unknown_name(self.kind, part.name):
-            refuse([Problem(("name",), message)])
-        if part.name in BUILTIN[self.kind] and part.arguments:
-            valid = type(part).model_fields
-            refuse(Problem((key,), unknown_key(key, valid)) for key in part.arguments)
-        return part
-
-    def __get_pydantic_core_schema__(
-        self, source: type[Part], handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        checked = core_schema.no_info_after_validator_function(self.check, handler(source))
-        return core_schema.no_info_before_validator_function(_named, checked)
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {"anyOf": [name_schema(self.kind), handler(schema)]}
-
-
-def name_schema(kind: str) -> JsonSchemaValue:
-    """Give the JSON Schema of a part's bare name, for an editor to complete."""
-    dotted = {"type": "string", "pattern": DOTTED}
-    return {"anyOf": [{"enum": list(BUILTIN[kind])}, dotted]} if BUILTIN[kind] else dotted
-
-
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-def _known_task(name: str) -> str:
-    if message := unknown_name("task", name):
-        refuse([Problem((), message)])
-    return name
 
 
 class Run(Section):
@@ -481,9 +348,18 @@ class Schedule(Part):
         description="cosine, linear, one_cycle, constant, a class of torch.optim.lr_scheduler, or "
         "`my_parts.Name`.",
     )
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.1, description="Share of the steps over which the rate rises from 0."
+    warmup: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of the steps over which a built-in schedule rises from near 0; null: "
+        "0.1. Schedules of torch or yours have none.",
     )
+
+    @model_validator(mode="after")
+    def _warmup_is_of_the_built_in(self) -> Schedule:
+        if self.warmup is not None and self.name not in BUILTIN["schedule"]:
+            message = f"is only used by the built-in schedules, not by {self.name}; leave it out"
+            refuse([Problem(("warmup",), message, (("name",),))])
+        return self
 
 
 class Training(Section):
@@ -545,6 +421,12 @@ class Training(Section):
 Tracker = Literal["tensorboard"]
 TRACKERS: tuple[Tracker, ...] = ("tensorboard",)
 DEFAULT_METRICS = ("f1_macro", "precision_macro", "recall_macro", "accuracy")
+
+
+def _known_task(name: str) -> str:
+    if message := unknown_name("task", name):
+        refuse([Problem((), message)])
+    return name
 
 
 class Config(Section):
@@ -613,6 +495,20 @@ class Config(Section):
             columns: tuple[Path, ...] = (("data", "categorical"), ("data", "numeric"))
             message = "names no column: list at least one to learn from"
             problems.append(Problem(("data", "text"), message, by + columns))
+        if problems:
+            refuse(problems)
+        return self
+
+    @model_validator(mode="after")
+    def _evaluations_happen(self) -> Config:
+        if self.selection.rows != "last":
+            return self
+        message = "does nothing where selection.rows is last: nothing is evaluated in training"
+        problems = [
+            Problem(("training", key), message, (("selection", "rows"),))
+            for key in ("patience", "evaluate_every")
+            if getattr(self.training, key) is not None
+        ]
         if problems:
             refuse(problems)
         return self

@@ -78,7 +78,7 @@ class Sampler:
     def _by_tokens(self, order: np.ndarray) -> list[np.ndarray]:
         assert self.lengths is not None
         assert self.tokens_per_batch is not None
-        typical = max(1, int(self.tokens_per_batch / self.lengths.mean()))
+        typical = max(1, int(self.tokens_per_batch / max(1, self.lengths.mean())))
         batches = []
         for start in range(0, len(order), BUCKET * typical):
             stretch = order[start : start + BUCKET * typical]
@@ -155,7 +155,7 @@ class TextRows:
 def pad_batch(
     rows: Sequence[tuple[np.ndarray, int | None]], frame: Frame
 ) -> dict[str, torch.Tensor]:
-    """Pad rows to the longest of them.
+    """Pad rows to the longest of them, and to one token at least.
 
     Args:
         rows: items of a TextRows.
@@ -164,7 +164,7 @@ def pad_batch(
     Returns:
         input_ids and attention_mask, int64 (B, L), and target, int64 (B,), where rows have one.
     """
-    width = max(len(ids) for ids, _ in rows)
+    width = max(1, *(len(ids) for ids, _ in rows))
     input_ids = np.full((len(rows), width), frame.pad, dtype=np.int64)
     attention_mask = np.zeros((len(rows), width), dtype=np.int64)
     for line, (ids, _) in enumerate(rows):

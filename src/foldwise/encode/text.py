@@ -91,12 +91,13 @@ def frame_of(tokenizer: Any) -> Frame:
         separators = tuple(tokenizer("\n", add_special_tokens=False)["input_ids"])
     else:
         separators = (separator,)
-    pad = tokenizer.pad_token_id
+    # Any id will do where there is no such token: the mask hides it.
+    pads = [tokenizer.pad_token_id, tokenizer.eos_token_id, 0]
     return Frame(
         before=tuple(framed[:start]),
         after=tuple(framed[start + len(plain) :]),
         separator=separators,
-        pad=tokenizer.eos_token_id if pad is None else pad,
+        pad=next(pad for pad in pads if pad is not None),
         padding_side="right",
     )
 

@@ -157,7 +157,7 @@ def fit(
                     outputs = model(**{k: v for k, v in batch.items() if k != "target"})
                 loss = task.loss(outputs.float(), batch).sum()
                 accelerator.backward(loss / window_rows)
-                window_loss += loss.detach().double()
+                window_loss += loss.detach().to(window_loss)
 
             norm = nn.utils.clip_grad_norm_(_trainable(model), settings.clip or math.inf)
             _check_finite(window_loss, norm, fold, epoch, done.step + 1, rows, window)
@@ -198,7 +198,8 @@ def fit(
 
             ends = stopped or last_step
             save_last = ends or time.monotonic() - saved >= settings.save_seconds
-            save_best = improved or (evaluate is None and ends)
+            # Nothing evaluated, or no score was ever a number: the last weights are the best known.
+            save_best = improved or (ends and done.best is None)
             if save_last or save_best:
                 done = replace(done, loss_sum=loss_sum.item())
                 state = _capture(done, model, optimizer, schedule, whole=save_last)

@@ -18,6 +18,8 @@ from foldwise.errors import FoldwiseError
 from foldwise.parts import build_part
 from foldwise.usercode import UserCode
 
+DEFAULT_WARMUP = 0.1
+
 Factor = Callable[[float], float]
 
 # Share of the steps after warm-up (0 to 1) -> factor.
@@ -43,7 +45,8 @@ def build_schedule(
         FoldwiseError: no such schedule, or one that is steered by a score (ReduceLROnPlateau).
     """
     if config.name in CURVES or config.name == "one_cycle":
-        return LambdaLR(optimizer, factor(config.name, config.warmup, steps))
+        warmup = DEFAULT_WARMUP if config.warmup is None else config.warmup
+        return LambdaLR(optimizer, factor(config.name, warmup, steps))
     schedule: LRScheduler = build_part(
         "schedule",
         config.name,

@@ -1,0 +1,188 @@
+"""What the schema is written in: sections, replaceable parts, and the words of messages.
+
+In: nothing. Out: the types that schema.py's keys are made of, the names of the built-in parts, and
+how a problem with a key is put: where it is, what is wrong, which word was probably meant. The
+schema, its documentation and the loader share these words, so they can't say different things.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+_MEANS = ("macro", "micro", "weighted")
+
+# The built-in names of each kind of part; any other name is dotted: a library class or your own.
+BUILTIN: dict[str, tuple[str, ...]] = {
+    "task": ("multiclass",),
+    "strategy": ("stratified", "kfold", "group", "stratified_group", "time", "column"),
+    "pooling": ("mean", "cls"),
+    "head": (),
+    "loss": ("cross_entropy",),
+    "optimizer": ("adamw",),
+    "schedule": ("cosine", "linear", "one_cycle", "constant"),
+    "metric": (
+        *(f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in _MEANS),
+        *("accuracy", "balanced_accuracy", "log_loss", "auroc_macro", "auroc_weighted", "mcc"),
+    ),
+}
+DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+Path = tuple[str | int, ...]
+
+
+class Section(BaseModel):
+    """A map of the config: unknown keys are refused, values are never changed after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=False
+    )
+
+
+class Part(Section):
+    """A replaceable part: a built-in name, a library class, or one of yours, with its arguments.
+
+    Keys other than `name` are the part's keyword arguments; they are checked against its
+    constructor before any weight is loaded.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name = Field(description="A built-in name, `my_parts.Name` or a library class.")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments: every key that isn't a field."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Marks a part's kind: takes a bare name for a map, refuses names and keys it doesn't have."""
+
+    kind: str
+
+    @property
+    def words(self) -> str:
+        """What the part accepts, for messages and docs/config.md."""
+        names = [*BUILTIN[self.kind], "a dotted name"]
+        return f"{', '.join(names)}, or a map of name and arguments"
+
+    def check(self, part: Part) -> Part:
+        """Refuse a name that is neither built in nor dotted, and arguments of built-in parts."""
+        if message := unknown_name(self.kind, part.name):
+            refuse([Problem(("name",), message)])
+        if part.name in BUILTIN[self.kind] and part.arguments:
+            valid = type(part).model_fields
+            refuse(Problem((key,), unknown_key(key, valid)) for key in part.arguments)
+        return part
+
+    def __get_pydantic_core_schema__(
+        self, source: type[Part], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        checked = core_schema.no_info_after_validator_function(self.check, handler(source))
+        return core_schema.no_info_before_validator_function(_named, checked)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [name_schema(self.kind), handler(schema)]}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a field accepts, where its type alone would read badly (messages and docs/config.md)."""
+
+    text: str
+
+
+class Problem(NamedTuple):
+    """What is wrong at a key below the section that finds it.
+
+    `involves` lists the keys the check has read besides: with one of those in error already,
+    check.py doesn't repeat what follows from it.
+    """
+
+    path: Path
+    message: str
+    involves: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{dotted(self.path)}: {self.message}" if self.path else self.message
+
+
+def refuse(problems: Iterable[Problem]) -> NoReturn:
+    """Raise the problems of one section together, in the form that check.py reads."""
+    found = list(problems)
+    text = "; ".join(f"{'.'.join(map(str, p.path))}: {p.message}" for p in found)
+    raise PydanticCustomError("foldwise", "{text}", {"text": text, "problems": found})
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """Say which valid word was probably meant, or nothing: `; did you mean 'mean'?`."""
+    close = get_close_matches(word.lower(), list(valid), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_key(key: str, valid: Iterable[str], hint: str = "") -> str:
+    """Say that a key doesn't exist, which one is near (or else the hint), and which there are."""
+    return f"unknown key{nearest(key, valid) or hint} (valid: {', '.join(valid)})"
+
+
+def unknown_name(kind: str, name: str) -> str | None:
+    """Say why a part can't have this name, or None where it can: built in, or dotted."""
+    builtin = BUILTIN[kind]
+    if name in builtin or re.fullmatch(DOTTED, name, re.ASCII):
+        return None
+    listed = f"built in: {', '.join(builtin)}; " if builtin else ""
+    return (
+        f"unknown name {name!r}{nearest(name, builtin)} ({listed}others are dotted: my_parts.Name)"
+    )
+
+
+def name_schema(kind: str) -> JsonSchemaValue:
+    """Give the JSON Schema of a part's bare name, for an editor to complete."""
+    other = {"type": "string", "pattern": DOTTED}
+    return {"anyOf": [{"enum": list(BUILTIN[kind])}, other]} if BUILTIN[kind] else other
+
+
+def dotted(path: Path) -> str:
+    """Write a key as users do: `data.text[1]`; odd characters are escaped."""
+    text = ""
+    for key in path:
+        word = key if isinstance(key, int) or key.isprintable() else repr(key)
+        text += f"[{word}]" if isinstance(key, int) else f".{word}"
+    return text.removeprefix(".")
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """Write a value on one line, as YAML names it, cut at `limit` characters (0: not at all)."""
+    if value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, list):
+        text = f"[{', '.join(shown(item, limit) for item in value)}]"
+    elif isinstance(value, dict):
+        pairs = (f"{dotted((key,))}: {shown(item, limit)}" for key, item in value.items())
+        text = f"{{{', '.join(pairs)}}}"
+    else:
+        text = repr(value)
+    return f"{text[:limit]}..." if limit and len(text) > limit else text
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
