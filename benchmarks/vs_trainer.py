@@ -3,9 +3,9 @@
     python benchmarks/vs_trainer.py [--data cfpb_dev.csv.gz] [--rows 640] [--rounds 1]
 
 Each contender trains all-MiniLM-L6-v2 for one epoch in a process of its own, one after the other:
-foldwise, the Trainer as it comes, and the Trainer with length grouping in float32 (and in bf16 where
-the machine computes it natively). Tokenizing is done beforehand for all. Printed are seconds, real
-tokens a second, peak memory, the ratios, and which share of the machine's matrix-product rate
+foldwise, the Trainer as it comes, and the Trainer with length grouping in float32 (and in bf16
+where the machine computes it natively). Tokenizing is done beforehand for all. Printed are seconds,
+real tokens a second, peak memory, the ratios, and which share of the machine's matrix-product rate
 foldwise reaches. Nothing else should run on the machine meanwhile.
 """
 
@@ -73,16 +73,15 @@ def report(results: dict[str, list[dict[str, Any]]], bf16: bool) -> None:
     )
     print(f"precision of foldwise: {ours['precision']}; {ours['tokens']} real tokens an epoch")
     print(
-        f"matrix products: {ours['matmul_gflops']:.0f} GFLOP/s; foldwise reaches {ours['share']:.0%}"
+        f"matrix products: {ours['matmul_gflops']:.0f} GFLOP/s; "
+        f"foldwise reaches {ours['share']:.0%}"
     )
     print(f"{'contender':<26}{'seconds':>9}{'tokens/s':>10}{'peak MiB':>10}{'ratio':>8}")
     for name, entries in results.items():
         seconds = median(name)
         peak = max(entry["peak_mib"] for entry in entries)
-        speed = entries[0]["tokens"] / seconds
-        print(
-            f"{name:<26}{seconds:>9.1f}{speed:>10.0f}{peak:>10.0f}{seconds / median('foldwise'):>7.2f}x"
-        )
+        speed, ratio = entries[0]["tokens"] / seconds, seconds / median("foldwise")
+        print(f"{name:<26}{seconds:>9.1f}{speed:>10.0f}{peak:>10.0f}{ratio:>7.2f}x")
 
 
 def run(name: str, data: Path, rows: int) -> dict[str, Any]:
@@ -134,8 +133,8 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     import numpy as np
     import polars as pl
 
+    from foldwise.batching import Sampler
     from foldwise.config.schema import Config
-    from foldwise.encode.batches import Sampler
     from foldwise.prepare import build_task, resolve
     from foldwise.runfolder import FoldFolder
     from foldwise.training.device import build_accelerator

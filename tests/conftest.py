@@ -18,11 +18,11 @@ import pytest
 from foldwise.config.schema import Config
 
 WORDS = {
-    "card": "credit card charge limit statement fee bank purchase refund".split(),
-    "loan": "loan payment servicer interest student monthly balance deferment".split(),
-    "debt": "debt collector call owed letter validate harass lawsuit".split(),
+    "card": ["credit", "card", "charge", "limit", "statement", "fee", "bank", "refund"],
+    "loan": ["loan", "payment", "servicer", "interest", "student", "monthly", "balance"],
+    "debt": ["debt", "collector", "call", "owed", "letter", "validate", "harass", "lawsuit"],
 }
-FILLER = "the i a was my they to and on not it of with never told again please".split()
+FILLER = ["the", "i", "a", "was", "my", "they", "to", "and", "on", "not", "it", "of", "again"]
 
 
 def make_table(rows: int = 90, seed: int = 0) -> pl.DataFrame:

@@ -156,6 +156,14 @@ def test_the_same_seed_gives_the_same_folds_and_another_seed_others() -> None:
     assert first.frame.equals(again.frame)
     assert first.scored(1).tolist() != other.scored(1).tolist()
     assert first.holdout().tolist() != other.holdout().tolist()
+
+
+def test_inner_rows_are_drawn_by_the_seed_where_the_folds_are_given() -> None:
+    rows = labelled(["a", "b"] * 30)
+    chosen: dict[str, Any] = {"strategy": {"name": "column"}, "column": "part"}
+    cells: list[str | None] = [*"xyz"] * 20
+    first, other = (split(rows, config(seed=s, **chosen), part=cells) for s in (1, 2))
+    assert first.scored(1).tolist() == other.scored(1).tolist()
     assert first.inner(1).tolist() != other.inner(1).tolist()
 
 

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
-from foldwise.encode.batches import ordered_batches
+from foldwise.batching import ordered_batches
 
 
 def infer(

@@ -19,8 +19,8 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from foldwise.config.load import load_config
 from foldwise.config.grammar import BUILTIN
+from foldwise.config.load import load_config
 from foldwise.config.schema import LABEL_OTHER, Config
 from foldwise.duplicates import find_duplicates
 from foldwise.errors import FoldwiseError

@@ -10,14 +10,15 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
-from foldwise.encode.batches import Sampler
+from foldwise.batching import Sampler
 from foldwise.evaluation.metrics import Metric, builtin_metric, score
 from foldwise.evaluation.validate import to_table
 from foldwise.inference import infer
 from foldwise.prepare import Prepared
 from foldwise.report.charts import learning_curves
 from foldwise.runfolder import write_json
-from foldwise.training.loop import Evaluate, Settings, fit, reseed
+from foldwise.training.loading import reseed
+from foldwise.training.loop import Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.schedules import build_schedule
 from foldwise.training.tracking import Tracker, read_history

@@ -833,7 +833,7 @@ def test_a_full_disk_stops_the_run_with_one_line_and_the_same_command_goes_on(
         full.setattr(place, fail(error))
         code, message = run_main(*command)
     assert code == 1
-    assert message.endswith(f"\n{expected}")
+    assert f"{message.splitlines()[-1]}\n" == expected
     assert "Traceback" not in message
     assert [path for path in contents(here) if path.endswith(".tmp")] == []
     assert run_main(*command)[0] == 0

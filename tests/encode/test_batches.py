@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldwise.encode.batches import Sampler, TextRows, Window, ordered_batches, pad_batch
+from foldwise.batching import Sampler, Window, ordered_batches
+from foldwise.encode.batches import TextRows, pad_batch
 from foldwise.encode.text import Frame, TokenStore
 
 BERT = Frame(before=(101,), after=(102,), separator=(102,), pad=0, padding_side="right")
@@ -103,9 +104,9 @@ def test_rows_without_lengths_are_shuffled() -> None:
 
 
 def test_batches_come_in_random_order_of_length() -> None:
-    lengths = skewed()
+    lengths = skewed(800)  # one stretch of batches sorted together
     means = [lengths[batch].mean() for batch in batches(sampler(lengths, batch_size=16).windows(0))]
-    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
 
 
 def test_no_length_makes_a_row_likelier_to_be_in_the_short_batch() -> None:

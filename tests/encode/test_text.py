@@ -172,6 +172,13 @@ def test_another_text_column_order_or_tokenizer_is_another_store(
     assert len(list(tmp_path.iterdir())) == 6
 
 
+def test_cells_in_other_columns_are_another_store(tokenizer: Any, tmp_path: Path) -> None:
+    beside = pl.DataFrame({"a": ["fee"], "b": ["loan"]})
+    below = pl.DataFrame({"a": ["fee", "loan"]})
+    assert len(encode(beside, ["a", "b"], tokenizer, tmp_path)) == 1
+    assert len(encode(below, ["a"], tokenizer, tmp_path)) == 2
+
+
 def test_text_that_moves_between_cells_is_another_store(
     tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from foldwise.batching import Sampler
 from foldwise.checkpoints import load, newest, pointed, steps
 from foldwise.config.schema import Training
-from foldwise.encode.batches import Sampler
 from foldwise.errors import RunInterrupted
 from foldwise.runfolder import FoldFolder
 from foldwise.training.device import build_accelerator
-from foldwise.training.loop import Evaluate, Progress, Settings, fit, reseed
+from foldwise.training.loading import reseed
+from foldwise.training.loop import Evaluate, Settings, fit
+from foldwise.training.progress import Progress
 from foldwise.training.tracking import Tracker, read_history
 
 ROWS, WIDTH, CLASSES = 22, 5, 3

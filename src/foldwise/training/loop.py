@@ -12,10 +12,9 @@ doesn't fill as in any other.
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,13 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, Dataset
 
 from foldwise import checkpoints
-from foldwise.encode.batches import Sampler, Window
+from foldwise.batching import Sampler, Window
 from foldwise.errors import RunInterrupted
 from foldwise.runfolder import FoldFolder
+from foldwise.training.loading import load_batches, reseed
+from foldwise.training.progress import Progress, capture, resume
 from foldwise.training.tracking import Tracker
 
 
@@ -60,33 +60,6 @@ class Settings:
     metric: str
     greater_is_better: bool
     workers: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands, after a whole number of steps.
-
-    Attributes:
-        step: optimizer steps done.
-        epoch: the epoch under way, from 0.
-        window: windows of it that are done.
-        best: best validation score so far, None before the first.
-        best_step: the step that had it.
-        stale: evaluations since.
-        loss_sum: summed loss of the rows since the last log line.
-        loss_rows: their number.
-        elapsed_s: seconds of training, over all the processes that took part.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    window: int = 0
-    best: float | None = None
-    best_step: int | None = None
-    stale: int = 0
-    loss_sum: float = 0.0
-    loss_rows: int = 0
-    elapsed_s: float = 0.0
 
 
 # split -> {"loss": ..., metric: ...}; must have "validation".
@@ -130,7 +103,7 @@ def fit(
         RunInterrupted: a loss or gradient wasn't finite; nothing was updated or saved in that step.
     """
     model.train()
-    done = _resume(fold, model, optimizer, schedule, accelerator)
+    done = resume(fold, model, optimizer, schedule)
     started = time.monotonic() - done.elapsed_s
     saved = time.monotonic()
     tracker.start(done.step)
@@ -142,7 +115,15 @@ def fit(
             break
         windows = sampler.windows(epoch)
         first = done.window if epoch == done.epoch else 0
-        batches = _load(dataset, rows, windows, first, task.collate, epoch, settings)
+        batches = load_batches(
+            dataset,
+            rows,
+            windows,
+            first,
+            task.collate,
+            (*settings.seed, epoch),
+            settings.workers,
+        )
         micro = sum(len(window) for window in windows[:first])
 
         for number in range(first, len(windows)):
@@ -202,55 +183,12 @@ def fit(
             save_best = improved or (ends and done.best is None)
             if save_last or save_best:
                 done = replace(done, loss_sum=loss_sum.item())
-                state = _capture(done, model, optimizer, schedule, whole=save_last)
+                state = capture(done, model, optimizer, schedule, whole=save_last)
                 checkpoints.save(fold, state, best=save_best, last=save_last)
                 saved = time.monotonic() if save_last else saved
             if stopped:
                 break
-    tracker.finish()
     return done
-
-
-def reseed(*numbers: int) -> None:
-    """Seed Python's, numpy's and torch's global generators from some numbers."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-class _Batches(Dataset[dict[str, torch.Tensor]]):
-    """Whole micro-batches as items, each prepared under its own seed in whichever process."""
-
-    def __init__(
-        self, dataset: Any, plan: list[tuple[int, list[int]]], collate: Any, seed: tuple[int, ...]
-    ) -> None:
-        self.dataset, self.plan, self.collate, self.seed = dataset, plan, collate, seed
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        number, positions = self.plan[index]
-        reseed(*self.seed, number, 0)
-        batch: dict[str, torch.Tensor] = self.collate([self.dataset[i] for i in positions])
-        return batch
-
-
-def _load(
-    dataset: Any,
-    rows: np.ndarray,
-    windows: list[Window],
-    first: int,
-    collate: Any,
-    epoch: int,
-    settings: Settings,
-) -> Any:
-    micro = [rows[batch].tolist() for window in windows for batch in window]
-    skipped = sum(len(window) for window in windows[:first])
-    plan = list(enumerate(micro))[skipped:]
-    batches = _Batches(dataset, plan, collate, (*settings.seed, epoch))
-    return iter(DataLoader(batches, batch_size=None, num_workers=settings.workers))
 
 
 def _due(step: int, epoch_ends: bool, every: int | None, last_step: bool) -> bool:
@@ -299,44 +237,3 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
 def _double(accelerator: Accelerator) -> torch.device:
     # MPS has no float64; losses are summed on the CPU there.
     return torch.device("cpu") if accelerator.device.type == "mps" else accelerator.device
-
-
-def _capture(
-    done: Progress, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, *, whole: bool
-) -> checkpoints.Checkpoint:
-    saved = optimizer.state_dict()
-    tensors = {
-        f"{index}.{name}": value
-        for index, values in saved["state"].items()
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor)
-    }
-    state = {
-        "progress": asdict(done),
-        "groups": [
-            {key: value for key, value in group.items() if not isinstance(value, torch.Tensor)}
-            for group in saved["param_groups"]
-        ],
-        "schedule": schedule.state_dict(),
-    }
-    return checkpoints.Checkpoint(done.step, model.state_dict(), tensors if whole else {}, state)
-
-
-def _resume(
-    fold: FoldFolder,
-    model: nn.Module,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    accelerator: Accelerator,
-) -> Progress:
-    checkpoint = checkpoints.newest(fold)
-    if checkpoint is None:
-        return Progress()
-    model.load_state_dict(checkpoint.model)
-    values: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in checkpoint.optimizer.items():
-        index, _, name = key.partition(".")
-        values.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": values, "param_groups": checkpoint.state["groups"]})
-    schedule.load_state_dict(checkpoint.state["schedule"])
-    return Progress(**checkpoint.state["progress"])
