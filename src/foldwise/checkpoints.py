@@ -65,9 +65,8 @@ def save(fold: FoldFolder, checkpoint: Checkpoint, *, best: bool, last: bool) ->
     building.mkdir()
     try:
         save_file(_contiguous(checkpoint.model), building / "model.safetensors")
-        if (
-            last
-        ):  # an optimizer without state (plain SGD) too: the file says that training can go on
+        # Of an optimizer without state (plain SGD) too: the file says that training can go on.
+        if last:
             save_file(_contiguous(checkpoint.optimizer), building / OPTIMIZER)
         (building / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
         files = {}

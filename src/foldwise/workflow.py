@@ -91,15 +91,12 @@ def cross_validate(
     return run
 
 
-def validate(
-    path: Path, *, trust_code: bool = False, console: Console | None = None
-) -> dict[str, Any]:
+def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
     """Validate every trained fold of a run again from its checkpoints, and sum up.
 
     Args:
         path: the run folder; its table must still be where the config says.
         trust_code: run the Python files that lie in the run folder.
-        console: where progress is shown; None for silence.
 
     Returns:
         The scores: what `metrics.json` holds, or {"folds": ...} while folds are missing.
@@ -107,7 +104,7 @@ def validate(
     Raises:
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
     """
-    run = RunFolder(path)
+    run = RunFolder(path.resolve())  # "." has its token stores beside it too
     config, code = open_run(run, trust_code=trust_code)
     every = _numbers(config, None)
     trained = [number for number in every if run.fold(number).trained.exists()]

@@ -154,8 +154,8 @@ def blocks_of(backbone: nn.Module) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module
     raise FoldwiseError(
-        f"model.backbone: no list of {depth} blocks found in {type(backbone).__name__}; "
-        "set model.freeze: 0 and optimizer.layer_decay: 1"
+        f"model.freeze: no list of {depth} blocks found in {type(backbone).__name__}, so none can "
+        "be frozen; set model.freeze: 0"
     )
 
 
@@ -163,9 +163,13 @@ def layers_of(backbone: nn.Module) -> list[list[nn.Parameter]]:
     """Return a backbone's parameters from the bottom up: embeddings first, then block by block.
 
     Whatever is registered before the first block counts as embeddings; what comes after the last
-    (a final norm) is in no layer.
+    (a final norm) is in no layer. A backbone without a list of blocks is one layer: where they
+    share their weights (ALBERT) they cannot learn at different rates.
     """
-    blocks = blocks_of(backbone)
+    try:
+        blocks = blocks_of(backbone)
+    except FoldwiseError:
+        return [list(backbone.parameters())]
     inside = {id(p): number for number, block in enumerate(blocks) for p in block.parameters()}
     layers: list[list[nn.Parameter]] = [[] for _ in range(len(blocks) + 1)]
     started = False
@@ -186,16 +190,16 @@ def freeze(backbone: nn.Module, blocks: int) -> None:
         blocks: how many from the bottom; 0 freezes nothing, not even the embeddings.
 
     Raises:
-        FoldwiseError: more blocks than there are.
+        FoldwiseError: more blocks than there are, or no list of blocks to count them in.
     """
     if blocks == 0:
         return
-    layers = layers_of(backbone)
-    if blocks > len(layers) - 1:
+    depth = len(blocks_of(backbone))
+    if blocks > depth:
         raise FoldwiseError(
-            f"model.freeze is {blocks}, but {type(backbone).__name__} has {len(layers) - 1} blocks"
+            f"model.freeze is {blocks}, but {type(backbone).__name__} has {depth} blocks"
         )
-    for layer in layers[: blocks + 1]:
+    for layer in layers_of(backbone)[: blocks + 1]:
         for parameter in layer:
             parameter.requires_grad_(False)
 
