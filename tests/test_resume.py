@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import signal
 import subprocess
 import sys
@@ -223,3 +224,29 @@ def test_trained_folds_are_not_trained_again(story: Story) -> None:
     after = [[path.stat().st_mtime_ns for path in fold.checkpoints.rglob("*")] for fold in folds]
     assert after == before
     assert story.cut.metrics.read_bytes() == story.whole.metrics.read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(story: Story) -> None:
+    """SIGKILL after any time at all: while importing, tokenizing, training, saving or scoring."""
+    text = story.config.read_text(encoding="utf-8").replace("name: cut", "name: hunted")
+    config = story.config.with_name("hunted.yaml")
+    write_text(config, text)
+    hunted = RunFolder(story.cut.path.with_name("hunted"))
+    draw = random.Random(1)
+    kills = 0
+    for _ in range(40):
+        process = start(config)
+        try:
+            process.communicate(timeout=draw.uniform(3, 15))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    assert kills >= 3
+    assert command("train", str(config))[0] == 0
+    assert hunted.out_of_fold.read_bytes() == story.whole.out_of_fold.read_bytes()
+    assert hunted.metrics.read_bytes() == story.whole.metrics.read_bytes()
+    for number in (1, 2):
+        assert sha256_of(hunted, number) == sha256_of(story.whole, number)

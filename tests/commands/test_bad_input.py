@@ -749,11 +749,11 @@ def test_code_in_a_run_folder_is_not_run_unasked(
     text = (trained.path / "config.yaml").read_text("utf-8")
     (run / "config.yaml").write_text(text.replace("code: []", "code: [code/parts.py]"), "utf-8")
     message = (
-        "runs/theirs holds Python files of its own (parts.py) that would be run; read them, then "
+        f"{run} holds Python files of its own (parts.py) that would be run; read them, then "
         "give --trust-code"
     )
-    assert refused("validate", "runs/theirs") == message
-    assert refused("evaluate", "runs/theirs", "new.csv") == message
+    assert refused("validate", str(run)) == message
+    assert refused("evaluate", str(run), "new.csv") == message
 
 
 def test_a_folder_that_can_not_be_written_to_is_refused(

@@ -75,7 +75,10 @@ def load_backbone(
             model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
             found = {"missing_keys": ()}
         if checkpoint_activations:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            # transformers renamed it in 5.23 and drops the old name in 6.
+            name = "activation_checkpointing_enable"
+            enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
     except FoldwiseError:
         raise
     except Exception as error:  # files by strangers fail in many ways, safetensors' own among them
