@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -87,3 +90,22 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "Accelerator", lambda **_: SimpleNamespace(num_processes=2))
     with pytest.raises(FoldwiseError, match=r"^one process trains one fold; .* --folds 1$"):
         build_accelerator(Training(device="cpu", precision="float32"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is set")
+def test_large_tensors_are_not_fetched_from_the_system_again() -> None:
+    """In a process of its own: the setting is for good."""
+    script = (
+        "import resource, torch\n"
+        "from foldwise.training.device import keep_freed_memory\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(4):\n"
+        "        torch.empty(16 << 20).fill_(1.0)\n"  # 64 MiB, 16,384 pages
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "print(faults(), keep_freed_memory(), faults())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    before, kept, after = done.stdout.split()
+    assert kept == "True"
+    assert int(before) > 1.5 * int(after)  # fetched four times, and once
