@@ -16,7 +16,10 @@ from foldwise.runfolder import read_json
 from foldwise.workflow import cross_validate
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def snippets(document: str, heading: str) -> dict[str, str]:
@@ -34,11 +37,19 @@ def snippets(document: str, heading: str) -> dict[str, str]:
     [
         ("README.md", "Your own pooling in ten lines"),
         ("docs/customize.md", "Pooling"),
+        ("docs/customize.md", "Fusion"),
+        ("docs/customize.md", "Columns beside the text"),
         ("docs/customize.md", "Head"),
+        ("docs/customize.md", "Activation"),
         ("docs/customize.md", "Loss"),
         ("docs/customize.md", "Metric"),
         ("docs/customize.md", "Splitter"),
+        ("docs/customize.md", "Optimizer"),
+        ("docs/customize.md", "Schedule"),
+        ("docs/customize.md", "Tracker"),
         ("docs/customize.md", "Optimizer and schedule from torch"),
+        ("docs/customize.md", "Optimizers, schedules and averages that are built in"),
+        ("docs/customize.md", "Another target"),
         ("docs/customize.md", "A task of another kind"),
     ],
 )

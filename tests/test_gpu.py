@@ -8,10 +8,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
-from foldwise.config.schema import Config
+from foldwise import checkpoints
+from foldwise.config.schema import Config, Optimizer, Schedule
 from foldwise.prepare import resolve
-from foldwise.runfolder import read_json, sha256
+from foldwise.runfolder import FoldFolder, read_json, sha256
+from foldwise.training.averaging import WeightAverage
+from foldwise.training.optimizers import build_optimizer
+from foldwise.training.progress import Progress, capture, resume
+from foldwise.training.schedules import build_schedule
+from foldwise.usercode import UserCode
 from foldwise.workflow import cross_validate
 
 pytestmark = [
@@ -68,3 +75,65 @@ def test_two_runs_of_one_seed_are_alike(make_config: Callable[..., Config]) -> N
     scores = [read_json(run.metrics)["mean"]["f1_macro"] for run in runs]
     assert scores[0] == pytest.approx(scores[1], abs=0.1)
     assert sha256(runs[0].folds) == sha256(runs[1].folds)
+
+
+@pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw", "paged_adamw_8bit"])
+def test_optimizer_of_bitsandbytes_goes_on_bit_for_bit_and_stays_paged(
+    tmp_path: Path, name: str
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    fold = FoldFolder(tmp_path, 1)
+    config = Optimizer.model_validate({"name": name, "lr": 0.01})
+
+    def made() -> tuple[torch.nn.Linear, torch.optim.Optimizer, LRScheduler, WeightAverage]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(512, 512, device="cuda")  # paged from 100,000 weights on
+        optimizer = build_optimizer(model, config, UserCode())
+        schedule = build_schedule(optimizer, Schedule(), 10, UserCode())
+        return model, optimizer, schedule, WeightAverage(model, None)
+
+    def steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        torch.manual_seed(seed)
+        for _ in range(3):
+            model(torch.randn(4, 512, device="cuda")).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    model, optimizer, schedule, average = made()
+    steps(model, optimizer, 1)
+    saved = capture(Progress(step=3), model, optimizer, schedule, average, whole=True)
+    checkpoints.save(fold, saved, best=False, last=True)
+    other, resumed, *rest = made()
+    resume(fold, other, resumed, *rest)
+    steps(model, optimizer, 2)
+    steps(other, resumed, 2)
+    assert torch.equal(model.weight, other.weight)
+    paged = getattr(resumed.state[other.weight]["state1"], "is_paged", False)
+    assert paged == name.startswith("paged")
+
+
+@pytest.mark.parametrize("width", ["8bit", "4bit"])
+def test_adapters_beside_quantized_weights_learn_and_are_validated(
+    make_config: Callable[..., Config], width: str
+) -> None:
+    from safetensors.torch import load_file
+
+    from foldwise.workflow import validate
+
+    pytest.importorskip("bitsandbytes")
+    backbone = on_cuda(make_config, width).model.backbone
+    model = {"lora": {"r": 8}, "quantize": width, "checkpoint_activations": True}
+    placed = {"device": "auto", "precision": "auto"}
+    run = cross_validate(
+        make_config(
+            run={"name": width},
+            folds={"n": 2},
+            model={"backbone": backbone, **model},
+            training=placed,
+        )
+    )
+    weights = load_file(next(run.fold(1).checkpoints.glob("step-*/model.safetensors")))
+    moved = [tensor for name, tensor in weights.items() if "lora_B" in name]
+    assert all(tensor.any() for tensor in moved)  # they start at zero
+    value = read_json(run.metrics)["oof"]["f1_macro"]["value"]
+    assert validate(run.path)["oof"]["f1_macro"]["value"] == pytest.approx(value, abs=0.05)

@@ -52,11 +52,14 @@ def message_of(kind: str, name: str, code: UserCode = NO_CODE, **arguments: Any)
 
 @pytest.mark.parametrize("kind", sorted(set(BUILT_IN) & set(BUILTIN)))
 def test_the_config_and_the_parts_list_the_same_built_in_names(kind: str) -> None:
-    assert sorted(BUILT_IN[kind]) == sorted(BUILTIN[kind])
+    no_part = {"fusion": ["text"]}.get(kind, [])  # all columns in the template: nothing to build
+    assert sorted([*BUILT_IN[kind], *no_part]) == sorted(BUILTIN[kind])
 
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k, names in BUILT_IN.items() for n in names])
 def test_every_built_in_name_is_a_class(kind: str, name: str) -> None:
+    if BUILT_IN[kind][name].startswith("bitsandbytes"):
+        pytest.importorskip("bitsandbytes")  # no package that everybody has
     assert isinstance(find_part(kind, name, NO_CODE, kind), type)
 
 
@@ -133,7 +136,7 @@ def test_the_message_says_what_can_be_named(mine: UserCode) -> None:
     assert "adamw" in message
     assert "Optimizer of torch.optim" in message
     assert message.endswith("a name from one of your files under code: (none)")
-    assert message_of("pooling", "max", mine).endswith("under code: (my_parts)")
+    assert message_of("pooling", "maximum", mine).endswith("under code: (my_parts)")
 
 
 def test_what_is_offered_reaches_constructors_that_name_it(mine: UserCode) -> None:

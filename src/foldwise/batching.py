@@ -33,6 +33,7 @@ class Sampler:
         tokens_per_batch: padded tokens a micro-batch at most; None with batch_size.
         accumulate: micro-batches a window, which is one optimizer step.
         seed: together with the epoch all that the order follows from.
+        chunks: inputs that each row is cut into, equally long, int64 (rows,); None: one each.
     """
 
     lengths: np.ndarray | None
@@ -41,6 +42,7 @@ class Sampler:
     tokens_per_batch: int | None
     accumulate: int
     seed: Sequence[int]
+    chunks: np.ndarray | None = None
 
     def windows(self, epoch: int) -> list[Window]:
         """Return the epoch's windows: lists of micro-batches, each int64 positions (b,)."""
@@ -54,9 +56,9 @@ class Sampler:
         """Return the tokens of the windows' rows, and the padding around them."""
         if self.lengths is None:
             return 0, 0
-        batches = [self.lengths[batch] for window in windows for batch in window]
-        tokens = sum(int(batch.sum()) for batch in batches)
-        return tokens, sum(int(batch.max()) * len(batch) for batch in batches) - tokens
+        batches = [batch for window in windows for batch in window]
+        tokens = sum(int(self.lengths[batch].sum()) for batch in batches)
+        return tokens, sum(self._padded(batch) for batch in batches) - tokens
 
     def _batches(self, order: np.ndarray) -> list[np.ndarray]:
         if self.tokens_per_batch is not None and self.lengths is not None:
@@ -79,23 +81,46 @@ class Sampler:
         for start in range(0, len(order), BUCKET * typical):
             stretch = order[start : start + BUCKET * typical]
             stretch = stretch[np.argsort(self.lengths[stretch], kind="stable")]
-            first = 0
+            inputs = np.ones_like(stretch) if self.chunks is None else self.chunks[stretch]
+            widths = self.lengths[stretch] // inputs  # ascending: only full inputs are several
+            ends = np.cumsum(inputs)
+            first, before = 0, 0
             for i in range(1, len(stretch) + 1):
-                # Sorted, so the row at i would be the widest of a batch from `first` to i.
-                full = (
-                    i == len(stretch)
-                    or (i + 1 - first) * self.lengths[stretch[i]] > self.tokens_per_batch
-                )
+                full = i == len(stretch) or (ends[i] - before) * widths[i] > self.tokens_per_batch
                 if full:
                     batches.append(stretch[first:i])
-                    first = i
+                    first, before = i, ends[i - 1]
         return batches
 
+    def _padded(self, batch: np.ndarray) -> int:
+        # Tokens of a batch with its padding: all its inputs are as wide as the widest.
+        assert self.lengths is not None
+        if self.chunks is None:
+            return len(batch) * int(self.lengths[batch].max())
+        chunks = self.chunks[batch]
+        return int(chunks.sum() * (self.lengths[batch] // chunks).max())
 
-def ordered_batches(lengths: np.ndarray | None, rows: int, size: int) -> list[np.ndarray]:
+
+def ordered_batches(
+    lengths: np.ndarray | None, rows: int, size: int, chunks: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Return all positions in batches by falling length: for inference, least padding.
 
     The longest go first, so that running out of memory shows at once.
+
+    Args:
+        lengths: tokens of each row, int64 (rows,), or None.
+        rows: number of rows.
+        size: inputs a batch at most; a row of more is alone in its batch.
+        chunks: inputs that each row is cut into, int64 (rows,); None: one each.
     """
     order = np.arange(rows) if lengths is None else np.argsort(-lengths, kind="stable")
-    return [order[start : start + size] for start in range(0, rows, size)]
+    if chunks is None:
+        return [order[start : start + size] for start in range(0, rows, size)]
+    batches, first, inputs = [], 0, 0
+    for i, count in enumerate(chunks[order].tolist()):
+        if i > first and inputs + count > size:
+            batches.append(order[first:i])
+            first, inputs = i, 0
+        inputs += count
+    return [*batches, order[first:]]

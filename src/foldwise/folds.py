@@ -99,13 +99,22 @@ class Labelled:
 
     Attributes:
         row: positions in the table as read, ascending, int64 (n,).
-        label: labels to stratify by, object (n,), or None (regression, no labels).
+        label: labels to stratify by, object (n,); or bool (n, labels), where a row can have
+            several; or None for nothing to stratify by.
         group: int64 (n,); rows with equal numbers stay together.
+        target: what the table holds, (n,), where `label` isn't that but made of it (bins of
+            numbers, labels in columns); `data.rare_classes` doesn't apply then.
     """
 
     row: np.ndarray
     label: np.ndarray | None
     group: np.ndarray
+    target: np.ndarray | None = None
+
+    @property
+    def one_class_each(self) -> bool:
+        """Whether each row has one class, its label."""
+        return self.label is not None and self.target is None
 
 
 def assign_folds(
@@ -137,7 +146,7 @@ def assign_folds(
     role = np.full(size, "cv", dtype=object)
     if size < n:
         raise FoldwiseError(f"folds.n is {n} but there are only {size} rows to split")
-    if label is not None and len(set(label)) < 2:
+    if label is not None and rows.one_class_each and len(set(label)) < 2:
         raise FoldwiseError(
             f"column {config.data.target!r} holds a single class, {label[0]!r}: nothing to learn; "
             "check data.target, data.sample and data.missing"
@@ -149,7 +158,7 @@ def assign_folds(
             rng = np.random.default_rng([seed, 1])
             out = set_aside(_codes(label, size), rows.group, config.holdout.fraction, rng)
         role[out] = "holdout"
-        if label is not None and len(left := set(label[~out])) < 2:
+        if label is not None and rows.one_class_each and len(left := set(label[~out])) < 2:
             raise FoldwiseError(
                 f"column {config.data.target!r} holds a single class, {left.pop()!r}, outside the "
                 "holdout: nothing to learn; lower holdout.fraction"
@@ -161,7 +170,8 @@ def assign_folds(
             + (f"equal {config.folds.group!r}" if config.folds.group else "duplicate texts")
             + "); lower folds.n or relax folds.group / folds.duplicates"
         )
-    label = _apply_rare_classes(label, rows.group, role, config)
+    if rows.one_class_each:
+        label = _apply_rare_classes(label, rows.group, role, config)
     in_folds = np.flatnonzero(role == "cv")
 
     repeats = config.folds.repeats
@@ -322,6 +332,8 @@ def _rare(label: np.ndarray, group: np.ndarray, role: np.ndarray, n: int) -> dic
 def _codes(label: np.ndarray | None, size: int) -> np.ndarray:
     if label is None:
         return np.zeros(size, dtype=np.int64)
+    if label.ndim == 2:
+        return label
     return np.unique(label.astype(str), return_inverse=True)[1].astype(np.int64)
 
 
@@ -347,14 +359,16 @@ def _report(
         "groups_across_folds": split_groups,
         "group_larger_than_a_fold": bool(sizes.max() > fold_sizes.max()),
     }
-    if label is not None:
+    labels = label if rows.one_class_each else rows.target
+    if labels is not None:
         report["groups_that_disagree_on_the_label"] = (
-            pl.DataFrame({"group": rows.group, "label": label.astype(str)})
+            pl.DataFrame({"group": rows.group, "label": labels.astype(str)})
             .group_by("group")
             .agg(pl.col("label").n_unique())
             .filter(pl.col("label") > 1)
             .height
         )
+    if label is not None and rows.one_class_each:
         kept = pl.Series(label[role != "dropped"].astype(str))
         counts = kept.value_counts(sort=True)
         report["classes"] = dict(counts.iter_rows())

@@ -32,21 +32,23 @@ def infer(
 
     Args:
         model: on the accelerator's device; its training mode is restored afterwards.
-        dataset: `dataset[position]` is a row; `lengths`, if it has them, order the batches.
+        dataset: `dataset[position]` is a row; `lengths`, if it has them, order the batches, and
+            `chunks` say how many inputs each row is cut into.
         positions: the rows wanted, int64 (n,).
         collate: rows -> batch; all of it but `target` goes to the model by keyword.
         accelerator: gives device and autocast.
-        batch_size: rows a batch.
+        batch_size: inputs a batch, which are rows where those aren't cut into chunks.
         workers: processes that prepare batches.
 
     Returns:
         Logits, float32 (n, n_outputs), and the rows' targets (n, ...) or None where they have none;
         both in the order of `positions`.
     """
-    lengths = getattr(dataset, "lengths", None)
-    batches = ordered_batches(
-        None if lengths is None else lengths[positions], len(positions), batch_size
+    lengths, chunks = (
+        None if column is None else column[positions]
+        for column in (getattr(dataset, "lengths", None), getattr(dataset, "chunks", None))
     )
+    batches = ordered_batches(lengths, len(positions), batch_size, chunks)
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=[positions[batch].tolist() for batch in batches],

@@ -16,17 +16,59 @@ from foldwise.errors import FoldwiseError
 from foldwise.usercode import UserCode
 
 BUILT_IN: dict[str, dict[str, str]] = {
-    "task": {"multiclass": "foldwise.textclassification:TextClassification"},
+    # The model is the same; what is predicted by it is the task's target.
+    "task": dict.fromkeys(
+        ("multiclass", "multilabel", "ordinal", "regression"),
+        "foldwise.textclassification:TextClassification",
+    ),
+    "target": {
+        "multiclass": "foldwise.task:Multiclass",
+        "multilabel": "foldwise.targets.multilabel:Multilabel",
+        "ordinal": "foldwise.targets.ordinal:Ordinal",
+        "regression": "foldwise.targets.regression:Regression",
+    },
     "pooling": {
         "mean": "foldwise.models.pooling:MeanPooling",
         "cls": "foldwise.models.pooling:ClsPooling",
+        "max": "foldwise.models.pooling:MaxPooling",
+        "mean_max": "foldwise.models.pooling:MeanMaxPooling",
+        "attention": "foldwise.models.pooling:AttentionPooling",
+        "last": "foldwise.models.pooling:LastPooling",
     },
-    "loss": {"cross_entropy": "foldwise.training.losses:CrossEntropy"},
-    "optimizer": {"adamw": "torch.optim:AdamW"},
+    "fusion": {
+        "concat": "foldwise.models.fusion:ConcatFusion",
+        "gated": "foldwise.models.fusion:GatedFusion",
+        "tokens": "foldwise.models.fusion:TokenFusion",
+    },
+    "activation": {
+        "gelu": "torch.nn:GELU",
+        "relu": "torch.nn:ReLU",
+        "tanh": "torch.nn:Tanh",
+        "silu": "torch.nn:SiLU",
+    },
+    "loss": {
+        "cross_entropy": "foldwise.training.losses:CrossEntropy",
+        "focal": "foldwise.training.losses:Focal",
+        "logit_adjustment": "foldwise.training.losses:LogitAdjustment",
+        "r_drop": "foldwise.training.losses:RDrop",
+        "bce": "foldwise.targets.losses:BinaryCrossEntropy",
+        "corn": "foldwise.targets.losses:Corn",
+        "mse": "torch.nn:MSELoss",
+        "mae": "torch.nn:L1Loss",
+        "huber": "torch.nn:HuberLoss",
+    },
+    "tracker": {"tensorboard": "foldwise.training.tracking:TensorBoard"},
+    "optimizer": {
+        "adamw": "torch.optim:AdamW",
+        "adamw_8bit": "bitsandbytes.optim:AdamW8bit",
+        "paged_adamw": "bitsandbytes.optim:PagedAdamW",
+        "paged_adamw_8bit": "bitsandbytes.optim:PagedAdamW8bit",
+    },
 }
 
 # Kind -> (module the name must lie in, base class that it must have).
 LIBRARY: dict[str, tuple[str, str]] = {
+    "activation": ("torch.nn", "torch.nn:Module"),
     "loss": ("torch.nn", "torch.nn:Module"),
     "optimizer": ("torch.optim", "torch.optim:Optimizer"),
     "schedule": ("torch.optim.lr_scheduler", "torch.optim.lr_scheduler:LRScheduler"),
@@ -45,10 +87,16 @@ def find_part(kind: str, name: str, code: UserCode, where: str) -> Any:
         where: the config key, for the message.
 
     Raises:
-        FoldwiseError: no such name, or a library name that isn't of the kind.
+        FoldwiseError: no such name, a library name that isn't of the kind, or one that needs a
+            package that isn't installed.
     """
     if name in BUILT_IN.get(kind, {}):
-        return _import(BUILT_IN[kind][name])
+        try:
+            return _import(BUILT_IN[kind][name])
+        except ModuleNotFoundError as error:
+            raise FoldwiseError(
+                f"{where}: {name} needs the package {error.name}: pip install {error.name}"
+            ) from None
     if code.has(name):
         return code.find(name, where)
     if kind in LIBRARY:
@@ -86,6 +134,25 @@ def build_part(
         FoldwiseError: an argument the constructor doesn't have, one that is missing, or an error
             that the constructor itself raises.
     """
+    part, chosen = match_part(kind, name, arguments, code, where, **offered)
+    try:
+        return part(**chosen)
+    except FoldwiseError:
+        raise
+    except Exception as error:
+        raise FoldwiseError(
+            f"{where}: {name} can't be built: {type(error).__name__}: {error}"
+        ) from error
+
+
+def match_part(
+    kind: str, name: str, arguments: dict[str, Any], code: UserCode, where: str, /, **offered: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Return a part's class and what `build_part` would construct it with; same arguments.
+
+    Raises:
+        FoldwiseError: an argument the constructor doesn't have, or one that is missing.
+    """
     part = find_part(kind, name, code, where)
     try:
         parameters = inspect.signature(part).parameters
@@ -106,14 +173,7 @@ def build_part(
     ]
     if missing:
         raise FoldwiseError(f"{where}: {name} needs {', '.join(missing)}")
-    try:
-        return part(**chosen)
-    except FoldwiseError:
-        raise
-    except Exception as error:
-        raise FoldwiseError(
-            f"{where}: {name} can't be built: {type(error).__name__}: {error}"
-        ) from error
+    return part, chosen
 
 
 def _import(path: str) -> Any:

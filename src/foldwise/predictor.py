@@ -19,11 +19,13 @@ from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import mean_of_models
 from foldwise.evaluation.validate import load_task, to_table
 from foldwise.inference import infer
-from foldwise.prepare import open_run, resolve
+from foldwise.models.adapters import merge_adapters
+from foldwise.prepare import holds, open_run, resolve
 from foldwise.runfolder import RunFolder
 from foldwise.table import apply_missing, read_table
 from foldwise.task import Task
 from foldwise.training.device import build_accelerator
+from foldwise.weights import load_weights
 
 
 class Predictor:
@@ -49,11 +51,14 @@ class Predictor:
     ) -> None:
         self.run = RunFolder(Path(path))
         stored, self.code = open_run(self.run, trust_code=trust_code)
-        # Another machine than the one that trained may have another device, hence precision.
+        # Another machine than the one that trained may have another device, hence precision and
+        # attention.
         placed = {"device": device, "precision": "auto"}
-        self.config = resolve(
-            stored.model_copy(update={"training": stored.training.model_copy(update=placed)})
-        )
+        sections = {
+            "training": stored.training.model_copy(update=placed),
+            "model": stored.model.model_copy(update={"attention": "auto"}),
+        }
+        self.config = resolve(stored.model_copy(update=sections))
         if self.config.data.path is None:
             raise FoldwiseError(
                 f"{path}: task {self.config.task} brings its own rows; no table fits"
@@ -87,7 +92,7 @@ class Predictor:
                 model, dataset, np.arange(frame.height), task.collate, self.accelerator
             )
             tables.append(to_table(task, frame, logits, None, None))
-        return mean_of_models(tables).drop("repeat", "fold")
+        return mean_of_models(tables, self.task).drop("repeat", "fold")
 
     def read(self, path: str, *, labelled: bool) -> pl.DataFrame:
         """Read a table for `predict`, with every row kept.
@@ -110,7 +115,7 @@ class Predictor:
                 "missing": self.config.data.missing.model_copy(update=missing),
             }
         )
-        frame = read_table(data, need_target=labelled).frame
+        frame = read_table(data, need_target=labelled, holds=holds(self.task)).frame
         return apply_missing(frame, data, need_target=labelled)[0]
 
     @property
@@ -122,5 +127,7 @@ class Predictor:
         fold = self.run.fold(number)
         task = load_task(self.run, fold, self.config, self.code, stores=None)
         model = task.build_model()
-        model.load_state_dict(checkpoints.load(checkpoints.pointed(fold)).model)
+        load_weights(model, checkpoints.load(checkpoints.pointed(fold)).model)
+        if self.config.model.lora is not None:
+            merge_adapters(model)
         return task, model.to(self.accelerator.device).eval()

@@ -27,11 +27,13 @@ from foldwise.errors import FoldwiseError
 from foldwise.folds import Assignment, Labelled, assign_folds, read_assignment
 from foldwise.parts import build_part, find_part
 from foldwise.runfolder import RunFolder
-from foldwise.table import apply_missing, draw_sample, read_table
+from foldwise.table import Holds, apply_missing, draw_sample, read_table
 from foldwise.task import Task
 from foldwise.training.device import resolve_device, resolve_precision
+from foldwise.training.losses import weight_rule
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.schedules import DEFAULT_WARMUP, build_schedule
+from foldwise.training.tracking import check_trackers
 from foldwise.usercode import UserCode
 
 
@@ -86,7 +88,7 @@ def resolve(config: Config, like: Config | None = None) -> Config:
         like: the resolved config of the run to be continued; its choices stand.
 
     Raises:
-        FoldwiseError: the device isn't there.
+        FoldwiseError: the device isn't there, or no such loss.
     """
     training, model = config.training, config.model
     device: str = training.device
@@ -102,15 +104,25 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     dropout = model.attention_dropout
     if dropout is None:
         dropout = like.model.attention_dropout if like else (0.0 if device == "cpu" else None)
+    attention: str = model.attention
+    if attention == "auto" and like:
+        attention = like.model.attention
     schedule = config.schedule
     if schedule.warmup is None and schedule.name in BUILTIN["schedule"]:
         schedule = schedule.model_copy(update={"warmup": DEFAULT_WARMUP})
+    loss = config.loss
+    if loss.class_weights == "auto":
+        rule = weight_rule(loss, UserCode(config.code))
+        loss = loss.model_copy(update={"class_weights": rule})
     placed = {"device": device, "precision": precision, "batch_size": size}
     return config.model_copy(
         update={
             "training": training.model_copy(update=placed),
-            "model": model.model_copy(update={"attention_dropout": dropout}),
+            "model": model.model_copy(
+                update={"attention_dropout": dropout, "attention": attention}
+            ),
             "schedule": schedule,
+            "loss": loss,
         }
     )
 
@@ -188,6 +200,7 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
     Raises:
         FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
     """
+    config = _with_attention(config, task)
     table, sha256, read = _read(config, task)
     kept, counts = apply_missing(table, config.data)
     kept = draw_sample(kept, config.data.sample, config.data.target, config.folds.seed)
@@ -204,9 +217,11 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
     holdout = kept.filter(held) if held.any() else None
     if config.holdout is not None and config.holdout.path is not None:
         merged = _merged_labels(sampled, frame, config)
-        holdout, twins = _read_holdout(config.holdout.path, config, frame, merged)
+        holdout, twins = _read_holdout(config.holdout.path, config, frame, merged, task)
         counts["training_rows_with_a_near_duplicate_in_the_holdout"] = twins
     task.fit_target(frame)
+    if holdout is not None and hasattr(task, "check_labels"):
+        task.check_labels(holdout)
     _check(config, code, task, assignment)
     return Prepared(
         config,
@@ -222,6 +237,11 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
     )
 
 
+def holds(task: Task) -> Holds:
+    """Say what a cell of a task's target column is; one label unless the task says otherwise."""
+    return getattr(task, "holds", "label")
+
+
 def encode_rows(prepared: Prepared) -> Prepared:
     """Add the encoded rows: the one step of preparing that writes, into the token store."""
     return replace(prepared, dataset=prepared.task.dataset(prepared.frame))
@@ -234,8 +254,15 @@ def _read(config: Config, task: Task) -> tuple[pl.DataFrame, str, int]:
             frame = frame.with_row_index("row").cast({"row": pl.Int64})
         digest = str(frame.hash_rows(seed=0).sum())
         return frame, f"rows of task {config.task}: {digest}", frame.height
-    table = read_table(config.data, _extra_columns(config))
+    table = read_table(config.data, _extra_columns(config), holds=holds(task))
     return table.frame, table.sha256, table.source_rows
+
+
+def _with_attention(config: Config, task: Task) -> Config:
+    # Which attention `auto` means hangs on the architecture, which only the task knows.
+    chosen = getattr(task, "attention", None)
+    model = config.model.model_copy(update={"attention": chosen or config.model.attention})
+    return config.model_copy(update={"model": model})
 
 
 def _extra_columns(config: Config) -> list[str]:
@@ -263,10 +290,11 @@ def _split(
         )
         if not callable(getattr(splitter, "split", None)):
             raise FoldwiseError(f"folds.strategy {strategy.name} has no split(X, y, groups)")
-    rows = Labelled(kept["row"].to_numpy(), label, _groups(kept, config))
+    target = None if holds(task) == "label" else kept[str(config.data.target)].to_numpy()
+    rows = Labelled(kept["row"].to_numpy(), label, _groups(kept, config), target)
     dropped = np.setdiff1d(table["row"].to_numpy(), rows.row).tolist()
     assignment, merged = assign_folds(rows, config, kept.select("row", *columns), splitter, dropped)
-    if merged is not None and config.data.target is not None:
+    if merged is not None and rows.one_class_each and config.data.target is not None:
         kept = kept.with_columns(pl.Series(config.data.target, merged.astype(str)))
     return assignment, kept
 
@@ -326,10 +354,10 @@ def _merged_labels(before: pl.DataFrame, after: pl.DataFrame, config: Config) ->
 
 
 def _read_holdout(
-    path: str, config: Config, frame: pl.DataFrame, merged: list[str]
+    path: str, config: Config, frame: pl.DataFrame, merged: list[str], task: Task
 ) -> tuple[pl.DataFrame, int]:
     data = config.data.model_copy(update={"path": path, "sample": None})
-    holdout, _ = apply_missing(read_table(data).frame, data)
+    holdout, _ = apply_missing(read_table(data, holds=holds(task)).frame, data)
     if merged and data.target is not None:
         label = pl.col(data.target)
         other = pl.when(label.is_in(merged)).then(pl.lit(LABEL_OTHER)).otherwise(label)
@@ -354,11 +382,15 @@ def _check(config: Config, code: UserCode, task: Task, assignment: Assignment) -
         raise FoldwiseError(
             f"folds.run names fold {max(config.folds.run)}, but there are {assignment.n_folds}"
         )
+    check_trackers(config, code)
     # Optimizer and schedule take a step with one weight: what can't work shows before training.
-    layer = torch.nn.Linear(1, 1)
+    if config.training.device == "cuda" and not torch.cuda.is_available():
+        return  # trained on another machine, and only validated here
+    device = resolve_device(config.training.device)
+    layer = torch.nn.Linear(1, 1, device=device)
     optimizer = build_optimizer(layer, config.optimizer, code)
     schedule = build_schedule(optimizer, config.schedule, 10, code)
-    layer(torch.ones(1, 1)).sum().backward()
+    layer(torch.ones(1, 1, device=device)).sum().backward()
     for what, name, part in (
         ("optimizer", config.optimizer.name, optimizer),
         ("schedule", config.schedule.name, schedule),

@@ -21,7 +21,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from operator import itemgetter
@@ -57,18 +57,29 @@ def find_files(path: str) -> list[str]:
     return files
 
 
-def read_file(file: str, wanted: Sequence[str], first_row: int) -> pl.DataFrame:
+def read_file(
+    file: str, wanted: Sequence[str], first_row: int, lists: Mapping[str, str] | None = None
+) -> pl.DataFrame:
     """Read the wanted columns of a file whose first row has the number `first_row`.
+
+    Args:
+        file: the file.
+        wanted: the columns' names.
+        first_row: number of its first row.
+        lists: columns that may hold lists, and the separator that joins a list's items; an empty
+            list becomes the separator alone.
 
     Raises:
         FoldwiseError: names the file and its row, with the line where there are lines.
     """
     kind = _format(file)
     if kind == "parquet":
-        return _read_parquet(file, wanted)
-    rows = _json_rows if kind == "json" else _csv_rows
+        return _read_parquet(file, wanted, lists or {})
     parts = [pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))]
-    reading = rows(file, wanted, first_row)
+    if kind == "json":
+        reading = _json_rows(file, wanted, first_row, lists or {})
+    else:
+        reading = _csv_rows(file, wanted, first_row)
     while chunk := list(islice(reading, CHUNK_ROWS)):
         columns = dict(zip(wanted, zip(*chunk, strict=True), strict=True))
         try:
@@ -135,7 +146,9 @@ def _csv_rows(file: str, wanted: Sequence[str], first_row: int) -> Iterator[Sequ
             line = reader.line_num
 
 
-def _json_rows(file: str, wanted: Sequence[str], first_row: int) -> Iterator[Sequence[Cell]]:
+def _json_rows(
+    file: str, wanted: Sequence[str], first_row: int, lists: Mapping[str, str]
+) -> Iterator[Sequence[Cell]]:
     # Numbers keep their digits as written; pandas and Python write a missing number as NaN.
     decoder = json.JSONDecoder(
         parse_int=str, parse_float=str, parse_constant=lambda name: None if name == "NaN" else name
@@ -154,14 +167,19 @@ def _json_rows(file: str, wanted: Sequence[str], first_row: int) -> Iterator[Seq
             if not isinstance(record, dict):
                 raise FoldwiseError(f"{place} isn't a JSON object: write one {{...}} a line")
             seen.update(dict.fromkeys(record))
-            yield [_json_cell(record.get(name), name, place) for name in wanted]
+            yield [_json_cell(record.get(name), name, place, lists.get(name)) for name in wanted]
             row += 1
     _check_columns(list(seen), wanted, file)
 
 
-def _json_cell(value: object, column: str, place: str) -> Cell:
+def _json_cell(value: object, column: str, place: str, separator: str | None = None) -> Cell:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, list) and separator is not None:
+        items = [_json_cell(item, column, place) for item in value]
+        if None in items:
+            raise FoldwiseError(f"{place}: column {column!r} holds a list with null in it")
+        return _joined([str(item) for item in items], column, place, separator)
     if isinstance(value, bool):
         return "true" if value else "false"
     raise FoldwiseError(
@@ -169,7 +187,17 @@ def _json_cell(value: object, column: str, place: str) -> Cell:
     )
 
 
-def _read_parquet(file: str, wanted: Sequence[str]) -> pl.DataFrame:
+def _joined(items: Sequence[str], column: str, place: str, separator: str) -> str:
+    for item in items:
+        if separator in item:
+            raise FoldwiseError(
+                f"{place}: column {column!r} holds a list with {item[:50]!r}, in which the "
+                f"separator {separator!r} stands: choose another data.separator"
+            )
+    return separator.join(items) or separator
+
+
+def _read_parquet(file: str, wanted: Sequence[str], lists: Mapping[str, str]) -> pl.DataFrame:
     try:
         source = pl.scan_parquet(file, glob=False, hive_partitioning=False)
         schema = source.collect_schema()
@@ -178,9 +206,22 @@ def _read_parquet(file: str, wanted: Sequence[str]) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise FoldwiseError(f"{file}: can't be read as Parquet: {error}") from None
     for name, dtype in frame.schema.items():
-        if dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Duration):
+        if name in lists and isinstance(dtype, pl.List | pl.Array) and _is_flat(dtype):
+            cells = frame[name].cast(pl.List(pl.String)).to_list()
+            if any(cell is not None and None in cell for cell in cells):
+                raise FoldwiseError(f"{file}: column {name!r} holds a list with null in it")
+            joined = [
+                None if cell is None else _joined(cell, name, file, lists[name]) for cell in cells
+            ]
+            frame = frame.with_columns(pl.Series(name, joined, dtype=pl.String))
+        elif dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Duration):
             raise FoldwiseError(f"{file}: column {name!r} holds {dtype}: convert it to strings")
     return frame
+
+
+def _is_flat(dtype: pl.List | pl.Array) -> bool:
+    inner = dtype.inner
+    return inner in (pl.String, pl.Categorical) or inner.is_integer()
 
 
 def _check_columns(header: Sequence[str], wanted: Sequence[str], file: str) -> None:

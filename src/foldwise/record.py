@@ -90,7 +90,7 @@ def start_record(prepared: Prepared) -> None:
             "folds_sha256": sha256(run.folds),
             "counts": prepared.counts,
             "versions": {"python": platform.python_version()}
-            | {name: metadata.version(name) for name in PACKAGES},
+            | {name: metadata.version(name) for name in (*PACKAGES, *_extras(prepared))},
             "git_commit": _git_commit(),
             "machine": _machine(),
         },
@@ -114,6 +114,12 @@ def _identity(prepared: Prepared) -> dict[str, Any]:
         "code_sha256": prepared.code.hashes(),
         "backbone_sha256": None if backbone is None else backbone.weights,
     }
+
+
+def _extras(prepared: Prepared) -> list[str]:
+    # The optional packages that this run's weights went through.
+    model = prepared.config.model
+    return [*(["peft"] if model.lora else []), *(["bitsandbytes"] if model.quantize else [])]
 
 
 def _git_commit() -> str | None:

@@ -102,6 +102,10 @@ class RunFolder:
         """Whether every fold of the run is trained, validated and summed up."""
         return self.metrics.exists()
 
+    def tracker(self, name: str, fold: int) -> Path:
+        """Return the folder where a tracker can write what it is told of a fold."""
+        return self.path / name / f"fold-{fold}"
+
     def fold(self, number: int) -> FoldFolder:
         """Return the paths of one fold."""
         return FoldFolder(self.path / f"fold-{number}", number)

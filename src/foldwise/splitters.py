@@ -25,7 +25,8 @@ def deal(codes: np.ndarray, groups: np.ndarray, n: int, rng: np.random.Generator
     any two folds.
 
     Args:
-        codes: class of each row, int64 (rows,); all zero deals by size alone.
+        codes: class of each row, int64 (rows,); all zero deals by size alone. Or which labels each
+            row has, bool (rows, labels): dealt by `deal_labels`.
         groups: group of each row, int64 (rows,).
         n: number of folds.
         rng: draws the order.
@@ -33,6 +34,8 @@ def deal(codes: np.ndarray, groups: np.ndarray, n: int, rng: np.random.Generator
     Returns:
         The fold of each row from 0 to n - 1, int64 (rows,).
     """
+    if codes.ndim == 2:
+        return deal_labels(codes, groups, np.full(n, 1 / n), rng)
     classes = int(codes.max()) + 1
     class_sizes = np.bincount(codes, minlength=classes)
     counts = np.zeros((n, classes), dtype=np.int64)
@@ -62,7 +65,8 @@ def set_aside(
     group too large for the share, stays where it was.
 
     Args:
-        codes: class of each row, int64 (rows,).
+        codes: class of each row, int64 (rows,), or which labels each row has, bool (rows, labels):
+            dealt by `deal_labels`, so about the rounded share is taken.
         groups: group of each row, int64 (rows,).
         fraction: share to take, in (0, 1).
         rng: draws the order.
@@ -70,6 +74,9 @@ def set_aside(
     Returns:
         Whether each row is taken, bool (rows,).
     """
+    if codes.ndim == 2:
+        out: np.ndarray = deal_labels(codes, groups, np.array([1 - fraction, fraction]), rng) == 1
+        return out
     members, lone = _by_group(groups, rng)
     taken = np.zeros(len(codes), dtype=bool)
     sizes = np.bincount(codes)
@@ -85,6 +92,73 @@ def set_aside(
     for code in range(len(sizes)):
         taken[lone[codes[lone] == code][: room[code]]] = True
     return taken
+
+
+def deal_labels(
+    labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Deal groups of rows with several labels each, so that every label is spread by the shares.
+
+    Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011): of the labels that are left, the
+    rarest is dealt first, each of its rows to the part that lacks most of it, among those to the
+    part that lacks most rows. Rows without labels come last. Groups of several rows are dealt
+    whole, largest first among a label's.
+
+    Args:
+        labels: whether each row has each label, bool (rows, labels).
+        groups: group of each row, int64 (rows,).
+        shares: of each part, positive, their sum 1, float64 (parts,).
+        rng: draws the order, and the part among those that lack the same.
+
+    Returns:
+        The part of each row from 0, int64 (rows,).
+    """
+    members, lone = _by_group(groups, rng)
+    units = sorted(members, key=len, reverse=True) + [lone[i : i + 1] for i in range(len(lone))]
+    unit_of = np.empty(len(groups), dtype=np.int64)
+    unit_of[np.concatenate(units)] = np.repeat(np.arange(len(units)), [len(u) for u in units])
+    held = np.zeros((len(units), labels.shape[1]), dtype=np.int64)
+    np.add.at(held, unit_of, labels)
+    sizes = np.bincount(unit_of)
+    lacking = np.outer(shares, held.sum(axis=0))  # (parts, labels): what each part still wants
+    lacking_rows = shares * len(groups)
+    left = held.sum(axis=0)
+    part = np.full(len(units), -1, dtype=np.int64)
+    # By scarcity, not in rounds over all rows: a label's units are found once.
+    by_label = [np.flatnonzero(held[:, label]) for label in range(labels.shape[1])]
+    while True:
+        if left.any():
+            scarcest = int(np.where(left > 0, left, left.max() + 1).argmin())
+            waiting, wanted = by_label[scarcest], lacking[:, scarcest]
+        else:
+            waiting, wanted = np.arange(len(units)), lacking_rows
+        for unit in waiting[part[waiting] < 0]:
+            best = np.flatnonzero(wanted >= wanted.max() - 1e-9)
+            rows = lacking_rows[best]
+            best = best[rows >= rows.max() - 1e-9]
+            chosen = int(best[rng.integers(len(best))])
+            part[unit] = chosen
+            lacking[chosen] -= held[unit]
+            lacking_rows[chosen] -= sizes[unit]
+            left -= held[unit]
+        if (part >= 0).all():
+            parts: np.ndarray = part[unit_of]
+            return parts
+
+
+def quantile_bins(values: np.ndarray, n: int = 10) -> np.ndarray:
+    """Cut numbers at their quantiles, to stratify by; equal numbers share a bin.
+
+    Args:
+        values: numbers, float64 (rows,).
+        n: number of bins; there are fewer where values repeat.
+
+    Returns:
+        The bin of each row from 0, int64 (rows,).
+    """
+    edges = np.unique(np.quantile(values, np.arange(1, n) / n))
+    bins: np.ndarray = np.searchsorted(edges, values, side="right")
+    return bins.astype(np.int64)
 
 
 def from_column(values: pl.Series, name: str, n: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,9 @@ import polars as pl
 from foldwise.config.schema import Data, PerClass
 from foldwise.errors import FoldwiseError
 from foldwise.reading import find_files, read_file, read_sample, sha256_of
+from foldwise.splitters import quantile_bins
 
+Holds = Literal["label", "labels", "number"]  # what a cell of the target column is
 ROW = "row"
 MISSING = "missing"
 SHOWN = 5  # rows or values that a message names before it stops
@@ -39,7 +42,13 @@ class Table:
     source_rows: int
 
 
-def read_table(data: Data, extra_columns: Sequence[str] = (), *, need_target: bool = True) -> Table:
+def read_table(
+    data: Data,
+    extra_columns: Sequence[str] = (),
+    *,
+    need_target: bool = True,
+    holds: Holds = "label",
+) -> Table:
     """Read the columns that the config names from one file, a glob of files or the sample.
 
     Args:
@@ -47,6 +56,9 @@ def read_table(data: Data, extra_columns: Sequence[str] = (), *, need_target: bo
         extra_columns: further columns (group, time, fold), read as strings.
         need_target: False for new rows to predict: the target isn't read, and a column without
             any value is allowed, because one row may well leave a column empty.
+        holds: what a cell of the target column is: a label (strings as they stand), a set of
+            labels (a list, or text with `data.separator`; sorted text with it comes out, "" for
+            none), or a number (Float64).
 
     Raises:
         FoldwiseError: for a file that can't be read cell for cell, a column that isn't there or
@@ -65,11 +77,17 @@ def read_table(data: Data, extra_columns: Sequence[str] = (), *, need_target: bo
         )
     synthetic = data.path.partition(":")[0] == "synthetic"
     files = [data.path] if synthetic else find_files(data.path)
+    separator = data.separator or ";"
     parts: list[pl.DataFrame] = []
     first_row = 0
     for file in files:
-        cells = read_sample(file, wanted) if synthetic else read_file(file, wanted, first_row)
-        parts.append(_typed(cells, data.numeric, file, first_row))
+        if synthetic:
+            cells = read_sample(file, wanted)
+        else:
+            lists = dict.fromkeys(target, separator) if holds == "labels" else {}
+            cells = read_file(file, wanted, first_row, lists)
+        numbers = [*data.numeric, *(target if holds == "number" else [])]
+        parts.append(_typed(cells, numbers, file, first_row))
         first_row += cells.height
     if first_row == 0:
         raise FoldwiseError(f"{data.path}: the table has a header but no rows")
@@ -81,6 +99,8 @@ def read_table(data: Data, extra_columns: Sequence[str] = (), *, need_target: bo
             f"{data.path}: column {empty[0]!r} has no value in any of its {first_row} rows: fill "
             "it, or take it out of the config"
         )
+    if holds == "labels":
+        frame = frame.with_columns(_label_sets(frame[name], separator) for name in target)
     frame = frame.select(pl.int_range(first_row, dtype=pl.Int64).alias(ROW), *wanted)
     sha256 = hashlib.sha256(data.path.encode()).hexdigest() if synthetic else sha256_of(files)
     return Table(frame=frame, sha256=sha256, source_rows=first_row)
@@ -144,7 +164,7 @@ def draw_sample(
     Args:
         frame: rows with the column `row`.
         sample: rows in all, a fraction in (0, 1), at most so many a class, or None for all rows.
-        target: column to stratify by.
+        target: column to stratify by: by its labels, combinations of labels, or tenths of numbers.
         seed: of the draw.
     """
     frame = frame.sort(ROW)
@@ -154,6 +174,8 @@ def draw_sample(
         if isinstance(sample, PerClass):
             raise FoldwiseError("data.sample: per_class needs data.target; give a number of rows")
         codes = np.zeros(frame.height, dtype=np.int64)
+    elif frame[target].dtype.is_float():
+        codes = quantile_bins(frame[target].to_numpy())
     else:
         labels = frame[target].cast(pl.String).fill_null("")
         codes = labels.rank("dense").to_numpy().astype(np.int64) - 1
@@ -202,6 +224,13 @@ def _strings(column: pl.Series) -> pl.Series:
     return column.set(~column.str.contains(r"\S"), None)
 
 
+def _label_sets(column: pl.Series, separator: str) -> pl.Series:
+    """Write each cell's labels once, sorted, without blanks around them; null stays null."""
+    label = pl.element().str.strip_chars()
+    labels = column.str.split(separator).list.eval(label.filter(label != "").unique().sort())
+    return labels.list.join(separator)
+
+
 def _numbers(column: pl.Series, file: str, first_row: int) -> pl.Series:
     cells = _strings(column)
     values = column if column.dtype.is_numeric() else cells.str.strip_chars()
@@ -211,7 +240,7 @@ def _numbers(column: pl.Series, file: str, first_row: int) -> pl.Series:
         named = ", ".join(f"row {first_row + at}: {cells[at][:50]!r}" for at in bad[:SHOWN])
         raise FoldwiseError(
             f"{file}: column {column.name!r} holds {bad.len()} cells that aren't finite numbers "
-            f"({named}): correct or empty them, or make the column categorical"
+            f"({named}): correct or empty them, or give the column another role"
         )
     return pl.select(pl.when(cells.is_not_null()).then(values).alias(column.name)).to_series()
 

@@ -1,7 +1,8 @@
 """The task of classifying rows of text, categories and numbers with a Hugging Face backbone.
 
 It joins the rooms `encode/` and `models/` for the workflow: columns become token ids, ids become
-padded batches, a backbone with pooling and head makes logits of them.
+padded batches, a backbone with pooling and head makes logits of them. Unless model.fusion is
+`text`, the other columns stay beside the text (columns.py); without text they are all there is.
 """
 
 from __future__ import annotations
@@ -16,26 +17,47 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from foldwise.config.grammar import Part
+from foldwise.columns import (
+    build_tokens,
+    categories_of,
+    column_tokens,
+    fit_encoders,
+    made_up_rows,
+)
+from foldwise.compose import build_parts
 from foldwise.config.schema import Config
 from foldwise.encode.batches import TextRows, pad_batch
+from foldwise.encode.chunks import ChunkRows, narrowest_window, pad_chunks
+from foldwise.encode.mixed import MixedRows, mixed_batch
+from foldwise.encode.tabular import Encoders, read_cells
 from foldwise.encode.text import encode, frame_of
 from foldwise.errors import FoldwiseError
-from foldwise.models.backbone import freeze, load_backbone, load_tokenizer, read_config, window
+from foldwise.models.adapters import build_backbone
+from foldwise.models.attention import choose_attention
+from foldwise.models.backbone import load_tokenizer, read_config, window
 from foldwise.models.classifier import Classifier
-from foldwise.models.head import Head
-from foldwise.models.resolve import Backbone, resolve_backbone
-from foldwise.parts import build_part
+from foldwise.models.dry import check_head
+from foldwise.models.fusion import TokenFusion
+from foldwise.models.layer_mix import LayerMix
+from foldwise.models.resolve import Backbone, resolve_adapted, resolve_backbone
+from foldwise.parts import find_part
 from foldwise.runfolder import RunFolder, write_bytes
-from foldwise.task import Multiclass
+from foldwise.task import TargetTask
+from foldwise.training.device import placement
 from foldwise.usercode import UserCode
 
 
-class TextClassification(Multiclass):
-    """Text, categories and numbers in one template through a backbone.
+class TextClassification(TargetTask):
+    """Text, categories and numbers through a backbone, or beside it.
+
+    Attributes:
+        encoders: of the columns beside the text, once `fit_rows` or `load_state` has run; None
+            where all columns are in the template.
+        attention: flash, sdpa or eager; None without a backbone.
 
     Args:
-        config: `text`, `model` and the columns of `data` are read.
+        config: `text`, `model` and the columns of `data` are read, and of `training` where and how
+            precisely to compute.
         code: the user's files.
         run: a run whose checkpoints will replace the weights: its copies of config and tokenizer
             are used. None: a new run, the backbone is found and its pretrained weights loaded.
@@ -51,18 +73,38 @@ class TextClassification(Multiclass):
     ) -> None:
         super().__init__(config, code)
         self.stores = stores
+        self.encoders: Encoders | None = None
         self.pretrained: Backbone | None = None
+        self.model_config: Any = None
+        self.attention: str | None = None
+        if not self.columns:
+            return  # columns alone: there is no backbone
         if run is None:
             self.pretrained = resolve_backbone(config.model.backbone, config.model.revision)
             self.folder = self.pretrained.folder
         else:
+            if config.model.lora is not None:
+                name, revision = config.model.backbone, config.model.revision
+                self.pretrained = resolve_adapted(run, name, revision)
             self.folder = run.backbone
         self.model_config = read_config(self.folder)
+        device, precision = placement(config.training)
+        # What a GPU computed by may not be there on the CPU that a run came to.
+        moved = run is not None and device != config.training.device
+        self.attention = choose_attention(
+            self.model_config,
+            "auto" if moved else config.model.attention,
+            config.model.attention_dropout,
+            device,
+            precision,
+        )
         limit = window(self.model_config)
-        if limit is not None and config.text.max_length > limit:
+        tokens = column_tokens(config)
+        if limit is not None and config.text.max_length + tokens > limit:
+            beside = f", {tokens} of them for the columns" if tokens else ""
             raise FoldwiseError(
                 f"text.max_length is {config.text.max_length}, but {config.model.backbone} reads "
-                f"{limit} tokens at most; lower it"
+                f"{limit} tokens at most{beside}; lower it"
             )
 
     @cached_property
@@ -74,10 +116,12 @@ class TextClassification(Multiclass):
     def columns(self) -> list[str]:
         """The template's columns: short ones first, so that truncation only cuts long text."""
         data = self.config.data
-        return [*data.numeric, *data.categorical, *data.text]
+        return [*data.numeric, *data.categorical, *data.text] if self._in_text else [*data.text]
 
     def save(self, folder: Path) -> None:
         """Copy config.json and the tokenizer's files: with a checkpoint all a model needs."""
+        if not self.columns:
+            return
         target = RunFolder(folder).backbone
         target.mkdir(exist_ok=True)
         for path in sorted(self.folder.iterdir()):
@@ -88,32 +132,61 @@ class TextClassification(Multiclass):
             ):
                 write_bytes(target / path.name, path.read_bytes())
 
-    def dataset(self, frame: pl.DataFrame) -> TextRows:
-        """Return the rows' token ids, tokenized once and kept in the store."""
-        known = self.target in frame.columns and bool(self.classes)
-        return TextRows(
-            store=encode(frame, self.columns, self.tokenizer, self.stores),
-            frame=self._frame,
-            max_length=self.config.text.max_length,
-            long=self.config.text.long,
-            target=self.target_ids(frame) if known else None,
-        )
+    def fit_rows(self, frame: pl.DataFrame) -> None:
+        """Fit class weights, and the encoders of columns beside the text, on a fold's rows."""
+        super().fit_rows(frame)
+        self.encoders = None if self._in_text else fit_encoders(frame, self.config)
 
-    def collate(self, rows: Sequence[tuple[np.ndarray, int | None]]) -> dict[str, Tensor]:
-        """Pad rows into input_ids, attention_mask (B, L) and target (B,)."""
-        return pad_batch(rows, self._frame)
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Return what was fitted: the encoders under rows: columns."""
+        state = super().state()
+        if self.encoders is not None:
+            state["rows"] |= {"columns": self.encoders.state()}
+        return state
+
+    def load_state(self, state: dict[str, dict[str, Any]]) -> None:
+        """Take back what `state` returned."""
+        super().load_state(state)
+        fitted = state.get("rows", {}).get("columns")
+        self.encoders = None if fitted is None else Encoders.from_state(fitted)
+
+    def dataset(self, frame: pl.DataFrame) -> TextRows | ChunkRows | MixedRows:
+        """Return the rows: token ids, tokenized once and kept in the store, and cells beside."""
+        known = self.target in frame.columns
+        target = self.target_values(frame) if known else None
+        text = self._text_rows(frame, target) if self.columns else None
+        if text is not None and self._in_text:
+            return text
+        cells = read_cells(frame, categories_of(self.config), self.config.data.numeric)
+        return MixedRows(text, cells, target if text is None else None)
+
+    def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
+        """Pad and encode rows into a batch: what `Classifier` takes, and target (B,)."""
+        if self._in_text:
+            return self._pad(rows)
+        assert self.encoders is not None
+        return mixed_batch(rows, self.encoders, self._pad)
 
     def build_model(self) -> nn.Module:
         """Build backbone, pooling and head, with pretrained weights in a new run."""
         model = self.config.model
-        backbone = load_backbone(
-            self.folder,
-            weights=self.pretrained is not None,
-            attention_dropout=model.attention_dropout,
-            checkpoint_activations=model.checkpoint_activations,
+        backbone = None
+        if self.columns:
+            assert self.attention is not None
+            weights = None if self.pretrained is None else self.pretrained.folder
+            backbone = build_backbone(
+                model, self.config.training, self.folder, weights, self.attention
+            )
+        parts, _ = self._parts()
+        if isinstance(parts["fusion"], TokenFusion):
+            parts["inputs"] = build_tokens(parts["inputs"], backbone, self._deviation)
+        loss = find_part("loss", self.config.loss.name, self.code, "loss.name")
+        return Classifier(
+            backbone,
+            **parts,
+            layer_mix=None if model.layers is None else LayerMix(model.layers),
+            passes=getattr(loss, "passes", 1),
         )
-        freeze(backbone, model.freeze)
-        return Classifier(backbone, *self._pooling_and_head())
 
     def check(self) -> None:
         """Build what is quick to build, so that a wrong part shows before anything is written."""
@@ -123,99 +196,111 @@ class TextClassification(Multiclass):
                 f"model.freeze is {self.config.model.freeze}, but {self.config.model.backbone} has "
                 f"{depth} blocks"
             )
-        pooling, head = self._pooling_and_head()
-        check_head(
-            head, pooled_width(pooling, int(self.model_config.hidden_size)), len(self.classes)
-        )
+        if (self.config.model.layers or 0) > depth:
+            raise FoldwiseError(
+                f"model.layers is {self.config.model.layers}, but {self.config.model.backbone} has "
+                f"{depth} blocks to average the outputs of; lower it"
+            )
+        self._check_chunks()
+        if not self._in_text:
+            self.encoders = fit_encoders(made_up_rows(self.config), self.config)
+        parts, width = self._parts()
+        check_head(parts["head"], width, self.n_outputs)
         super().check()
         # A whole forward pass, on two texts of padding: weights that don't fit, a backbone without
         # blocks or one that wants other inputs would show in the first fold only.
         model = self.build_model()
         model.layers()  # type: ignore[operator]
-        batch = pad_batch([(np.full(4, self._frame.pad), None)] * 2, self._frame)
+        batch = self.collate(self._made_up(chunked=parts["chunks"] is not None))
+        # Quantized weights lie on the run's device from the start; the others are still on the CPU.
+        device = placement(self.config.training)[0] if self.config.model.quantize else "cpu"
+        model.to(device)
         try:
             with torch.no_grad():
-                model(**batch)
+                model(**{name: tensor.to(device) for name, tensor in batch.items()})
         except Exception as error:
+            given = " and ".join(batch)
             raise FoldwiseError(
-                f"model.backbone: {self.config.model.backbone} fails on input_ids and "
-                f"attention_mask of two texts: {type(error).__name__}: {error}"
+                f"model.backbone: {self.config.model.backbone} fails on {given} of two texts: "
+                f"{type(error).__name__}: {error}"
             ) from error
+        self.encoders = None
 
-    def _pooling_and_head(self) -> tuple[nn.Module, nn.Module]:
-        model, outputs = self.config.model, len(self.classes)
-        width = int(self.model_config.hidden_size)
-        pooling: nn.Module = build_part(
-            "pooling",
-            model.pooling.name,
-            model.pooling.arguments,
-            self.code,
-            "model.pooling",
-            hidden_size=width,
+    def _made_up(self, *, chunked: bool) -> list[Any]:
+        texts: list[Any] | None = None
+        if self.columns:
+            ids = np.full(4, self._frame.pad)
+            texts = [([ids, ids] if chunked else ids, None)] * 2
+            if self._in_text:
+                return texts
+        frame = made_up_rows(self.config)
+        cells = read_cells(frame, categories_of(self.config), self.config.data.numeric)
+        rows = MixedRows(texts, cells, None)
+        return [rows[0], rows[1]]
+
+    def _pad(self, rows: Sequence[Any]) -> dict[str, Tensor]:
+        pad = pad_chunks if self.config.text.long == "chunks" else pad_batch
+        return pad(rows, self._frame)
+
+    def _text_rows(self, frame: pl.DataFrame, target: np.ndarray | None) -> TextRows | ChunkRows:
+        if self.config.text.long == "chunks":
+            return self._chunk_rows(frame, target)
+        return TextRows(
+            store=encode(frame, self.columns, self.tokenizer, self.stores),
+            frame=self._frame,
+            max_length=self.config.text.max_length,
+            long=self.config.text.long,
+            target=target,
         )
-        width = pooled_width(pooling, width)
-        if isinstance(model.head, Part):
-            head: nn.Module = build_part(
-                "head",
-                model.head.name,
-                model.head.arguments,
-                self.code,
-                "model.head",
-                hidden_size=width,
-                n_classes=outputs,
-                n_outputs=outputs,
+
+    def _chunk_rows(self, frame: pl.DataFrame, target: np.ndarray | None) -> ChunkRows:
+        text = self.config.text
+        long = self.config.data.text
+        short = [column for column in self.columns if column not in long]
+        return ChunkRows(
+            short=encode(frame, short, self.tokenizer, self.stores) if short else None,
+            text=encode(frame, long, self.tokenizer, self.stores),
+            frame=self._frame,
+            max_length=text.max_length,
+            stride=text.stride or 0,
+            max_chunks=text.max_chunks,
+            target=target,
+        )
+
+    def _check_chunks(self) -> None:
+        text = self.config.text
+        if text.long != "chunks":
+            return
+        short = len(self.columns) > len(self.config.data.text)
+        narrowest = narrowest_window(text.max_length, self._frame, short=short)
+        if (text.stride or 0) >= narrowest:
+            behind = ", beside categories and numbers" if short else ""
+            raise FoldwiseError(
+                f"text.stride is {text.stride}, but a chunk of text.max_length {text.max_length} "
+                f"may hold no more than {narrowest} tokens of text{behind}; lower the stride"
             )
-        else:
-            deviation = float(getattr(self.model_config, "initializer_range", 0.02))
-            head = Head(width, outputs, model.head.hidden, model.head.dropout, deviation)
-        return pooling, head
+
+    def _parts(self) -> tuple[dict[str, Any], int]:
+        hidden_size = int(self.model_config.hidden_size) if self.columns else 0
+        frame = self._frame if self.columns else None
+        return build_parts(
+            self.config,
+            self.code,
+            self.encoders,
+            hidden_size=hidden_size,
+            frame=frame,
+            n_outputs=self.n_outputs,
+            deviation=self._deviation,
+        )
+
+    @property
+    def _in_text(self) -> bool:
+        return self.config.model.fusion.name == "text"
+
+    @property
+    def _deviation(self) -> float:
+        return float(getattr(self.model_config, "initializer_range", 0.02))
 
     @cached_property
     def _frame(self) -> Any:
         return frame_of(self.tokenizer)
-
-
-def check_head(head: nn.Module, width: int, n_outputs: int) -> None:
-    """Try a head on two pooled texts.
-
-    Raises:
-        FoldwiseError: the call fails, or its result isn't (B, n_outputs).
-    """
-    name = type(head).__name__
-    try:
-        with torch.no_grad():
-            logits = head(torch.zeros(2, width))
-    except Exception as error:
-        raise FoldwiseError(
-            f"model.head: {name} fails on (2, {width}): {type(error).__name__}: {error}"
-        ) from error
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (2, n_outputs):
-        raise FoldwiseError(
-            f"model.head: {name} must return (batch, {n_outputs}) of (batch, {width}); it returned "
-            f"{shape} for a batch of 2"
-        )
-
-
-def pooled_width(pooling: nn.Module, hidden_size: int) -> int:
-    """Read a pooling's output width from a dry call on two texts of three tokens.
-
-    Raises:
-        FoldwiseError: the call fails, or its result isn't (B, D).
-    """
-    states, mask = torch.zeros(2, 3, hidden_size), torch.ones(2, 3, dtype=torch.int64)
-    try:
-        with torch.no_grad():
-            pooled = pooling(states, mask)
-    except Exception as error:
-        raise FoldwiseError(
-            f"model.pooling: {type(pooling).__name__} fails on hidden states (2, 3, {hidden_size}) "
-            f"and a mask (2, 3): {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(pooled, Tensor) or pooled.ndim != 2 or len(pooled) != 2:
-        shape = tuple(pooled.shape) if isinstance(pooled, Tensor) else type(pooled).__name__
-        raise FoldwiseError(
-            f"model.pooling: {type(pooling).__name__} must return (batch, width) of (batch, "
-            f"length, {hidden_size}); it returned {shape} for a batch of 2"
-        )
-    return int(pooled.shape[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ from foldwise.inference import infer
 from foldwise.prepare import Prepared
 from foldwise.report.charts import learning_curves
 from foldwise.runfolder import write_json
+from foldwise.training.averaging import newest_share
 from foldwise.training.loading import reseed
 from foldwise.training.loop import Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.schedules import build_schedule
-from foldwise.training.tracking import Tracker, read_history
+from foldwise.training.tracking import Tracker, build_trackers, read_history
+from foldwise.weights import footprint
 
 
 def train_fold(
@@ -52,6 +56,7 @@ def train_fold(
     model = task.build_model().to(accelerator.device)
     lengths = getattr(prepared.dataset, "lengths", None)
     sizes = None if lengths is None else lengths[train]
+    chunks = getattr(prepared.dataset, "chunks", None)
     sampler = Sampler(
         lengths=sizes if config.training.bucketing else None,
         rows=len(train),
@@ -59,28 +64,32 @@ def train_fold(
         tokens_per_batch=config.training.tokens_per_batch,
         accumulate=config.training.accumulate,
         seed=(config.run.seed, number),
+        chunks=None if chunks is None else chunks[train],
     )
     steps = sum(len(sampler.windows(epoch)) for epoch in range(config.training.epochs))
     optimizer = build_optimizer(model, config.optimizer, prepared.code)
     schedule = build_schedule(optimizer, config.schedule, steps, prepared.code)
     metric = selection_metric(prepared)
+    size = footprint(model, config.optimizer, prepared.code)
+    if console is not None and not any(run.fold(n).trained.exists() for n in prepared.folds):
+        console.print(str(size), highlight=False)
     title = f"fold {number} of {prepared.assignment.n_folds}"
-    tensorboard = run.tensorboard / f"fold-{number}" if config.trackers else None
-    tracker = Tracker(fold.history, tensorboard, steps, sizes, title, console)
+    opening = partial(build_trackers, config, prepared.code, run, number)
+    tracker = Tracker(fold.history, opening, steps, sizes, title, console)
     tokens, padding = sampler.padding(sampler.windows(0))
     run.append_log(
         "training starts",
         fold=number,
         rows=len(train),
         steps=steps,
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        parameters=sum(p.numel() for p in model.parameters()),
+        **asdict(size),
         tokens_an_epoch=tokens,
         padding_share=padding / max(1, tokens + padding),
         **_truncation(prepared.dataset, train),
         groups=[
             {
                 "name": group.get("name"),
+                "parameters": sum(p.numel() for p in group["params"]),
                 "lr": group.get("initial_lr", group["lr"]),
                 "decay": group["weight_decay"],
             }
@@ -111,6 +120,7 @@ def train_fold(
                 metric=config.selection.metric,
                 greater_is_better=metric is not None and metric.greater_is_better,
                 workers=config.training.workers,
+                average=newest_share(config.training.average, steps),
             ),
         )
     finally:
@@ -140,7 +150,8 @@ def selection_metric(prepared: Prepared) -> Metric | None:
     if name == "loss":
         return None
     shown = {metric.name: metric for metric in prepared.task.metrics()}
-    return shown.get(name) or builtin_metric(name)
+    built_in = getattr(prepared.task, "built_in_metric", builtin_metric)
+    return shown.get(name) or built_in(name)
 
 
 def _evaluation(
@@ -180,9 +191,11 @@ def _truncation(dataset: Any, positions: np.ndarray) -> dict[str, Any]:
     cut = getattr(dataset, "cut", None)
     if cut is None:
         return {}
-    cut = cut[positions]
-    kept = dataset.lengths[positions]
-    return {
+    # Not set against the lengths: chunks overlap and repeat the short columns.
+    tokens, cut = dataset.tokens[positions], cut[positions]
+    facts = {
         "rows_truncated": int((cut > 0).sum()),
-        "tokens_cut_share": float(cut.sum() / max(1, cut.sum() + kept.sum())),
+        "tokens_cut_share": float(cut.sum() / max(1, tokens.sum())),
     }
+    chunks = getattr(dataset, "chunks", None)
+    return facts if chunks is None else {**facts, "chunks": int(chunks[positions].sum())}

@@ -163,7 +163,8 @@ SETTINGS = {
     "pooling": (["model.pooling=maen"], "model.pooling: unknown name 'maen'; did you mean 'mean'?"),
     "pooling-of-nobody": (
         ["model.pooling=parts.Max"],
-        "model.pooling: there is no pooling 'parts.Max'; it can be mean, cls, a name from one of "
+        "model.pooling: there is no pooling 'parts.Max'; it can be mean, cls, max, mean_max, "
+        "attention, last, a name from one of "
         "your files under code: (none)",
     ),
     "metric": (
@@ -184,7 +185,7 @@ SETTINGS = {
     ),
     "loss-of-torch": (
         ["loss.name=torch.nn.CrossEntropy"],
-        "loss: there is no loss 'torch.nn.CrossEntropy'; it can be cross_entropy, a Module",
+        "loss.name: there is no loss 'torch.nn.CrossEntropy'; it can be cross_entropy, focal",
     ),
     "loss-that-is-none": (["loss.name=torch.nn.ReLU"], "loss: torch.nn.ReLU takes no 'reduction'"),
     "optimizer": (
@@ -193,7 +194,7 @@ SETTINGS = {
     ),
     "optimizer-of-torch": (
         ["optimizer.name=torch.optim.AdamV"],
-        "optimizer: there is no optimizer 'torch.optim.AdamV'; it can be adamw, a Optimizer of",
+        "optimizer: there is no optimizer 'torch.optim.AdamV'; it can be adamw, adamw_8bit, ",
     ),
     "optimizer-argument": (
         ["optimizer.name=torch.optim.SGD", "optimizer.momentun=0.9"],
@@ -203,9 +204,17 @@ SETTINGS = {
         ["optimizer.name=torch.optim.SGD", "optimizer.momentum=-1"],
         "optimizer: torch.optim.SGD can't be built: ValueError: Invalid momentum value: -1",
     ),
-    "optimizer-without-groups": (
+    "optimizer-with-a-closure": (
         ["optimizer.name=torch.optim.LBFGS"],
-        "optimizer: torch.optim.LBFGS can't be built: ValueError: LBFGS doesn't support",
+        "optimizer: torch.optim.LBFGS can't be used: its step() needs closure, which computes",
+    ),
+    "optimizer-of-sparse-gradients": (
+        ["optimizer.name=torch.optim.SparseAdam", "optimizer.weight_decay=0"],
+        "optimizer: torch.optim.SparseAdam can't be used: step() fails: RuntimeError: SparseAdam",
+    ),
+    "optimizer-that-pages-nothing": (
+        ["optimizer.name=paged_adamw_8bit"],
+        "optimizer: paged_adamw_8bit moves its state between the memory of CUDA and the host's; on",
     ),
     "schedule": (["schedule=cosin"], "schedule: unknown name 'cosin'; did you mean 'cosine'?"),
     "schedule-argument": (
@@ -333,7 +342,7 @@ TABLES: dict[str, tuple[str, bytes, list[str], str]] = {
         csv(amount=lambda i: "1.5" if i != 7 else "much"),
         ["data.numeric=[amount]"],
         "table.csv: column 'amount' holds 1 cells that aren't finite numbers (row 7: 'much'): "
-        "correct or empty them, or make the column categorical",
+        "correct or empty them, or give the column another role",
     ),
     "null-targets": (
         "table.csv",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from foldwise.config.entries import MAX_VALUES
 from foldwise.config.grammar import Part
 from foldwise.config.load import diff_configs, dump_config, load_config
-from foldwise.config.schema import Config, Head, PerClass
+from foldwise.config.schema import Average, Config, Head, PerClass
 from foldwise.errors import FoldwiseError
 
 GOOD = """\
@@ -57,18 +57,24 @@ METRICS = (
     "recall_macro, recall_micro, recall_weighted, accuracy, balanced_accuracy, log_loss, "
     "auroc_macro, auroc_weighted, mcc"
 )
-DATA_KEYS = "path, target, text, categorical, numeric, sample, missing, rare_classes"
+OTHER_METRICS = (  # of other tasks than multiclass
+    "f1_samples, precision_samples, recall_samples, subset_accuracy, hamming_loss, mae, "
+    "quadratic_kappa, spearman, rmse, r2, pearson"
+)
+DATA_KEYS = (
+    "path, target, separator, order, text, categorical, numeric, sample, missing, rare_classes"
+)
 TOP_KEYS = (
     "extends, run, code, task, data, holdout, folds, selection, text, model, loss, optimizer, "
     "schedule, training, metrics, baselines, trackers"
 )
 TRAINING_KEYS = (
     "epochs, batch_size, tokens_per_batch, accumulate, precision, clip, evaluate_every, patience, "
-    "save_minutes, log_every, bucketing, workers, device"
+    "average, save_minutes, log_every, bucketing, workers, device"
 )
 MODEL_KEYS = (
-    "backbone, revision, freeze, pooling, fusion, head, attention_dropout, lora, quantize, "
-    "checkpoint_activations"
+    "backbone, revision, freeze, pooling, layers, fusion, tabular, head, attention_dropout, "
+    "attention, lora, quantize, checkpoint_activations"
 )
 FOLDS_KEYS = "strategy, n, run, group, time, column, repeats, duplicates, similarity, seed"
 SAMPLE = "rows (1 or more), a fraction above 0 and below 1, {per_class: n}, or null"
@@ -215,7 +221,8 @@ BAD = [
     ),
     (
         "model:\n  head:\n    hiden: [3]\n",
-        "8: model.head.hiden: unknown key; did you mean 'hidden'? (valid: hidden, dropout)",
+        "8: model.head.hiden: unknown key; did you mean 'hidden'? (valid: hidden, dropout, "
+        "activation, norm, samples)",
     ),
     ("holdout: {fractoin: 0.1}\n", "6: holdout.fractoin: unknown key; did you mean 'fraction'? "
      "(valid: fraction, path)"),
@@ -228,9 +235,13 @@ BAD = [
     (
         "optimizer: {lrr: 0.1, decay: 0}\n",
         "6: optimizer.lrr: unknown key; did you mean 'lr'? "
-        "(valid: name, lr, head_lr, weight_decay, layer_decay)\n"
+        "(valid: name, lr, head_lr, weight_decay, layer_decay, betas, eps)\n"
         "6: optimizer.decay: unknown key; did you mean 'layer_decay'? "
-        "(valid: name, lr, head_lr, weight_decay, layer_decay)",
+        "(valid: name, lr, head_lr, weight_decay, layer_decay, betas, eps)",
+    ),
+    (
+        "schedule: {name: wsd, power: 2}\n",
+        "6: schedule.power: unknown key (valid: name, warmup, decay)",
     ),
     (
         "schedule: {name: linear, warm: 0.1}\n",
@@ -243,12 +254,12 @@ BAD = [
     (
         "model: {pooling: maen}\n",
         "6: model.pooling: unknown name 'maen'; did you mean 'mean'? "
-        "(built in: mean, cls; others are dotted: my_parts.Name)",
+        "(built in: mean, cls, max, mean_max, attention, last; others are dotted: my_parts.Name)",
     ),
     (
         "model:\n  pooling:\n    name: maen\n",
         "8: model.pooling.name: unknown name 'maen'; did you mean 'mean'? "
-        "(built in: mean, cls; others are dotted: my_parts.Name)",
+        "(built in: mean, cls, max, mean_max, attention, last; others are dotted: my_parts.Name)",
     ),
     (
         "model: {head: mlp}\n",
@@ -257,17 +268,18 @@ BAD = [
     (
         "optimizer: Adam\n",
         "6: optimizer: unknown name 'Adam'; did you mean 'adamw'? "
-        "(built in: adamw; others are dotted: my_parts.Name)",
+        "(built in: adamw, adamw_8bit, paged_adamw, paged_adamw_8bit; others are dotted: "
+        "my_parts.Name)",
     ),
     (
         "task: multiclas\n",
         "6: task: unknown name 'multiclas'; did you mean 'multiclass'? "
-        "(built in: multiclass; others are dotted: my_parts.Name)",
+        "(built in: multiclass, multilabel, ordinal, regression; others are dotted: my_parts.Name)",
     ),
     (
         "metrics: [f1]\n",
         "6: metrics[0]: unknown name 'f1' "
-        f"(built in: {METRICS}; others are dotted: my_parts.Name)",
+        f"(built in: {METRICS}, {OTHER_METRICS}; others are dotted: my_parts.Name)",
     ),
     (
         "selection: {metric: f1_marco}\n",
@@ -301,8 +313,8 @@ BAD = [
     ("training: [1]\n", "6: training: must be a map, got [1]"),
     ("optimizer: {lr: true}\n", "6: optimizer.lr: must be a number above 0, got true"),
     ("optimizer: {lr: 1e-3x}\n", "6: optimizer.lr: must be a number above 0, got '1e-3x'"),
-    ("optimizer: 3\n", "6: optimizer: must be adamw, a dotted name, or a map of name and "
-     "arguments, got 3"),
+    ("optimizer: 3\n", "6: optimizer: must be adamw, adamw_8bit, paged_adamw, "
+     "paged_adamw_8bit, a dotted name, or a map of name and arguments, got 3"),
     ("  categorical: [2020]\n", "6: data.categorical[0]: must be text, got 2020; quote it"),
     ("  categorical: ZIP\n", "6: data.categorical: must be a list of texts, got 'ZIP'; "
      "write [ZIP]"),
@@ -314,9 +326,41 @@ BAD = [
      "more, got 'x'"),
     ("  rare_classes: merg\n", "6: data.rare_classes: must be one of error, merge, drop, "
      "train_only, got 'merg'; did you mean 'merge'?"),
-    ("model: {fusion: concat}\n", "6: model.fusion: must be 'text', got 'concat'"),
-    ("model: {lora: {r: 8}}\n", "6: model.lora: must be null, got {r: 8}"),
-    ("model: {head: 3}\n", "6: model.head: must be a map of hidden and dropout, or a part of your "
+    ("model: {fusion: concta}\n", "6: model.fusion: unknown name 'concta'; did you mean 'concat'? "
+     "(built in: text, concat, gated, tokens; others are dotted: my_parts.Name)"),
+    ("model: {fusion: concat}\n", "6: model.fusion: concat needs columns under data.categorical or "
+     "data.numeric; set it to text"),
+    ("  categorical: [z]\nmodel: {fusion: {name: gated, size: 0}}\n", "7: model.fusion.size: must "
+     "be a whole number of 1 or more, got 0"),
+    ("  categorical: [z]\nmodel: {tabular: {categorical: {max_size: 8}}}\n", "7: "
+     "model.tabular.categorical: does nothing where model.fusion is text: all columns are in the "
+     "template"),
+    ("  categorical: [z]\nmodel: {fusion: concat, tabular: {numeric: {size: 8}}}\n", "7: "
+     "model.tabular.numeric: does nothing without columns under data.numeric"),
+    ("  categorical: [z]\nmodel: {fusion: concat, tabular: {prefixes: {y: 3}}}\n", "7: "
+     "model.tabular.prefixes.y: column 'y' isn't listed under data.categorical"),
+    ("  numeric: [z]\nmodel: {fusion: concat, tabular: {numeric: {sigma: 1.0}}}\n", "7: "
+     "model.tabular.numeric.sigma: is only used by embedding periodic; leave it out"),
+    ("model: {lora: {r: 0}}\n", "6: model.lora.r: must be a whole number of 1 or more, got 0"),
+    (
+        "model: {lora: {rank: 8}}\n",
+        "6: model.lora.rank: unknown key (valid: r, alpha, dropout, targets, variant)",
+    ),
+    (
+        "model:\n  freeze: 1\n  lora: {}\n",
+        "7: model.freeze: does nothing with lora, which leaves the whole backbone as it is; set it "
+        "to 0",
+    ),
+    (
+        "model:\n  quantize: 4bit\n",
+        "7: model.quantize: needs lora: weights in 4bit can't learn; add lora: {r: 16}",
+    ),
+    (
+        "model:\n  quantize: 8bit\n  lora: {variant: dora}\n",
+        "7: model.quantize: 8bit can't be combined with dora, whose norms bitsandbytes loses; use "
+        "4bit",
+    ),
+    ("model: {head: 3}\n", "6: model.head: must be a map of layer settings, or a part of your "
      "own such as my_parts.Head, got 3"),
     ("model: {head: {hidden: [3, x]}}\n", "6: model.head.hidden[1]: must be a whole number of 1 "
      "or more, got 'x'"),
@@ -329,17 +373,42 @@ BAD = [
      "schedules, not by my.S; leave it out"),
     ("selection: {rows: last}\ntraining: {patience: 2}\n", "7: training.patience: does nothing "
      "where selection.rows is last: nothing is evaluated in training"),
+    ("schedule: plateau\nselection: {rows: last}\n", "6: schedule: plateau does nothing where "
+     "selection.rows is last: nothing is evaluated in training"),
+    ("schedule: {name: plateau, patience: 3}\ntraining: {patience: 3}\n", "7: training.patience: "
+     "would stop before the plateau schedule (patience 3) lowers the rate; raise it"),
+    ("schedule: {name: plateau, patience: 1.5, factor: 1}\n", "6: schedule.factor: must be a "
+     "number above 0 and below 1, got 1\n6: schedule.patience: must be a whole number of 1 or "
+     "more, got 1.5"),
+    ("schedule: {name: polynomial, power: 0}\n", "6: schedule.power: must be a number above 0, "
+     "got 0"),
+    ("schedule: {name: wsd, decay: x}\n", "6: schedule.decay: must be a number above 0 and below "
+     "1, got 'x'"),
+    ("schedule: {name: wsd, decay: 0.95}\n", "6: schedule.decay: with a warmup of 0.1 is more "
+     "than all the steps; lower one of them"),
+    ("training: {average: {ema: 0.9, swa: 0.5}}\n", "6: training.average: give either ema or swa"),
+    ("training: {average: {}}\n", "6: training.average: give either ema or swa"),
+    ("training: {average: 0.999}\n", "6: training.average: must be a map, or null, got 0.999"),
+    ("training: {average: {ema: 1}}\n", "6: training.average.ema: must be a number above 0 and "
+     "below 1, or null, got 1"),
+    ("training:\n  average: {swa: 0.5}\n  patience: 2\n", "8: training.patience: could stop "
+     "before swa begins to average; set it to null, or average by ema"),
     ("folds: {similarity: 2}\n", "6: folds.similarity: must be a number from 0.5 to 1, got 2"),
     ("folds: {seed: 4294967296}\n", "6: folds.seed: must be a whole number from 0 to 4294967295, "
      "got 4294967296"),
-    ("loss: {class_weights: sqr}\n", "6: loss.class_weights: must be one of none, sqrt, balanced, "
-     "effective, or a map of label to a number above 0, got 'sqr'; did you mean 'sqrt'?"),
+    ("loss: {class_weights: sqr}\n", "6: loss.class_weights: must be one of auto, none, sqrt, "
+     "balanced, effective, or a map of label to a number above 0, got 'sqr'; did you mean 'sqrt'?"),
     ("loss:\n  class_weights:\n    A: 1\n    B b: -1\n", "9: loss.class_weights.B b: must be a "
      "number above 0, got -1"),
     ("metrics: []\n", "6: metrics: must be a list, not empty, of metrics: names, or maps of name "
      "and arguments, got []"),
     ("metrics: [{weight: 3}]\n", "6: metrics[0].name: is missing; give text"),
-    ("trackers: [wandb]\n", "6: trackers[0]: must be 'tensorboard', got 'wandb'"),
+    ("trackers: [wandb]\n", "6: trackers[0]: unknown name 'wandb' (built in: tensorboard; others "
+     "are dotted: my_parts.Name)"),
+    ("trackers: [tensorboard, tensorboard]\n", "6: trackers[1]: tensorboard is listed twice"),
+    ("text: {stride: 8}\n", "6: text.stride: is only used by text.long: chunks, not truncate"),
+    ("text:\n  long: head_tail\n  chunk_pooling: max\n", "8: text.chunk_pooling: is only used by "
+     "text.long: chunks, not head_tail"),
     # checks of several keys
     ("  categorical: [Narrative]\n", "6: data.categorical[0]: column 'Narrative' is listed under "
      "text already"),
@@ -352,7 +421,8 @@ BAD = [
      "by strategy time\n6: folds.repeats: must be 1: strategy time gives the same folds each "
      "time"),
     ("loss: {name: torch.nn.MultiMarginLoss, label_smoothing: 0.1}\n", "6: loss.label_smoothing: "
-     "is only used by cross_entropy, not torch.nn.MultiMarginLoss; set it to 0"),
+     "is only used by cross_entropy, logit_adjustment, r_drop, not torch.nn.MultiMarginLoss; set "
+     "it to 0"),
     ("training:\n  batch_size: 3\n  tokens_per_batch: 64\n", "8: training.tokens_per_batch: give "
      "batch_size or tokens_per_batch, and set the other to null"),
     ("metrics: [mcc, mcc]\n", "6: metrics[1]: mcc is listed twice"),
@@ -518,6 +588,12 @@ class TestExtends:
         assert config.data.categorical == ["C"]
         assert config.holdout is not None
         assert (config.holdout.fraction, config.holdout.path) == (0.5, None)
+
+    def test_an_average_of_another_kind_replaces_the_one_of_the_base(self) -> None:
+        write(f"{GOOD}training: {{average: {{ema: 0.9}}, epochs: 2}}\n", "base.yaml")
+        config = load("extends: base.yaml\ntraining: {average: {swa: 0.5}}\n")
+        assert config.training.average == Average(swa=0.5)
+        assert config.training.epochs == 2
 
     def test_a_map_whose_name_changes_is_replaced_whole(self) -> None:
         write(f"{GOOD}loss: {{name: my.A, x: 1}}\noptimizer: {{name: adamw, lr: 1}}\n", "base.yaml")

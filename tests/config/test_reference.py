@@ -58,8 +58,9 @@ def test_a_row_says_type_default_and_description() -> None:
         "improvement before stopping; null: never stop. |"
     ) in rows
     assert (
-        "| `pooling` | mean, cls, a dotted name, or a map of name and arguments | `mean` | "
-        "mean, cls, or `my_parts.Pooling`. |"
+        "| `pooling` | mean, cls, max, mean_max, attention, last, a dotted name, or a map of name "
+        "and arguments | `mean` | mean, cls (first token), max, mean_max (both, twice as wide), "
+        "attention (learned weights), last (token; for decoders), or `my_parts.Pooling`. |"
     ) in rows
 
 
@@ -77,8 +78,12 @@ def test_a_row_says_type_default_and_description() -> None:
         ("training.bucketing", "true or false"),
         ("data.text", "a list of texts"),
         ("data.missing.text", "one of drop, fill"),
-        ("model.fusion", "'text'"),
-        ("model.lora", "null"),
+        (
+            "model.fusion",
+            "text, concat, gated, tokens, a dotted name, or a map of name and arguments",
+        ),
+        ("model.lora", "a map, or null"),
+        ("model.lora.targets", "'all-linear', or a list, not empty, of texts"),
         ("data", "a map"),
     ],
 )

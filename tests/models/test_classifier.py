@@ -16,9 +16,10 @@ from foldwise.encode.batches import pad_batch
 from foldwise.encode.text import frame_of
 from foldwise.models.backbone import load_backbone, load_tokenizer
 from foldwise.models.classifier import Classifier
+from foldwise.models.dry import pooled_width
 from foldwise.models.head import Head
 from foldwise.models.pooling import ClsPooling, MeanPooling
-from foldwise.textclassification import TextClassification, pooled_width
+from foldwise.textclassification import TextClassification
 from foldwise.usercode import UserCode
 
 Backbones = Callable[[str], Path]

@@ -7,7 +7,32 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldwise.models.pooling import ClsPooling, MeanPooling
+from foldwise.models.pooling import (
+    AttentionPooling,
+    ClsPooling,
+    LastPooling,
+    MaxPooling,
+    MeanMaxPooling,
+    MeanPooling,
+)
+
+
+def trained_attention() -> AttentionPooling:
+    torch.manual_seed(0)
+    pooling = AttentionPooling(4)
+    torch.nn.init.normal_(pooling.query.weight)
+    return pooling
+
+
+EVERY = [
+    MeanPooling(),
+    ClsPooling(),
+    MaxPooling(),
+    MeanMaxPooling(),
+    trained_attention(),
+    LastPooling(),
+]
+every_pooling = pytest.mark.parametrize("pooling", EVERY, ids=lambda p: type(p).__name__)
 
 
 @settings(max_examples=40, deadline=None)
@@ -29,9 +54,22 @@ def test_pooling_is_that_of_each_text_alone(lengths: list[int], left: bool, seed
     torch.testing.assert_close(MeanPooling()(states, mask), mean)
     first = torch.stack([text[0] for text in texts])
     assert torch.equal(ClsPooling()(states, mask), first)
+    largest = torch.stack([text.max(dim=0).values for text in texts])
+    assert torch.equal(MaxPooling()(states, mask), largest)
+    both = torch.cat([mean, largest], dim=1)
+    torch.testing.assert_close(MeanMaxPooling()(states, mask), both)
+    last = torch.stack([text[-1] for text in texts])
+    assert torch.equal(LastPooling()(states, mask), last)
+    attention = trained_attention()
+    weighted = []
+    for text in texts:
+        keys = (text @ attention.key.weight.T + attention.key.bias).tanh()
+        scores = (keys @ attention.query.weight[0]).exp()
+        weighted.append((scores / scores.sum()) @ text)
+    torch.testing.assert_close(attention(states, mask), torch.stack(weighted))
 
 
-@pytest.mark.parametrize("pooling", [MeanPooling(), ClsPooling()])
+@every_pooling
 def test_no_gradient_reaches_padding(pooling: torch.nn.Module) -> None:
     states = torch.randn(2, 3, 4, requires_grad=True)
     pooling(states, torch.tensor([[1, 1, 0], [0, 1, 1]])).sum().backward()
@@ -40,13 +78,29 @@ def test_no_gradient_reaches_padding(pooling: torch.nn.Module) -> None:
     assert states.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("pooling", [MeanPooling(), ClsPooling()])
+@every_pooling
 def test_a_text_of_padding_alone_gives_finite_numbers(pooling: torch.nn.Module) -> None:
     pooled = pooling(torch.randn(1, 3, 4), torch.zeros(1, 3, dtype=torch.int64))
     assert pooled.isfinite().all()
 
 
-def test_the_mean_keeps_the_hidden_states_type() -> None:
+@every_pooling
+def test_the_hidden_states_type_is_kept(pooling: torch.nn.Module) -> None:
     states = torch.randn(2, 3, 4, dtype=torch.bfloat16)
-    pooled = MeanPooling()(states, torch.ones(2, 3, dtype=torch.int64))
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = pooling(states, torch.ones(2, 3, dtype=torch.int64))
     assert pooled.dtype == torch.bfloat16
+
+
+def test_attention_starts_as_the_mean_and_all_of_it_learns() -> None:
+    pooling = AttentionPooling(4)
+    states, mask = torch.randn(2, 3, 4), torch.tensor([[1, 1, 0], [0, 1, 1]])
+    torch.testing.assert_close(pooling(states, mask), MeanPooling()(states, mask))
+    optimizer = torch.optim.SGD(pooling.parameters(), lr=1.0)
+    for _ in range(2):  # the key's gradient is that of a query of zeros at first
+        optimizer.zero_grad()
+        pooling(states, mask).square().sum().backward()
+        optimizer.step()
+    for name, parameter in pooling.named_parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0, name

@@ -16,16 +16,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LRScheduler
 
 from foldwise.batching import Sampler
 from foldwise.checkpoints import load, newest, pointed, steps
-from foldwise.config.schema import Training
+from foldwise.config.schema import Average, Training
 from foldwise.errors import RunInterrupted
 from foldwise.runfolder import FoldFolder
+from foldwise.training.averaging import newest_share
 from foldwise.training.device import build_accelerator
 from foldwise.training.loading import reseed
 from foldwise.training.loop import Evaluate, Settings, fit
 from foldwise.training.progress import Progress
+from foldwise.training.schedules import Plateau
 from foldwise.training.tracking import Tracker, read_history
 
 ROWS, WIDTH, CLASSES = 22, 5, 3
@@ -93,6 +96,20 @@ def adamw(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1, fused=True)
 
 
+def adamw_8bit(model: nn.Module) -> torch.optim.Optimizer:
+    optim = pytest.importorskip("bitsandbytes.optim")
+    made: torch.optim.Optimizer = optim.AdamW8bit(model.parameters(), lr=0.01, min_8bit_size=16)
+    return made
+
+
+def halving(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - 0.5 * step / steps)
+
+
+def plateau(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+    return Plateau(optimizer, 2, 0.5, 2)
+
+
 def build(dropout: float = 0.0) -> Model:
     torch.manual_seed(3)
     return Model(dropout)
@@ -110,6 +127,7 @@ def train(
     dropout: float = 0.0,
     sampler: Any = None,
     broken_gradient: bool = False,
+    schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] = halving,
 ) -> tuple[Model, FoldFolder, Progress]:
     """Train a small model in `path`; goes on from what is there."""
     path.mkdir(parents=True, exist_ok=True)
@@ -120,7 +138,6 @@ def train(
         model.layers_[0].weight.register_hook(lambda gradient: gradient * math.nan)
     sampler = sampler or Sampler(None, ROWS, batch_size, None, accumulate, SETTINGS.seed)
     total = sum(len(sampler.windows(epoch)) for epoch in range(settings.epochs))
-    schedule = torch.optim.lr_scheduler.LambdaLR(opt, lambda step: 1 - 0.5 * step / total)
     done = fit(
         model,
         RowTask(),
@@ -128,7 +145,7 @@ def train(
         sampler,
         np.arange(ROWS),
         opt,
-        schedule,
+        schedule(opt, total),
         evaluate,
         fold,
         Tracker(fold.history, None, total, None, "fold 2", None),
@@ -468,3 +485,78 @@ def test_resume_three_times_in_one_epoch_ends_with_the_same_bytes(tmp_path: Path
         for f in (fold, continued)
     ]
     assert logged[0] == logged[1]
+
+
+@pytest.mark.parametrize("values", [{"ema": 0.8}, {"swa": 0.5}])
+def test_average_is_scored_and_kept_while_the_weights_train_on_as_without_it(
+    tmp_path: Path, values: dict[str, float]
+) -> None:
+    every = replace(SETTINGS, evaluate_every=1)
+    each: list[dict[str, Tensor]] = []
+
+    def watch(model: nn.Module) -> dict[str, dict[str, float]]:
+        each.append(weights(model))
+        return {"validation": {"loss": 1.0 / len(each)}}
+
+    plain, _, _ = train(tmp_path / "plain", settings=every, evaluate=watch, dropout=0.3)
+    raw, each = each, []
+    share = newest_share(Average(**values), 18)
+    model, fold, _ = train(
+        tmp_path / "average", settings=replace(every, average=share), evaluate=watch, dropout=0.3
+    )
+    assert_equal(weights(model), weights(plain))
+    for step in (1, 5, 10, 18):
+        if "ema" in values:
+            counts = [0.2 * 0.8 ** (step - i) / (1 - 0.8**step) for i in range(1, step + 1)]
+        else:  # the mean over steps 10 to 18; before those the weights themselves
+            first = min(step, 10)
+            counts = [1 / (step + 1 - first) * (i >= first) for i in range(1, step + 1)]
+        expected = {
+            name: sum((c * w[name] for c, w in zip(counts, raw[:step], strict=True)), Tensor([0]))
+            for name in raw[0]
+        }
+        assert_close(each[step - 1], expected)
+    best = pointed(fold, "best")
+    assert best == pointed(fold, "last")
+    assert_equal(load(best).model, each[-1])
+    kept = {f"raw.{name}": value for name, value in raw[-1].items()}
+    assert_equal({k: v for k, v in load(best).optimizer.items() if k.startswith("raw.")}, kept)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "values"), [(adamw_8bit, {"ema": 0.9}), (adamw, {"swa": 0.6}), (adamw_8bit, None)]
+)
+def test_average_bytes_and_plateau_go_on_after_a_kill_with_the_same_bytes(
+    tmp_path: Path,
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    values: dict[str, float] | None,
+) -> None:
+    share = newest_share(Average(**values) if values else None, 18)
+    options: dict[str, Any] = {
+        "settings": replace(SETTINGS, evaluate_every=1, average=share),
+        "optimizer": optimizer,
+        "schedule": plateau,
+        "dropout": 0.3,
+    }
+    whole, fold, _ = train(tmp_path / "whole", evaluate=own_loss, **options)
+    path = tmp_path / "cut"
+    for survived in (4, 11):
+
+        def dying(model: nn.Module, survived: int = survived) -> dict[str, dict[str, float]]:
+            if max(steps(FoldFolder(path, 2)), default=0) >= survived:
+                raise Stop
+            return own_loss(model)
+
+        with pytest.raises(Stop):
+            train(path, evaluate=dying, **options)
+    again, continued, _ = train(path, evaluate=own_loss, **options)
+    assert_equal(weights(again), weights(whole))
+    for which in ("best", "last"):
+        one, other = (load(pointed(f, which)) for f in (fold, continued))
+        assert one.step == other.step
+        assert_equal(one.model, other.model)
+        assert_equal(one.optimizer, other.optimizer)
+        assert one.state["schedule"] == other.state["schedule"]
+    assert continued.history.read_bytes() == fold.history.read_bytes()
+    rates = [line["lr"] for line in read_history(fold.history) if line["split"] == "step"]
+    assert rates[-1] < max(rates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -108,11 +109,56 @@ def test_optimizer_of_torch_is_built_by_name_with_its_arguments() -> None:
         ({"name": "os.system"}, r"^optimizer: there is no optimizer 'os\.system'"),
         ({"name": "torch.optim.SGD", "momentun": 0.9}, "^optimizer: .* takes no 'momentun'; .*mom"),
         ({"name": "torch.optim.SGD", "momentum": -1}, "^optimizer: .* can't be built: .*momentum"),
+        (
+            {"name": "torch.optim.LBFGS"},
+            r"^optimizer: torch\.optim\.LBFGS can't be used: its step\(\) needs closure, which",
+        ),
+        ({"name": "torch.optim.Muon"}, "^optimizer: .*Muon can't be built: .* only supports 2D"),
+        (
+            {"name": "torch.optim.Rprop"},
+            r"^optimizer: .*Rprop has no weight decay, so weight_decay 0\.01 .*; set it to 0$",
+        ),
+        (
+            {"name": "paged_adamw_8bit"},
+            "^optimizer: paged_adamw_8bit .* on cpu there is nothing to move: use adamw_8bit$",
+        ),
+        ({"name": "paged_adamw"}, "^optimizer: paged_adamw .*: use adamw$"),
     ],
 )
 def test_wrong_optimizer_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(FoldwiseError, match=message):
         build_optimizer(Tower(), settings(**values), UserCode())
+
+
+def test_missing_package_is_named_with_the_way_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(FoldwiseError, match=r"^optimizer: adamw_8bit needs .*: pip install bitsa"):
+        build_optimizer(Tower(), settings(name="adamw_8bit"), UserCode())
+
+
+def test_adamw_8bit_keeps_moments_of_a_byte_and_steps_much_as_adamw() -> None:
+    pytest.importorskip("bitsandbytes")
+    ends, width = [], 64
+    for name in ("adamw", "adamw_8bit"):
+        torch.manual_seed(0)
+        model = nn.Linear(width, width)  # 4,096 weights: the least that is quantized
+        config = settings(name=name, lr=1e-2, weight_decay=0.1, betas=[0.8, 0.9])
+        optimizer = build_optimizer(model, config, UserCode())
+        assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1, 0.0}
+        x = torch.randn(16, width)
+        for _ in range(10):
+            optimizer.zero_grad()
+            (model(x) - x.flip(1)).square().mean().backward()
+            optimizer.step()
+        ends.append(model.weight.detach())
+    types = {p.ndim: optimizer.state[p]["state1"].dtype for p in model.parameters()}
+    assert types == {2: torch.uint8, 1: torch.float32}
+    moved = (ends[0] - nn.Linear(width, width).weight).abs().mean()
+    assert (ends[0] - ends[1]).abs().mean() < 0.1 * moved
+    assert not torch.equal(*ends)
 
 
 def test_nothing_to_train_is_refused() -> None:

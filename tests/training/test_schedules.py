@@ -7,6 +7,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from foldwise.config import schema
 from foldwise.errors import FoldwiseError
-from foldwise.training.schedules import build_schedule, factor
+from foldwise.training.schedules import Plateau, build_schedule, factor
 from foldwise.usercode import UserCode
 
 STEPS = 50
@@ -70,7 +71,64 @@ def test_half_way_down_is_half_the_peak() -> None:
     assert factor("linear", 0.0, 100)(50) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "one_cycle"])
+@pytest.mark.parametrize("power", [1.0, 2.0, 0.5])
+def test_polynomial_is_that_of_torch(power: float) -> None:
+    ours = run(*made(name="polynomial", power=power, warmup=0.0), STEPS)
+    theirs = run(*made(name="torch.optim.lr_scheduler.PolynomialLR", power=power), STEPS)
+    assert [high for high, _ in ours] == pytest.approx([high for high, _ in theirs])
+
+
+def test_wsd_is_that_of_transformers_but_for_the_first_step() -> None:
+    from transformers import get_wsd_schedule
+
+    ours = run(*made(name="wsd", decay=0.4, warmup=0.0), STEPS)
+    optimizer, _ = made(name="constant", warmup=0.0)
+    theirs = run(
+        optimizer,
+        get_wsd_schedule(optimizer, 0, 20, num_training_steps=STEPS, decay_type="linear"),
+        STEPS,
+    )
+    assert ours == [pytest.approx(rates) for rates in theirs]
+    factors = [factor("wsd", 0.1, STEPS, {"decay": 0.2})(step) for step in range(STEPS)]
+    assert factors[5:41] == [1.0] * 36
+    assert factors[40:] == pytest.approx([1 - i / 10 for i in range(10)])
+    assert factors[:5] == pytest.approx([(i + 1) / 6 for i in range(5)])
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_plateau_lowers_the_rate_when_torch_does(patience: int) -> None:
+    scores = np.random.default_rng(patience).normal(size=40).cumsum()
+    optimizer, schedule = made(name="plateau", factor=0.3, patience=patience, warmup=0.0)
+    assert isinstance(schedule, Plateau)
+    other, _ = made(name="constant", warmup=0.0)
+    # Torch counts the evaluations that it lets pass.
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        other, "max", factor=0.3, patience=patience - 1, threshold=0, eps=0
+    )
+    for i, score in enumerate(scores):
+        optimizer.step()
+        schedule.step()
+        schedule.evaluated(bool(score > max(scores[:i], default=-math.inf)))
+        theirs.step(score)
+        rates = [[group["lr"] for group in o.param_groups] for o in (optimizer, other)]
+        assert rates[0] == pytest.approx(rates[1], rel=1e-9)
+    assert rates[0][0] < 0.2 * 0.3**2
+
+
+def test_plateau_rises_first_and_does_not_count_evaluations_meanwhile() -> None:
+    optimizer, schedule = made(name="plateau", patience=1)
+    assert isinstance(schedule, Plateau)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+        schedule.evaluated(False)
+    factors = [(i + 1) / 6 for i in range(5)] + [0.5**i for i in range(5)]
+    assert rates == pytest.approx([0.2 * value for value in factors])
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "one_cycle", "polynomial", "wsd"])
 @pytest.mark.parametrize("warmup", [0.0, 0.5, 0.99])
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_short_runs_learn_at_every_step(name: str, warmup: float, steps: int) -> None:
@@ -102,6 +160,8 @@ def test_schedule_of_torch_is_built_by_name_over_all_steps() -> None:
         {"name": "linear"},
         {"name": "cosine"},
         {"name": "one_cycle"},
+        {"name": "polynomial", "power": 3},
+        {"name": "wsd", "decay": 0.9},
         {"name": "torch.optim.lr_scheduler.CosineAnnealingLR"},
         {"name": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.5},
         {"name": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.9},
@@ -121,6 +181,30 @@ def test_resumed_state_lands_on_the_same_rates(values: dict[str, Any], step: int
     optimizer.load_state_dict({"state": {}, "param_groups": groups})
     schedule.load_state_dict(state)
     assert run(optimizer, schedule, STEPS - step) == whole[step:]
+
+
+def test_resumed_plateau_goes_on_counting() -> None:
+    def play(optimizer: torch.optim.Optimizer, schedule: Any, steps: range) -> list[float]:
+        rates = []
+        for step in steps:
+            optimizer.step()
+            schedule.step()
+            schedule.evaluated(step % 7 == 0)
+            rates.append(optimizer.param_groups[0]["lr"])
+        return rates
+
+    values: dict[str, Any] = {"name": "plateau", "patience": 3}
+    whole = play(*made(**values), range(40))
+    for cut in (3, 12, 20):
+        optimizer, schedule = made(**values)
+        play(optimizer, schedule, range(cut))
+        groups = json.loads(json.dumps(optimizer.state_dict()["param_groups"]))
+        state = json.loads(json.dumps(schedule.state_dict()))
+        optimizer, schedule = made(**values)
+        optimizer.load_state_dict({"state": {}, "param_groups": groups})
+        schedule.load_state_dict(state)
+        assert play(optimizer, schedule, range(cut, 40)) == whole[cut:]
+    assert len(set(whole[5:])) > 3
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,29 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from foldwise.training.tracking import Tracker, read_history
+from foldwise.training.tracking import NumberTracker, TensorBoard, Tracker, read_history
+
+
+class Told:
+    """A tracker that notes what it is told, and fails on request."""
+
+    def __init__(self, step: int = 0, failing: str = "") -> None:
+        self.since, self.failing, self.closed = step, failing, 0
+        self.numbers: list[tuple[int, dict[str, float], str]] = []
+
+    def log(self, step: int, values: dict[str, float], split: str) -> None:
+        if self.failing == "log":
+            raise ConnectionError("no route")
+        self.numbers.append((step, values, split))
+
+    def close(self) -> None:
+        if self.failing == "close":
+            raise OSError("gone")
+        self.closed += 1
 
 
 def tracker(folder: Path, **options: object) -> Tracker:
-    defaults = {"tensorboard": None, "sizes": None, "console": None}
+    defaults = {"opening": None, "sizes": None, "console": None}
     return Tracker(folder / "metrics.jsonl", steps=4, title="fold 1", **{**defaults, **options})
 
 
@@ -71,7 +89,10 @@ def test_tensorboard_has_losses_scores_and_speed(
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    track = tracker(tmp_path, tensorboard=tmp_path / "tb", sizes=sizes)
+    def opening(step: int) -> list[NumberTracker]:
+        return [TensorBoard(tmp_path / "tb", step)]
+
+    track = tracker(tmp_path, opening=opening, sizes=sizes)
     track.start(0)
     track.advance(1, [np.array([0, 2])])
     assert track.seen == (2 if sizes is None else 10)
@@ -82,6 +103,51 @@ def test_tensorboard_has_losses_scores_and_speed(
     tags = {"step/loss", "step/lr", "step/grad_norm", f"step/{unit}_per_s", "validation/f1_macro"}
     assert set(events.Tags()["scalars"]) == tags
     assert [(e.step, e.value) for e in events.Scalars("step/loss")] == [(1, 0.75)]
+
+
+def test_a_tracker_is_told_steps_and_scores_by_split(tmp_path: Path) -> None:
+    told = Told()
+    track = tracker(tmp_path, opening=lambda step: [told])
+    track.start(0)
+    track.log_step(1, 0.5, 0.75, 1e-3, 2.0)
+    track.log_scores(2, 1.0, {"training": {"loss": 0.4}, "validation": {"f1": 0.5}}, improved=True)
+    track.finish()
+    (step, values, split), *scores = told.numbers
+    assert values.pop("rows_per_s") >= 0
+    assert (step, values, split) == (1, {"loss": 0.75, "lr": 1e-3, "grad_norm": 2.0}, "step")
+    assert scores == [(2, {"loss": 0.4}, "training"), (2, {"f1": 0.5}, "validation")]
+    assert told.closed == 1
+
+
+def test_a_tracker_is_told_the_step_it_goes_on_after(tmp_path: Path) -> None:
+    track = tracker(tmp_path, opening=lambda step: [Told(step)])
+    track.start(7)
+    (told,) = track.trackers
+    assert isinstance(told, Told)
+    assert told.since == 7
+
+
+@pytest.mark.parametrize(
+    ("failing", "error"), [("log", "ConnectionError: no route"), ("close", "OSError: gone")]
+)
+def test_a_tracker_that_fails_costs_neither_the_training_nor_the_others(
+    tmp_path: Path, failing: str, error: str
+) -> None:
+    bad, good = Told(failing=failing), Told()
+    track = tracker(tmp_path, opening=lambda step: [bad, good])
+    track.start(0)
+
+    def train() -> None:
+        track.log_step(1, 0.5, 0.75, 1e-3, 2.0)
+        track.log_step(2, 1.0, 0.70, 1e-3, 2.0)
+        track.finish()
+
+    with pytest.warns(UserWarning, match=rf"Told\.{failing} fails \({error}\)") as warned:
+        train()
+    assert len(warned) == 1  # and then it is left alone
+    assert [step for step, _, _ in good.numbers] == [1, 2]
+    assert good.closed == 1
+    assert [line["step"] for line in read_history(track.history)] == [1, 2]
 
 
 def test_bar_shows_fold_steps_and_loss(tmp_path: Path) -> None:

@@ -25,20 +25,56 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 _MEANS = ("macro", "micro", "weighted")
+_OF_LABELS = (
+    *(f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in _MEANS),
+    *("accuracy", "balanced_accuracy", "log_loss", "auroc_macro", "auroc_weighted", "mcc"),
+)
+
+# What each built-in task is scored by and trained on; the first loss is its default.
+METRICS: dict[str, tuple[str, ...]] = {
+    "multiclass": _OF_LABELS,
+    "multilabel": (
+        *(f"{score}_{m}" for score in ("f1", "precision", "recall") for m in (*_MEANS, "samples")),
+        *("subset_accuracy", "hamming_loss", "auroc_macro", "auroc_weighted"),
+    ),
+    "ordinal": (*_OF_LABELS, "mae", "quadratic_kappa", "spearman"),
+    "regression": ("rmse", "mae", "r2", "spearman", "pearson"),
+}
+LOSSES: dict[str, tuple[str, ...]] = {
+    "multiclass": ("cross_entropy", "focal", "logit_adjustment", "r_drop"),
+    "multilabel": ("bce",),
+    "ordinal": ("corn",),
+    "regression": ("mse", "mae", "huber"),
+}
 
 # The built-in names of each kind of part; any other name is dotted: a library class or your own.
 BUILTIN: dict[str, tuple[str, ...]] = {
-    "task": ("multiclass",),
+    "task": tuple(METRICS),
     "strategy": ("stratified", "kfold", "group", "stratified_group", "time", "column"),
-    "pooling": ("mean", "cls"),
+    "pooling": ("mean", "cls", "max", "mean_max", "attention", "last"),
+    "fusion": ("text", "concat", "gated", "tokens"),
     "head": (),
-    "loss": ("cross_entropy",),
-    "optimizer": ("adamw",),
-    "schedule": ("cosine", "linear", "one_cycle", "constant"),
-    "metric": (
-        *(f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in _MEANS),
-        *("accuracy", "balanced_accuracy", "log_loss", "auroc_macro", "auroc_weighted", "mcc"),
-    ),
+    "activation": ("gelu", "relu", "tanh", "silu"),
+    "loss": tuple(loss for losses in LOSSES.values() for loss in losses),
+    "tracker": ("tensorboard",),
+    "optimizer": ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"),
+    "schedule": ("cosine", "linear", "one_cycle", "constant", "polynomial", "wsd", "plateau"),
+    "metric": tuple(dict.fromkeys(name for names in METRICS.values() for name in names)),
+}
+# Arguments of a built-in part that aren't keys of its section, because others don't have them.
+ARGUMENTS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("fusion", "gated"): ("size",),
+    ("loss", "focal"): ("gamma",),
+    ("loss", "logit_adjustment"): ("tau",),
+    ("loss", "r_drop"): ("alpha",),
+    ("loss", "huber"): ("delta",),
+    ("optimizer", "adamw"): ("betas", "eps"),
+    ("optimizer", "adamw_8bit"): ("betas", "eps", "min_8bit_size"),
+    ("optimizer", "paged_adamw"): ("betas", "eps"),
+    ("optimizer", "paged_adamw_8bit"): ("betas", "eps", "min_8bit_size"),
+    ("schedule", "polynomial"): ("power",),
+    ("schedule", "wsd"): ("decay",),
+    ("schedule", "plateau"): ("factor", "patience"),
 }
 DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 
@@ -87,9 +123,11 @@ class Kind:
         """Refuse a name that is neither built in nor dotted, and arguments of built-in parts."""
         if message := unknown_name(self.kind, part.name):
             refuse([Problem(("name",), message)])
-        if part.name in BUILTIN[self.kind] and part.arguments:
-            valid = type(part).model_fields
-            refuse(Problem((key,), unknown_key(key, valid)) for key in part.arguments)
+        own = ARGUMENTS.get((self.kind, part.name), ())
+        unknown = [key for key in part.arguments if key not in own]
+        if part.name in BUILTIN[self.kind] and unknown:
+            valid = [*type(part).model_fields, *own]
+            refuse(Problem((key,), unknown_key(key, valid)) for key in unknown)
         return part
 
     def __get_pydantic_core_schema__(

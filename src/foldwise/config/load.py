@@ -36,6 +36,7 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 
 MAX_EXTENDS = 10
+_WHOLE = (("holdout",), ("training", "average"))  # one of their keys excludes the other
 WITH_VARIABLES = (
     ("data", "path"),
     ("run", "dir"),
@@ -131,7 +132,7 @@ def _merge(base: Entry, child: Entry, path: Path = ()) -> Entry:
     if not isinstance(base.value, dict) or not isinstance(child.value, dict):
         return child
     # A part of another name has other arguments; a run of another name is still the base's run.
-    if path == ("holdout",) or (path != ("run",) and _renamed(base.value, child.value)):
+    if path in _WHOLE or (path != ("run",) and _renamed(base.value, child.value)):
         return child
     if path == ("model", "head") and "name" in child.value:
         return child  # the built-in head goes by no name

@@ -32,8 +32,8 @@ listed is refused, with its line and the nearest key that is.
   a map (`pooling: {name: my_parts.Pooling, size: 8}`). A name without dot is built in; a dotted
   name is a library class or one from the files under `code`; other keys are its arguments.
 - **`extends: base.yaml`** starts from another file, up to ten in a chain. Maps merge key by key;
-  lists are replaced. A part whose `name` changes, and `holdout`, are replaced whole: the arguments
-  of one part mean nothing to another.
+  lists are replaced. A part whose `name` changes, `holdout` and `training.average` are replaced
+  whole: the arguments of one part mean nothing to another.
 - **`--set a.b=c`** replaces the value at its key, after `extends`. A list is set whole:
   `--set 'data.text=[title, body]'`.
 - **Paths**: `extends` and `code` are relative to the file that names them, `data.path`,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ class TextRows:
         frame: special ids around them.
         max_length: tokens an input has at most, special tokens included.
         long: "truncate" keeps the start, "head_tail" start and end in equal parts.
-        target: class ids, int64 (rows,); None where there are no labels. An id of -1 is a label
-            the model doesn't know.
+        target: class ids, int64 (rows,), or what else the task has (rows, ...); None where there
+            are no labels. An id of -1 is a label the model doesn't know.
     """
 
     store: TokenStore
@@ -37,8 +38,8 @@ class TextRows:
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, position: int) -> tuple[np.ndarray, int | None]:
-        """Return a row's input ids, int64 (length,), and its class id."""
+    def __getitem__(self, position: int) -> tuple[np.ndarray, Any]:
+        """Return a row's input ids, int64 (length,), and its class id or other target."""
         ids = self.store[position]
         room = self.max_length - self.frame.size
         if len(ids) > room:
@@ -47,7 +48,7 @@ class TextRows:
             else:
                 ids = ids[:room]
         framed = np.concatenate([self.frame.before, ids, self.frame.after]).astype(np.int64)
-        return framed, None if self.target is None else int(self.target[position])
+        return framed, None if self.target is None else self.target[position]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -58,13 +59,17 @@ class TextRows:
     @property
     def cut(self) -> np.ndarray:
         """Tokens of each row that truncation drops, int64 (rows,)."""
-        cut: np.ndarray = self.store.lengths + self.frame.size - self.lengths
+        cut: np.ndarray = self.tokens - self.lengths
         return cut
 
+    @property
+    def tokens(self) -> np.ndarray:
+        """Tokens of each row before anything is cut, int64 (rows,)."""
+        tokens: np.ndarray = self.store.lengths + self.frame.size
+        return tokens
 
-def pad_batch(
-    rows: Sequence[tuple[np.ndarray, int | None]], frame: Frame
-) -> dict[str, torch.Tensor]:
+
+def pad_batch(rows: Sequence[tuple[np.ndarray, Any]], frame: Frame) -> dict[str, torch.Tensor]:
     """Pad rows to the longest of them, and to one token at least.
 
     Args:
@@ -85,7 +90,10 @@ def pad_batch(
         "input_ids": torch.from_numpy(input_ids),
         "attention_mask": torch.from_numpy(attention_mask),
     }
-    targets = [target for _, target in rows if target is not None]
-    if len(targets) == len(rows):
-        batch["target"] = torch.tensor(targets)
-    return batch
+    return batch | stack_targets([target for _, target in rows])
+
+
+def stack_targets(targets: Sequence[Any]) -> dict[str, torch.Tensor]:
+    """Return {"target": (B, ...)}, class ids or others, or nothing where rows have none."""
+    known = [target for target in targets if target is not None]
+    return {"target": torch.from_numpy(np.stack(known))} if len(known) == len(targets) else {}

@@ -1,8 +1,10 @@
-"""Baselines: training rows and rows to score in, class probabilities of a simple model out.
+"""Baselines: training rows and rows to score in, predictions of a simple model out.
 
 A fine-tuned model's score says little by itself: these stand beside it, on the same folds, so that
 a column that gives the answer away (`lookup`), or a task that words alone solve (`tfidf`), is seen.
-Everything is fitted on the training rows, and classes absent from them get probability 0.
+Everything is fitted on the training rows, and classes absent from them get probability 0. Sets of
+labels and numbers have the same baselines: means for frequencies, a regression a label or a ridge
+regression for the logistic one.
 
 The settings of `tfidf` were measured on consumer complaints of 14 classes (the smallest with 3
 rows), three folds, one draw of the rows, one thread; out-of-fold macro-F1 / accuracy / seconds a
@@ -28,7 +30,7 @@ import polars as pl
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -36,16 +38,20 @@ from threadpoolctl import threadpool_limits
 
 from foldwise.evaluation.metrics import Floats, Ids, builtin_metric
 
-BaselineName = Literal["majority", "lookup", "tfidf"]
+BaselineName = Literal["majority", "mean", "median", "lookup", "tfidf"]
 
 _MISSING = "missing"
 
 
 def baseline_names(
-    text: list[str], categorical: list[str], numeric: list[str]
+    text: list[str], categorical: list[str], numeric: list[str], task: str = "multiclass"
 ) -> tuple[BaselineName, ...]:
-    """List the baselines that these columns allow, the simplest first."""
-    names: list[BaselineName] = ["majority"]
+    """List the baselines that these columns allow for a task, the simplest first."""
+    constant: dict[str, list[BaselineName]] = {
+        "ordinal": ["median"],
+        "regression": ["mean", "median"],
+    }
+    names = list(constant.get(task, ["majority"]))
     if categorical:
         names.append("lookup")
     if text or categorical or numeric:
@@ -67,9 +73,9 @@ def baseline_predictions(
 ) -> Floats:
     """Fit a baseline on the training rows and predict the rows to score.
 
-    `majority` gives everyone the class frequencies; `lookup` the frequencies among the training
-    rows with the same value of `lookup_column`; `tfidf` is a logistic regression on words,
-    categories and numbers.
+    `majority` (for ordered classes: `median`) gives everyone the class frequencies; `lookup` the
+    frequencies among the training rows with the same value of `lookup_column`; `tfidf` is a
+    logistic regression on words, categories and numbers.
 
     Args:
         name: one of `baseline_names`.
@@ -86,7 +92,7 @@ def baseline_predictions(
     Returns:
         Probabilities (scored rows, n_classes); rows sum to 1.
     """
-    if name == "majority":
+    if name in ("majority", "median"):
         return np.tile(_frequencies(target, n_classes), (len(score), 1))
     if name == "lookup":
         column = lookup_column(train, target, n_classes, categorical, seed)
@@ -126,6 +132,93 @@ def _lookup(fitted: pl.Series, target: Ids, values: pl.Series, n_classes: int) -
     counts[-1] = _frequencies(target, n_classes)
     frequencies = counts / counts.sum(axis=1, keepdims=True)
     picked: Floats = frequencies[[row_of_value.get(value, len(known)) for value in values]]
+    return picked
+
+
+def baseline_values(
+    name: BaselineName,
+    train: pl.DataFrame,
+    score: pl.DataFrame,
+    target: Floats,
+    labels: bool,
+    text: list[str],
+    categorical: list[str],
+    numeric: list[str],
+    numeric_fill: str,
+    seed: int,
+) -> Floats:
+    """Fit a baseline of numbers, or of labels that a row may have several of.
+
+    `mean`, `median` and `majority` (the share of rows with each label) give everyone the same;
+    `lookup` the mean of the training rows with the same value of `value_column`; `tfidf` is a ridge
+    regression, or a logistic one a label, on words, categories and numbers.
+
+    Args:
+        name: one of `baseline_names`.
+        train: the rows to fit on.
+        score: the rows to predict, with the same columns.
+        target: (training rows, k): one number a row, or 0 and 1 for each label.
+        labels: whether these are labels.
+        text: text columns; null is an empty text.
+        categorical: category columns; null is a category.
+        numeric: number columns.
+        numeric_fill: what null numbers become: mean or median of the training rows, or zero.
+        seed: of the three folds inside the training rows that choose the lookup's column.
+
+    Returns:
+        Numbers, or probabilities of labels (scored rows, k).
+    """
+    if name in ("majority", "mean"):
+        return np.tile(target.mean(axis=0), (len(score), 1))
+    if name == "median":
+        return np.tile(np.median(target, axis=0), (len(score), 1))
+    if name == "lookup":
+        column = value_column(train, target, categorical, seed)
+        return _lookup_means(train[column], target, score[column])
+    train, score = (_filled(frame, text, categorical, numeric) for frame in (train, score))
+    features = _features(train, text, categorical, numeric, numeric_fill)
+    values: Floats = np.tile(target.mean(axis=0), (len(score), 1))
+    if not features.transformers:
+        return values
+    with threadpool_limits(limits=1):
+        fitted, scored = features.fit_transform(train), features.transform(score)
+        for k in range(target.shape[1]):
+            if np.ptp(target[:, k]) == 0:
+                continue  # nothing to tell apart: the mean it is
+            if labels:
+                model = LogisticRegression(C=10, class_weight="balanced", max_iter=1000)
+                values[:, k] = model.fit(fitted, target[:, k]).predict_proba(scored)[:, 1]
+            else:
+                values[:, k] = Ridge().fit(fitted, target[:, k]).predict(scored)
+    return values
+
+
+def value_column(train: pl.DataFrame, target: Floats, categorical: list[str], seed: int) -> str:
+    """Choose the category with the least squared error across three folds of the training rows."""
+    if len(categorical) == 1 or len(train) < 2:
+        return categorical[0]
+    folds = list(KFold(min(3, len(train)), shuffle=True, random_state=seed).split(target))
+
+    def error_of(column: str) -> float:
+        values = train[column]
+        return sum(
+            float(((_lookup_means(values[fit], target[fit], values[out]) - target[out]) ** 2).sum())
+            for fit, out in folds
+        )
+
+    return min(categorical, key=error_of)
+
+
+def _lookup_means(fitted: pl.Series, target: Floats, values: pl.Series) -> Floats:
+    """Give each value (rows,) its rows' mean target (rows, k); the mean of all if it is new."""
+    known = fitted.unique(maintain_order=True)  # null is a value like another
+    row_of_value = {value: i for i, value in enumerate(known)}
+    place = np.array([row_of_value[value] for value in fitted])
+    sums = np.zeros((len(known) + 1, target.shape[1]))
+    np.add.at(sums, place, target)
+    means = sums / np.append(np.bincount(place), 1)[:, None]
+    means[-1] = target.mean(axis=0)
+    picked: Floats = means[[row_of_value.get(value, len(known)) for value in values]]
     return picked
 
 

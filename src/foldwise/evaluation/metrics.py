@@ -33,6 +33,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+from foldwise.config.grammar import BUILTIN, METRICS
 from foldwise.errors import FoldwiseError
 
 Ids = NDArray[np.int64]
@@ -74,6 +75,14 @@ def builtin_metric(name: str) -> Metric:
     )
 
 
+def not_for(name: str, task: str) -> FoldwiseError:
+    """Say that a built-in metric isn't one of a task's, and which are."""
+    return FoldwiseError(
+        f"metric {name} isn't for a {task} target: choose metrics and selection.metric from "
+        f"{', '.join(METRICS[task])}, or write your own as `my_parts.metric`"
+    )
+
+
 def score(
     metrics: Sequence[Metric], target: Ids, prediction: Ids, probabilities: Floats
 ) -> dict[str, float]:
@@ -94,7 +103,7 @@ def score(
     values = {}
     for metric in metrics:
         value = evaluate(metric, target, prediction, probabilities)
-        if not math.isfinite(value) and metric.name not in BUILTIN_METRICS:
+        if not math.isfinite(value) and metric.name not in BUILTIN["metric"]:
             raise FoldwiseError(
                 f"metric {metric.name} returned {value} on {len(target)} rows: "
                 "let it return a finite float, or take it off `metrics`"
@@ -221,14 +230,14 @@ def _auroc(average: Literal["macro", "weighted"]) -> Compute:
         defined = np.flatnonzero((positives > 0) & (positives < len(target)))
         if not defined.size:
             return math.nan
-        areas = [_pairs_in_order(probabilities[:, i], target == i) for i in defined]
+        areas = [pairs_in_order(probabilities[:, i], target == i) for i in defined]
         weights = positives[defined] if average == "weighted" else None
         return float(np.average(areas, weights=weights))
 
     return compute
 
 
-def _pairs_in_order(scores: Floats, positive: NDArray[np.bool_]) -> float:
+def pairs_in_order(scores: Floats, positive: NDArray[np.bool_]) -> float:
     """Compute a class's AUROC as the share of (positive, negative) pairs ranked right, ties half.
 
     Hanley & McNeil (1982). Sorting the negatives alone is 20 times as fast as a whole ROC curve.

@@ -12,9 +12,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from foldwise.evaluation.baselines import baseline_names, baseline_predictions, lookup_column
+from foldwise.config.grammar import BUILTIN
+from foldwise.evaluation.baselines import (
+    baseline_names,
+    baseline_predictions,
+    baseline_values,
+    lookup_column,
+    value_column,
+)
 from foldwise.evaluation.bootstrap import intervals
-from foldwise.prepare import Prepared
+from foldwise.prepare import Prepared, holds
 from foldwise.runfolder import read_json, write_json, write_parquet
 
 
@@ -67,7 +74,7 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         "rows": {"oof": out_of_fold.height, "holdout": 0},
     }
     if prepared.holdout is not None:
-        held = mean_of_models([pl.read_parquet(fold.holdout) for fold in folds])
+        held = mean_of_models([pl.read_parquet(fold.holdout) for fold in folds], task)
         write_parquet(run.holdout, held)
         metrics["holdout"] = _intervals(prepared, held)
         metrics["rows"]["holdout"] = held.height
@@ -83,7 +90,7 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         if "column" in scored.columns:  # the lookup's choice, fold by fold, most frequent first
             entry["columns"] = scored["column"].value_counts(sort=True)["column"].to_list()
         metrics["baselines"][name] = entry
-    if "tensorboard" in prepared.config.trackers:
+    if any(tracker.name == "tensorboard" for tracker in prepared.config.trackers):
         _plot(prepared, metrics)
     write_json(run.metrics, metrics)
     return dict(read_json(run.metrics))
@@ -91,9 +98,10 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
 
 def _names(prepared: Prepared) -> tuple[str, ...]:
     data = prepared.config.data
-    if not prepared.config.baselines or prepared.config.task != "multiclass":
+    task = prepared.config.task
+    if not prepared.config.baselines or task not in BUILTIN["task"]:
         return ()
-    return tuple(baseline_names(data.text, data.categorical, data.numeric))
+    return tuple(baseline_names(data.text, data.categorical, data.numeric, task))
 
 
 def _baseline(
@@ -101,52 +109,55 @@ def _baseline(
 ) -> pl.DataFrame:
     data, task = prepared.config.data, prepared.task
     target = str(data.target)
-    classes: list[str] = task.classes  # type: ignore[attr-defined]
-    ids = {label: number for number, label in enumerate(classes)}
     fill = data.missing.numeric if data.missing.numeric != "drop" else "mean"
-    trained = np.array([ids[label] for label in train[target]], dtype=np.int64)
+    columns = data.text, data.categorical, data.numeric, fill
     seed = prepared.config.folds.seed
-    probabilities = baseline_predictions(
-        name,
-        train,
-        scored,
-        trained,
-        len(classes),
-        data.text,
-        data.categorical,
-        data.numeric,
-        fill,
-        seed,
+    values: np.ndarray = task.target_values(train)  # type: ignore[attr-defined]
+    chosen: dict[str, str] = {}
+    if holds(task) == "label":
+        n_classes = len(task.classes)  # type: ignore[attr-defined]
+        predicted = baseline_predictions(name, train, scored, values, n_classes, *columns, seed)
+        if name == "lookup":
+            chosen["column"] = lookup_column(train, values, n_classes, data.categorical, seed)
+    else:
+        labels = holds(task) == "labels"
+        # Not through float32: numbers are scored in the table's own precision.
+        values = values.astype(np.float64) if labels else train[target].to_numpy()[:, None]
+        predicted = baseline_values(name, train, scored, values, labels, *columns, seed)
+        if name == "lookup":
+            chosen["column"] = value_column(train, values, data.categorical, seed)
+    if holds(task) == "number":
+        written: dict[str, Any] = {"prediction": predicted[:, 0]}
+    else:
+        made = task.from_probabilities(predicted)  # type: ignore[attr-defined]
+        written = {k: v for k, v in made.items() if not k.startswith("logit_")}
+    return pl.DataFrame({"row": scored["row"], "target": scored[target], **written}).with_columns(
+        pl.lit(column).alias(key) for key, column in chosen.items()
     )
-    chosen = {}
-    if name == "lookup":
-        chosen["column"] = lookup_column(train, trained, len(classes), data.categorical, seed)
-    return pl.DataFrame(
-        {
-            "row": scored["row"],
-            "target": scored[target],
-            "prediction": [classes[i] for i in probabilities.argmax(axis=1)],
-            **{f"prob_{label}": probabilities[:, i] for label, i in ids.items()},
-        }
-    ).with_columns(pl.lit(column).alias(key) for key, column in chosen.items())
 
 
-def mean_of_models(tables: list[pl.DataFrame]) -> pl.DataFrame:
-    """Average several models' probabilities of the same rows.
+def mean_of_models(tables: list[pl.DataFrame], task: Any = None) -> pl.DataFrame:
+    """Average several models' probabilities of the same rows, or the numbers they predict.
 
     Args:
         tables: one a model, with prob_* and logit_* columns and rows in the same order.
+        task: says by `from_probabilities` which label follows from probabilities, and which
+            logits; without it, the largest, and their logarithms.
 
     Returns:
-        The first table with the mean probabilities, their logarithms as logits, and the label of
-        the largest.
+        The first table with the mean probabilities, and the label and logits that follow.
     """
-    first = tables[0]
+    first = tables[0].with_columns(pl.lit(None, pl.Int32).alias("fold"))
+    if first["prediction"].dtype.is_float():
+        values = np.mean([table["prediction"].to_numpy() for table in tables], axis=0)
+        return first.with_columns(pl.Series("prediction", values))
     names = [name.removeprefix("prob_") for name in first.columns if name.startswith("prob_")]
     mean = np.mean([t.select(f"prob_{n}" for n in names).to_numpy() for t in tables], axis=0)
+    if hasattr(task, "from_probabilities"):
+        columns = task.from_probabilities(mean)
+        return first.with_columns(pl.Series(name, values) for name, values in columns.items())
     log = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
     return first.with_columns(
-        pl.lit(None, pl.Int32).alias("fold"),
         pl.Series("prediction", [names[i] for i in mean.argmax(axis=1)]),
         *(pl.Series(f"prob_{name}", mean[:, i]) for i, name in enumerate(names)),
         *(pl.Series(f"logit_{name}", log[:, i]) for i, name in enumerate(names)),

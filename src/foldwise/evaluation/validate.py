@@ -17,12 +17,13 @@ from torch import nn
 
 from foldwise import checkpoints
 from foldwise.config.schema import Config
-from foldwise.evaluation.metrics import per_class, score
+from foldwise.evaluation.metrics import score
 from foldwise.inference import infer
 from foldwise.prepare import Prepared, build_task
 from foldwise.runfolder import FoldFolder, RunFolder, read_json, write_json, write_parquet
 from foldwise.task import Task
 from foldwise.usercode import UserCode
+from foldwise.weights import load_weights
 
 
 def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> dict[str, float]:
@@ -66,9 +67,9 @@ def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> 
         "rows": len(rows),
         "scores": scores,
     }
-    classes = getattr(task, "classes", None)
-    if classes:
-        result["per_class"] = per_class(arrays[0], arrays[1], classes)
+    per_class = getattr(task, "per_class", None)
+    if per_class is not None and (scored := per_class(*arrays[:2])):
+        result["per_class"] = scored
     write_json(fold.validation, result)
     return scores
 
@@ -85,7 +86,7 @@ def load_fold(
     task = load_task(prepared.run, fold, prepared.config, prepared.code, prepared.run.token_stores)
     checkpoint = checkpoints.load(checkpoints.pointed(fold, "best"))
     model = task.build_model()
-    model.load_state_dict(checkpoint.model)
+    load_weights(model, checkpoint.model)
     model.to(accelerator.device).eval()
     return task, model, checkpoint.step
 

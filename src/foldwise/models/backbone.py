@@ -16,13 +16,15 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from foldwise.errors import FoldwiseError
+from foldwise.models.attention import DROPOUT, IMPLEMENTATIONS
 
-_ATTENTION_DROPOUT = (
-    "attention_probs_dropout_prob",
-    "attention_dropout",
-    "attn_pdrop",
-    "attn_dropout",
+# They number positions from the pad id on, so that many places of the table aren't usable.
+_NUMBERED_FROM_PAD = (
+    *("camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "mpnet"),
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
 )
+# Positions relative to each other, clamped where they are far apart: no text is too long.
+_RELATIVE = ("deberta", "deberta-v2")
 # Keys by which a config.json could make transformers fetch and run code (CVE-2026-4372).
 _CODE_KEYS = (
     "auto_map",
@@ -37,17 +39,24 @@ _CODE_KEYS = (
 def load_backbone(
     folder: Path,
     *,
-    weights: bool,
+    weights: bool | Path,
     attention_dropout: float | None,
     checkpoint_activations: bool = False,
+    attention: str | None = None,
+    quantization: Any = None,
+    device: str = "cpu",
 ) -> nn.Module:
     """Build a backbone and, for training, load its pretrained weights.
 
     Args:
-        folder: holds config.json, and model.safetensors where `weights`.
-        weights: load them; else the weights are random, to be replaced by a checkpoint's.
+        folder: holds config.json, and model.safetensors where `weights` is true.
+        weights: load them, or from which other folder; else they are random, to be replaced by a
+            checkpoint's.
         attention_dropout: dropout of attention probabilities; None keeps the config's.
         checkpoint_activations: recompute activations in the backward pass.
+        attention: flash, sdpa or eager; None leaves the choice to transformers.
+        quantization: transformers' description of it, or None.
+        device: where quantized weights are to lie; others are loaded on the CPU.
 
     Returns:
         The model in float32 whatever the checkpoint's dtype, without its pooler.
@@ -58,27 +67,33 @@ def load_backbone(
     try:
         config = read_config(folder)
         if attention_dropout is not None:
-            for key in _ATTENTION_DROPOUT:
+            for key in DROPOUT:
                 if hasattr(config, key):
                     setattr(config, key, attention_dropout)
+        config.use_cache = False  # keys and values are kept for generating text only
+        options: dict[str, Any] = {}
+        if attention is not None:
+            options["attn_implementation"] = IMPLEMENTATIONS[attention]
         if weights:
+            if quantization is not None:
+                options |= {"quantization_config": quantization, "device_map": {"": device}}
             model, found = AutoModel.from_pretrained(
-                folder,
+                weights if isinstance(weights, Path) else folder,
                 config=config,
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                **options,
             )
         else:
-            model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+            model = AutoModel.from_config(
+                config, dtype=torch.float32, trust_remote_code=False, **options
+            )
             found = {"missing_keys": ()}
         if checkpoint_activations:
-            # transformers renamed it in 5.23 and drops the old name in 6.
-            name = "activation_checkpointing_enable"
-            enable = getattr(model, name, None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+            _recompute_activations(model)
     except FoldwiseError:
         raise
     except Exception as error:  # files by strangers fail in many ways, safetensors' own among them
@@ -99,11 +114,25 @@ def load_backbone(
     return model  # type: ignore[no-any-return]
 
 
+def _recompute_activations(model: Any) -> None:
+    # transformers renamed it in 5.23 and drops the old name in 6.
+    name = "activation_checkpointing_enable"
+    enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError:
+        raise FoldwiseError(
+            f"model.checkpoint_activations: transformers can't recompute {type(model).__name__}'s "
+            "activations; set it to false, and training.accumulate higher where memory is short"
+        ) from None
+
+
 def read_config(folder: Path) -> Any:
     """Read a backbone's config.json, without the keys that could make it run code.
 
     Raises:
-        FoldwiseError: the file is absent, damaged, or of a model type transformers doesn't know.
+        FoldwiseError: the file is absent, damaged, of a model type transformers doesn't know, or
+            of a model that isn't an encoder or decoder of text.
     """
     path = folder / "config.json"
     try:
@@ -116,9 +145,20 @@ def read_config(folder: Path) -> Any:
     for key in _CODE_KEYS:
         values.pop(key, None)
     try:
-        return AutoConfig.for_model(model_type, **values)
+        config = AutoConfig.for_model(model_type, **values)
     except Exception as error:  # each model type checks its values in its own way
         raise FoldwiseError(f"model.backbone: {path}: {' '.join(str(error).split())}") from None
+    if getattr(config, "is_encoder_decoder", False):
+        raise FoldwiseError(
+            f"model.backbone: {path}: {model_type} is an encoder-decoder, whose vectors are made "
+            "to generate a text from; choose an encoder (BERT, DeBERTa) or a decoder (GPT-2, Qwen)"
+        )
+    if not hasattr(config, "hidden_size") or not hasattr(config, "vocab_size"):
+        raise FoldwiseError(
+            f"model.backbone: {path}: {model_type} isn't a model of text alone (its config has no "
+            "hidden_size or no vocab_size); choose an encoder or decoder of text"
+        )
+    return config
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -165,24 +205,38 @@ def blocks_of(backbone: nn.Module) -> nn.ModuleList:
 def layers_of(backbone: nn.Module) -> list[list[nn.Parameter]]:
     """Return a backbone's parameters from the bottom up: embeddings first, then block by block.
 
-    Whatever is registered before the first block counts as embeddings; what comes after the last
-    (a final norm) is in no layer. A backbone without a list of blocks is one layer: where they
-    share their weights (ALBERT) they cannot learn at different rates.
+    Whatever is registered before the first block counts as embeddings, and so do relative positions
+    that all blocks read (DeBERTa, MPNet); what comes after the last (a final norm) is in no layer.
+    A backbone without a list of blocks is one layer: where they share their weights (ALBERT) they
+    cannot learn at different rates.
     """
     try:
         blocks = blocks_of(backbone)
     except FoldwiseError:
         return [list(backbone.parameters())]
     inside = {id(p): number for number, block in enumerate(blocks) for p in block.parameters()}
+    read_by_all = _read_by_all(backbone, blocks)
     layers: list[list[nn.Parameter]] = [[] for _ in range(len(blocks) + 1)]
     started = False
     for parameter in backbone.parameters():
         if id(parameter) in inside:
             started = True
             layers[inside[id(parameter)] + 1].append(parameter)
-        elif not started:
+        elif not started or id(parameter) in read_by_all:
             layers[0].append(parameter)
     return layers
+
+
+def _read_by_all(backbone: nn.Module, blocks: nn.ModuleList) -> set[int]:
+    # An embedding that stands behind the blocks in one module with them is input to each; what
+    # stands beside it there (DeBERTa's norm of its relative positions) works on it.
+    for module in backbone.modules():
+        children = list(module.children())
+        if blocks in children:
+            behind = children[children.index(blocks) + 1 :]
+            if any(isinstance(child, nn.Embedding) for child in behind):
+                return {id(p) for child in behind for p in child.parameters()}
+    return set()
 
 
 def freeze(backbone: nn.Module, blocks: int) -> None:
@@ -212,7 +266,8 @@ def window(config: Any) -> int | None:
     limit = getattr(config, "max_position_embeddings", None)
     if not isinstance(limit, int) or limit <= 0:
         return None
-    # RoBERTa and its kin number positions from the pad id on, so those places aren't usable.
-    if config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"):
+    if config.model_type in _RELATIVE and not config.position_biased_input:
+        return None
+    if config.model_type in _NUMBERED_FROM_PAD:
         return limit - (config.pad_token_id or 0) - 1
     return limit

@@ -2,7 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 from torch import Tensor, nn
+
+from foldwise.config import schema
+from foldwise.config.grammar import Part
+from foldwise.errors import FoldwiseError
+from foldwise.parts import build_part
+from foldwise.usercode import UserCode
+
+
+def build_head(
+    config: schema.Head | Part,
+    hidden_size: int,
+    n_outputs: int,
+    initializer_range: float,
+    code: UserCode,
+) -> nn.Module:
+    """Build the head that the config describes or names.
+
+    Raises:
+        FoldwiseError: head or activation aren't there, can't be built, or aren't modules.
+    """
+    if isinstance(config, Part):
+        named: nn.Module = build_part(
+            "head",
+            config.name,
+            config.arguments,
+            code,
+            "model.head",
+            hidden_size=hidden_size,
+            n_classes=n_outputs,
+            n_outputs=n_outputs,
+        )
+        return named
+    part, where = config.activation, "model.head.activation"
+
+    def activation(width: int) -> nn.Module:
+        built = build_part("activation", part.name, part.arguments, code, where, hidden_size=width)
+        if not isinstance(built, nn.Module):
+            raise FoldwiseError(
+                f"{where}: {part.name} must be a class derived from torch.nn.Module; calling it "
+                f"gave {type(built).__name__}"
+            )
+        return built
+
+    return Head(
+        hidden_size,
+        n_outputs,
+        config.hidden,
+        config.dropout,
+        initializer_range,
+        activation,
+        config.norm,
+        config.samples,
+    )
 
 
 class Head(nn.Module):
@@ -11,9 +67,13 @@ class Head(nn.Module):
     Args:
         hidden_size: width of what comes in.
         n_outputs: logits a row.
-        hidden: widths of hidden layers (GELU between); empty for none.
+        hidden: widths of hidden layers; empty for none.
         dropout: probability before each linear layer.
         initializer_range: standard deviation of the weights, the backbone's own.
+        activation: width -> the module that follows a hidden layer of that width; None: GELU.
+        norm: `layer` puts a LayerNorm between a hidden layer and its activation.
+        samples: dropout masks a row in training; the logits are their average (multi-sample
+            dropout, Inoue 2019, who averages the losses). In evaluation there is one pass.
     """
 
     def __init__(
@@ -23,11 +83,17 @@ class Head(nn.Module):
         hidden: list[int],
         dropout: float,
         initializer_range: float,
+        activation: Callable[[int], nn.Module] | None = None,
+        norm: Literal["none", "layer"] = "none",
+        samples: int = 1,
     ) -> None:
         super().__init__()
+        self.samples = samples
         layers: list[nn.Module] = []
         for width in hidden:
-            layers += [nn.Dropout(dropout), nn.Linear(hidden_size, width), nn.GELU()]
+            layers += [nn.Dropout(dropout), nn.Linear(hidden_size, width)]
+            layers += [nn.LayerNorm(width)] if norm == "layer" else []
+            layers += [nn.GELU() if activation is None else activation(width)]
             hidden_size = width
         layers += [nn.Dropout(dropout), nn.Linear(hidden_size, n_outputs)]
         self.layers = nn.Sequential(*layers)
@@ -38,4 +104,7 @@ class Head(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Map (B, E) to logits (B, n_outputs)."""
-        return self.layers(pooled)  # type: ignore[no-any-return]
+        if not self.training or self.samples == 1:
+            return self.layers(pooled)  # type: ignore[no-any-return]
+        every = self.layers(pooled.repeat(self.samples, 1))  # (samples * B, n_outputs)
+        return every.unflatten(0, (self.samples, -1)).mean(dim=0)  # type: ignore[no-any-return]

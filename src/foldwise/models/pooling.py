@@ -1,7 +1,7 @@
 """From one vector a token to one vector a text.
 
-In: hidden states (batch, length, hidden) and the mask of real tokens. Out: (batch, hidden). Padding
-never takes part, on whichever side it is.
+In: hidden states (batch, length, hidden) and the mask of real tokens. Out: (batch, hidden), or
+(batch, 2 * hidden) from mean and max together. Padding never takes part, on whichever side it is.
 """
 
 from __future__ import annotations
@@ -26,3 +26,64 @@ class ClsPooling(nn.Module):
         """Pool (B, L, H) with mask (B, L) into (B, H)."""
         first = attention_mask.to(torch.int64).argmax(dim=1)  # (B,) skips padding on the left
         return hidden_states[torch.arange(len(first), device=first.device), first]
+
+
+class MaxPooling(nn.Module):
+    """Take the largest value of each feature over the real tokens."""
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pool (B, L, H) with mask (B, L) into (B, H); a text of padding alone gives zeros."""
+        padding = (attention_mask == 0).unsqueeze(-1)  # (B, L, 1)
+        largest = hidden_states.masked_fill(padding, float("-inf")).amax(dim=1)
+        pooled: Tensor = largest.masked_fill(padding.all(dim=1), 0.0)
+        return pooled
+
+
+class MeanMaxPooling(nn.Module):
+    """Average and largest value of each feature side by side (Howard and Ruder 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = MeanPooling()
+        self.max = MaxPooling()
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pool (B, L, H) with mask (B, L) into (B, 2H)."""
+        poolings = (self.mean, self.max)
+        return torch.cat([pool(hidden_states, attention_mask) for pool in poolings], dim=1)
+
+
+class AttentionPooling(nn.Module):
+    """Average the real tokens by learned weights (Yang et al. 2016, equations 5 to 7).
+
+    The weight of a token is the softmax over its text of `u . tanh(W h + b)`. The query `u` starts
+    at zero, so that training starts from the mean.
+
+    Args:
+        hidden_size: width H of a token's vector.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(hidden_size, hidden_size)
+        self.query = nn.Linear(hidden_size, 1, bias=False)
+        nn.init.zeros_(self.query.weight)
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pool (B, L, H) with mask (B, L) into (B, H)."""
+        scores = self.query(torch.tanh(self.key(hidden_states))).float()  # (B, L, 1)
+        # The least number, not -inf: the softmax of a text of padding alone would be nan.
+        padding = (attention_mask == 0).unsqueeze(-1)
+        weights = scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(dim=1)
+        pooled: Tensor = (hidden_states * weights.to(hidden_states.dtype)).sum(dim=1)
+        return pooled
+
+
+class LastPooling(nn.Module):
+    """Take the vector of the last real token: the one that has read all others in a decoder."""
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pool (B, L, H) with mask (B, L) into (B, H)."""
+        length = attention_mask.shape[1]
+        last = length - 1 - attention_mask.to(torch.int64).flip(1).argmax(dim=1)  # (B,)
+        return hidden_states[torch.arange(len(last), device=last.device), last]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import sha256
+from foldwise.runfolder import RunFolder, read_json, sha256
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -93,6 +93,31 @@ def resolve_backbone(name: str, revision: str | None = None) -> Backbone:
         return Backbone(name, folder, weights, f"package {packaged.distribution}")
     folder = _from_hub(name, revision, packaged)
     return Backbone(name, folder, _hashes(folder), "hub")
+
+
+def resolve_adapted(run: RunFolder, name: str, revision: str | None) -> Backbone:
+    """Find the backbone that a run's adapters were trained on: its weights aren't in the run.
+
+    Args:
+        run: its manifest.json has the sha256 of the weights.
+        name: as in model.backbone.
+        revision: a hub commit.
+
+    Raises:
+        FoldwiseError: it isn't there any more, or has other weights now.
+    """
+    why = f"{run.path} holds adapters alone and needs the backbone they were trained beside"
+    try:
+        found = resolve_backbone(name, revision)
+    except FoldwiseError as error:
+        raise FoldwiseError(f"{why}: {error}") from None
+    expected = read_json(run.manifest)["backbone_sha256"]
+    if found.weights != expected:
+        raise FoldwiseError(
+            f"{why}, but the weights of {name} in {found.folder} have changed: sha256 {expected} "
+            f"then, {found.weights} now; put those of then back"
+        )
+    return found
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -46,6 +46,14 @@ def resolve_precision(precision: str, device: str) -> str:
     return "bf16" if tiles else "float32"
 
 
+def placement(training: Training) -> tuple[str, str]:
+    """Return a run's device and precision here; one trained on a GPU may have come to a CPU."""
+    device: str = training.device
+    if device == "auto" or (device == "cuda" and not torch.cuda.is_available()):
+        device = resolve_device("auto")
+    return device, resolve_precision(training.precision, device)
+
+
 def build_accelerator(training: Training) -> Accelerator:
     """Build the process's Accelerator; device and precision are resolved already.
 

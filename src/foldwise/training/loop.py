@@ -28,8 +28,10 @@ from foldwise import checkpoints
 from foldwise.batching import Sampler, Window
 from foldwise.errors import RunInterrupted
 from foldwise.runfolder import FoldFolder
+from foldwise.training.averaging import Share, WeightAverage
 from foldwise.training.loading import load_batches, reseed
 from foldwise.training.progress import Progress, capture, resume
+from foldwise.training.schedules import Plateau
 from foldwise.training.tracking import Tracker
 
 
@@ -48,6 +50,8 @@ class Settings:
         metric: key of the validation scores that picks the best weights.
         greater_is_better: its direction.
         workers: processes that prepare batches.
+        average: how much the weights after each step count in their average, which is what is
+            scored and kept; None: the weights themselves are.
     """
 
     seed: tuple[int, int]
@@ -60,6 +64,7 @@ class Settings:
     metric: str
     greater_is_better: bool
     workers: int
+    average: Share | None = None
 
 
 # split -> {"loss": ..., metric: ...}; must have "validation".
@@ -89,7 +94,7 @@ def fit(
         sampler: forms the windows out of `range(len(rows))`.
         rows: positions in the dataset of the training rows, int64 (n,).
         optimizer: over the model's trainable parameters.
-        schedule: stepped after every optimizer step.
+        schedule: stepped after every optimizer step; a Plateau hears of evaluations too.
         evaluate: scores the model on rows set aside; None: nothing is evaluated, best is last.
         fold: where checkpoints go.
         tracker: where losses and scores go.
@@ -103,7 +108,8 @@ def fit(
         RunInterrupted: a loss or gradient wasn't finite; nothing was updated or saved in that step.
     """
     model.train()
-    done = resume(fold, model, optimizer, schedule)
+    average = WeightAverage(model, settings.average)
+    done = resume(fold, model, optimizer, schedule, average)
     started = time.monotonic() - done.elapsed_s
     saved = time.monotonic()
     tracker.start(done.step)
@@ -145,6 +151,7 @@ def fit(
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
+            average.update(done.step + 1)
 
             loss_sum += window_loss
             epoch_ends = number + 1 == len(windows)
@@ -172,9 +179,12 @@ def fit(
             if evaluate is not None and _due(
                 done.step, epoch_ends, settings.evaluate_every, last_step
             ):
-                scores = evaluate(model)
+                with average.applied():
+                    scores = evaluate(model)
                 done, improved = _judge(done, scores["validation"][settings.metric], settings)
                 tracker.log_scores(done.step, at, scores, improved)
+                if isinstance(schedule, Plateau):
+                    schedule.evaluated(improved)
                 stopped = _stale(done, settings)
 
             ends = stopped or last_step
@@ -183,8 +193,9 @@ def fit(
             save_best = improved or (ends and done.best is None)
             if save_last or save_best:
                 done = replace(done, loss_sum=loss_sum.item())
-                state = capture(done, model, optimizer, schedule, whole=save_last)
-                checkpoints.save(fold, state, best=save_best, last=save_last)
+                with average.applied():
+                    state = capture(done, model, optimizer, schedule, average, whole=save_last)
+                    checkpoints.save(fold, state, best=save_best, last=save_last)
                 saved = time.monotonic() if save_last else saved
             if stopped:
                 break

@@ -22,13 +22,16 @@ def build_optimizer(model: nn.Module, config: schema.Optimizer, code: UserCode) 
     """Build the optimizer that the config names over a model's trainable parameters.
 
     Raises:
-        FoldwiseError: nothing is trainable, or the optimizer's arguments don't fit.
+        FoldwiseError: nothing is trainable, the optimizer's arguments don't fit, or it can't do
+            what it would have to: step without a closure, decay weights, run on the device.
     """
     groups = parameter_groups(model, config)
     if not groups:
         raise FoldwiseError("model.freeze leaves no parameter to train")
+    _check_device(config.name, groups[0]["params"][0].device.type)
     arguments = dict(config.arguments)
     part = find_part("optimizer", config.name, code, "optimizer")
+    _check_step(config.name, part)
     if "fused" in inspect.signature(part).parameters and not arguments.keys() & {
         "foreach",
         "fused",
@@ -37,7 +40,36 @@ def build_optimizer(model: nn.Module, config: schema.Optimizer, code: UserCode) 
     optimizer: Optimizer = build_part(
         "optimizer", config.name, arguments, code, "optimizer", params=groups, lr=config.lr
     )
+    if not isinstance(optimizer, Optimizer):
+        raise FoldwiseError(f"optimizer: {config.name} must make a torch.optim.Optimizer")
+    if config.weight_decay and "weight_decay" not in optimizer.defaults:
+        raise FoldwiseError(
+            f"optimizer: {config.name} has no weight decay, so weight_decay {config.weight_decay} "
+            "would do nothing; set it to 0"
+        )
     return optimizer
+
+
+def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Put a state back into an optimizer of the same groups.
+
+    The large moments of a paged optimizer go back into pages: loaded as they are they would lie in
+    the GPU's own memory, and a run that fitted wouldn't any more.
+
+    Args:
+        optimizer: as `build_optimizer` made it.
+        state: what its `state_dict` returned, on any device.
+    """
+    if not getattr(optimizer, "is_paged", False):
+        optimizer.load_state_dict(state)
+        return
+    paged: Any = optimizer
+    paged.load_state_dict(state, move_to_device=False)
+    for parameter, values in paged.state.items():
+        for name, value in values.items():
+            if name in ("state1", "state2"):
+                values[name] = paged.get_state_buffer(parameter, dtype=value.dtype)
+                values[name].copy_(value)
 
 
 def parameter_groups(model: nn.Module, config: schema.Optimizer) -> list[dict[str, Any]]:
@@ -72,3 +104,26 @@ def parameter_groups(model: nn.Module, config: schema.Optimizer) -> list[dict[st
         }
         for (name, rate, decayed), parameters in groups.items()
     ]
+
+
+def _check_device(name: str, device: str) -> None:
+    if name.startswith("paged_") and device != "cuda":
+        raise FoldwiseError(
+            f"optimizer: {name} moves its state between the memory of CUDA and the host's; on "
+            f"{device} there is nothing to move: use {name.removeprefix('paged_')}"
+        )
+    if name == "adamw_8bit" and device not in ("cpu", "cuda"):
+        raise FoldwiseError(f"optimizer: bitsandbytes has no adamw_8bit for {device}; use adamw")
+
+
+def _check_step(name: str, part: Any) -> None:
+    # Asked before it is built: LBFGS refuses parameter groups first, which is not the reason.
+    step = getattr(part, "step", None)
+    parameters = [] if step is None else list(inspect.signature(step).parameters.values())[1:]
+    if needed := [
+        p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+    ]:
+        raise FoldwiseError(
+            f"optimizer: {name} can't be used: its step() needs {', '.join(needed)}, which "
+            "computes the loss several times a step; choose one whose step() needs nothing"
+        )

@@ -1,22 +1,126 @@
-"""Where the numbers of a training go: `metrics.jsonl`, TensorBoard and the progress bar.
+"""Where the numbers of a training go: `metrics.jsonl`, the progress bar, and trackers.
 
 In: losses and scores, as the loop has them. Out: one JSON line an event. After a resume the lines
-past the checkpoint are cut off before new ones are written, so no step stands there twice.
+past the checkpoint are cut off before new ones are written, so no step stands there twice; trackers
+are told the step they go on from. TensorBoard is one of them, a class of yours another.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from foldwise.runfolder import append_line, finite, write_text
+from foldwise.config.schema import Config
+from foldwise.errors import FoldwiseError
+from foldwise.parts import build_part, match_part
+from foldwise.runfolder import RunFolder, append_line, finite, write_text
+from foldwise.usercode import UserCode
+
+
+class NumberTracker(Protocol):
+    """What `trackers` names: one object a fold; its constructor takes any of what is offered.
+
+    Offered by name: `folder` (a folder of its own, made), `step` (the step it goes on after: 0, or
+    that of the checkpoint; whatever it was told past it comes again), `fold`, `run` (its name) and
+    `config` (every key with its value, as plain maps and lists).
+    """
+
+    def log(self, step: int, values: dict[str, float], split: str) -> None:
+        """Take the numbers of a step; split is step, training or validation."""
+
+    def close(self) -> None:
+        """End, once the fold is trained or the run stops."""
+
+
+OFFERED = ("folder", "step", "fold", "run", "config")
+
+
+class TensorBoard:
+    """Event files for TensorBoard.
+
+    Args:
+        folder: where they go.
+        step: events past it are hidden; new ones take their place.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer: Any = SummaryWriter(folder, purge_step=step + 1)
+
+    def log(self, step: int, values: dict[str, float], split: str) -> None:
+        """Write one scalar a value, named `split/value`."""
+        for name, value in values.items():
+            self.writer.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        """Close the event file."""
+        self.writer.close()
+
+
+def check_trackers(config: Config, code: UserCode) -> None:
+    """Check the trackers without building them: that could open files, or a connection.
+
+    Raises:
+        FoldwiseError: no such class, other arguments than its constructor's, or methods that can't
+            be called as NumberTracker's are.
+    """
+    for number, part in enumerate(config.trackers):
+        where = f"trackers[{number}]"
+        offered = dict.fromkeys(OFFERED)
+        found, _ = match_part("tracker", part.name, part.arguments, code, where, **offered)
+        for method, arguments in {"log": (1, {"loss": 0.5}, "step"), "close": ()}.items():
+            try:
+                inspect.signature(getattr(found, method)).bind(None, *arguments)
+            except (AttributeError, TypeError) as error:
+                raise FoldwiseError(
+                    f"{where}: {part.name} must be a class with log(self, step, values, split) and "
+                    f"close(self): {error}"
+                ) from None
+
+
+def build_trackers(
+    config: Config, code: UserCode, run: RunFolder, fold: int, step: int
+) -> list[NumberTracker]:
+    """Build the trackers that the config names, for one fold.
+
+    Args:
+        config: resolved.
+        code: the user's files.
+        run: each tracker gets a folder of its own in it.
+        fold: the fold, from 1.
+        step: the last step that stands.
+
+    Raises:
+        FoldwiseError: a constructor fails.
+    """
+    trackers = []
+    for number, part in enumerate(config.trackers):
+        folder = run.tracker(part.name, fold)
+        folder.mkdir(parents=True, exist_ok=True)
+        tracker: NumberTracker = build_part(
+            "tracker",
+            part.name,
+            part.arguments,
+            code,
+            f"trackers[{number}]",
+            folder=folder,
+            step=step,
+            fold=fold,
+            run=config.run.name,
+            config=config.model_dump(),
+        )
+        trackers.append(tracker)
+    return trackers
 
 
 class Tracker:
@@ -24,7 +128,7 @@ class Tracker:
 
     Args:
         history: the fold's metrics.jsonl.
-        tensorboard: folder for the fold's event files, or None for none.
+        opening: builds the fold's trackers, given the step they go on after; None: none.
         steps: optimizer steps of the whole training, for the bar.
         sizes: tokens of each training row, int64 (rows,), or None: the bar counts rows.
         title: what the bar says ("fold 1").
@@ -34,14 +138,15 @@ class Tracker:
     def __init__(
         self,
         history: Path,
-        tensorboard: Path | None,
+        opening: Callable[[int], list[NumberTracker]] | None,
         steps: int,
         sizes: np.ndarray | None,
         title: str,
         console: Console | None,
     ) -> None:
         self.history = history
-        self.tensorboard = tensorboard
+        self.opening = opening
+        self.trackers: list[NumberTracker] = []
         self.sizes = sizes
         self.unit = "rows" if sizes is None else "tokens"
         self.bar = Progress(
@@ -55,7 +160,6 @@ class Tracker:
             disable=console is None,
         )
         self.line = self.bar.add_task(title, total=steps, numbers="")
-        self.writer: Any = None
         self.seen = 0
         self.since = time.monotonic()
 
@@ -63,10 +167,8 @@ class Tracker:
         """Begin, or go on after `step`: whatever was logged past it is dropped."""
         kept = [line for line in read_history(self.history) if line["step"] <= step]
         write_text(self.history, "".join(json.dumps(line) + "\n" for line in kept))
-        if self.tensorboard is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(self.tensorboard, purge_step=step + 1)
+        if self.opening is not None:
+            self.trackers = self.opening(step)
         self.bar.start()
         self.bar.update(self.line, completed=step)
         self.since = time.monotonic()
@@ -82,18 +184,9 @@ class Tracker:
         """Write a training loss (mean over the rows since the last), rate and gradient norm."""
         speed = self.seen / max(time.monotonic() - self.since, 1e-9)
         self.seen, self.since = 0, time.monotonic()
-        self._write(
-            {
-                "split": "step",
-                "step": step,
-                "epoch": epoch,
-                "loss": loss,
-                "lr": rate,
-                "grad_norm": norm,
-            }
-        )
-        self._plot(step, {"step/loss": loss, "step/lr": rate, "step/grad_norm": norm})
-        self._plot(step, {f"step/{self.unit}_per_s": speed})
+        values = {"loss": loss, "lr": rate, "grad_norm": norm}
+        self._write({"split": "step", "step": step, "epoch": epoch, **values})
+        self._tell(step, {**values, f"{self.unit}_per_s": speed}, "step")
         self.bar.update(
             self.line, numbers=f"loss {loss:.3f}  lr {rate:.1e}  {speed:,.0f} {self.unit}/s"
         )
@@ -107,22 +200,29 @@ class Tracker:
             if split == "validation":
                 entry["best"] = improved
             self._write(entry)
-            self._plot(step, {f"{split}/{name}": value for name, value in values.items()})
+            self._tell(step, values, split)
         self.since = time.monotonic()  # the time spent evaluating isn't training speed
 
     def finish(self) -> None:
-        """Close the bar and the event file."""
+        """Close the bar and the trackers."""
         self.bar.stop()
-        if self.writer is not None:
-            self.writer.close()
+        for tracker in self.trackers:
+            try:
+                tracker.close()
+            except Exception as error:
+                _warn(tracker, "close", error)
+        self.trackers = []
 
     def _write(self, entry: dict[str, Any]) -> None:
         append_line(self.history, json.dumps(finite(entry)))
 
-    def _plot(self, step: int, values: dict[str, float]) -> None:
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+    def _tell(self, step: int, values: dict[str, float], split: str) -> None:
+        for tracker in list(self.trackers):
+            try:
+                tracker.log(step, dict(values), split)
+            except Exception as error:  # a dashboard that is down must not cost the training
+                self.trackers.remove(tracker)
+                _warn(tracker, "log", error)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -131,3 +231,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1] if line]
+
+
+def _warn(tracker: NumberTracker, method: str, error: Exception) -> None:
+    warnings.warn(
+        f"trackers: {type(tracker).__name__}.{method} fails ({type(error).__name__}: {error}); "
+        "training goes on without it, metrics.jsonl has every number",
+        stacklevel=3,
+    )

@@ -1,0 +1,1 @@
+"""The kinds of target beside multiclass: sets of labels, ordered labels, numbers."""
