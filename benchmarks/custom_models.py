@@ -29,7 +29,7 @@ COMMON = [
 NARRATIVE = ["data.categorical=[]"]
 # Embeddings start from nothing and see 84 steps: they learn at the head's rate, which is raised.
 BESIDE = ["optimizer.head_lr=5e-3", "model.tabular.prefixes={ZIP code: 3}"]
-LORA = [*NARRATIVE, "model.lora={r: 16, alpha: 32}", "optimizer.lr=2e-3"]
+LORA = [*NARRATIVE, "model.lora={r: 16, alpha: 32}", "optimizer.lr=1e-3"]
 LORA += ["optimizer.layer_decay=1.0"]
 VARIANTS = {
     "narrative": NARRATIVE,
