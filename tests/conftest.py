@@ -17,6 +17,8 @@ import pytest
 
 from foldwise.config.schema import Config
 
+pytest_plugins = ["browser"]
+
 WORDS = {
     "card": ["credit", "card", "charge", "limit", "statement", "fee", "bank", "refund"],
     "loan": ["loan", "payment", "servicer", "interest", "student", "monthly", "balance"],

@@ -88,6 +88,23 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Finished run folders.")],
+    metric: Annotated[
+        str | None, typer.Option(help="Metric to compare by; what the first run selected by.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write a page (.html) too, with the charts.")
+    ] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Say which of several runs on the same folds is best, and by how much."""
+    from foldwise.commands.compare import compare as command
+
+    command(runs, metric, out, trust_code)
+
+
+@app.command()
 def schema() -> None:
     """Print the config's JSON Schema, for editors that complete and check."""
     from foldwise.config.reference import json_schema

@@ -152,6 +152,11 @@ class RunFolder:
         entry = {"time": now(), "event": event, **fields}
         append_line(self.log, json.dumps(entry, ensure_ascii=False))
 
+    def events(self) -> list[dict[str, Any]]:
+        """Read `log.jsonl`, oldest first."""
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line]
+
 
 @dataclass(frozen=True)
 class FoldFolder:

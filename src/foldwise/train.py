@@ -20,6 +20,7 @@ from foldwise.prepare import Prepared
 from foldwise.report.charts import learning_curves
 from foldwise.runfolder import write_json
 from foldwise.training.averaging import newest_share
+from foldwise.training.device import peak_memory_bytes
 from foldwise.training.loading import reseed
 from foldwise.training.loop import Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
@@ -139,6 +140,7 @@ def train_fold(
         "best_step": outcome.best_step,
         "best": outcome.best,
         "elapsed_s": round(outcome.elapsed_s, 1),
+        "peak_memory_bytes": peak_memory_bytes(config.training.device),
     }
     run.append_log("training ended", fold=number, **ended)
     write_json(fold.trained, ended)

@@ -55,7 +55,7 @@ def intervals(
     with_probabilities = any(metric.needs == "probabilities" for metric in metrics)
     n_classes = probabilities.shape[1]
     draws = np.empty((resamples, len(metrics)))
-    for i, rows in enumerate(_drawn_rows(groups, seed, resamples)):
+    for i, rows in enumerate(drawn_rows(groups, seed, resamples)):
         drawn_target, drawn_prediction = target[rows], prediction[rows]
         drawn_probabilities = (
             probabilities[rows]
@@ -65,12 +65,12 @@ def intervals(
         for j, metric in enumerate(metrics):
             draws[i, j] = evaluate(metric, drawn_target, drawn_prediction, drawn_probabilities)
     return {
-        metric.name: {"value": values[metric.name], **_percentiles(draws[:, j], level)}
+        metric.name: {"value": values[metric.name], **percentiles(draws[:, j], level)}
         for j, metric in enumerate(metrics)
     }
 
 
-def _drawn_rows(groups: NDArray[Any], seed: int, resamples: int) -> Iterator[NDArray[np.intp]]:
+def drawn_rows(groups: NDArray[Any], seed: int, resamples: int) -> Iterator[NDArray[np.intp]]:
     """Yield, for each resample, the row positions of as many groups as there are."""
     random = np.random.default_rng(seed)
     _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -86,7 +86,8 @@ def _drawn_rows(groups: NDArray[Any], seed: int, resamples: int) -> Iterator[NDA
         yield rows_by_group[offsets + np.arange(ends[-1])]
 
 
-def _percentiles(draws: NDArray[np.float64], level: float) -> dict[str, float]:
+def percentiles(draws: NDArray[np.float64], level: float) -> dict[str, float]:
+    """Return the ends of the interval that holds a share `level` of the finite draws; or nan."""
     defined = draws[np.isfinite(draws)]
     if not defined.size:
         return {"low": float("nan"), "high": float("nan")}

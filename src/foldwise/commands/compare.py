@@ -1,0 +1,46 @@
+"""`foldwise compare`: which of several finished runs is best, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def compare(runs: Sequence[Path], metric: str | None, out: Path | None, trust_code: bool) -> None:
+    """Print the table of runs, what differs in their configs, the paired tests and the verdict.
+
+    The verdict is the last line, in one piece whatever the terminal's width.
+
+    Args:
+        runs: two or more finished run folders.
+        metric: what to compare by; None for what the first run selected its epochs by.
+        out: an .html page to write, or None.
+        trust_code: run the Python files that lie in the run folders.
+
+    Raises:
+        FoldwiseError: runs that aren't finished or can't be paired, or no such metric.
+    """
+    from foldwise.report.page import check_page
+
+    if out is not None:
+        check_page(out)
+    # Imported only now: a wrong path is told in a blink, torch takes seconds.
+    from rich.console import Console
+
+    from foldwise.evaluation import compare as tests
+    from foldwise.evaluation.candidates import read_candidates
+    from foldwise.quiet import quiet_libraries
+    from foldwise.report.compare_terminal import comparison_tables
+
+    quiet_libraries()
+    comparison = tests.compare(read_candidates(runs, trust_code=trust_code), metric)
+    console = Console()
+    for part in comparison_tables(comparison):
+        console.print(part, highlight=False)
+    if out is not None:
+        from foldwise.report.compare_page import comparison_page
+        from foldwise.report.page import write_page
+
+        write_page(out, comparison_page(comparison))
+        print(f"page: {out}")
+    print(comparison.verdict)

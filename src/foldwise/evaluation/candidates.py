@@ -1,0 +1,130 @@
+"""Finished runs as candidates to choose between: run folders in, their scores, rows and cost out.
+
+Everything is read from the files a run left; no model is built and no table is read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from foldwise.config.schema import Config
+from foldwise.errors import FoldwiseError
+from foldwise.evaluation.metrics import Metric
+from foldwise.folds import Assignment, read_assignment
+from foldwise.prepare import build_task, open_run
+from foldwise.runfolder import RunFolder, read_json
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took.
+
+    Attributes:
+        training_s: seconds of training, all folds added.
+        parameters: weights of one fold's model.
+        trainable: those that were trained.
+        checkpoint_bytes: weights file of one fold.
+        memory_bytes: the most that a training process held; None where it wasn't written down.
+    """
+
+    training_s: float
+    parameters: int | None
+    trainable: int | None
+    checkpoint_bytes: int | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished run.
+
+    Attributes:
+        name: what tells it from the others: the folder's name, or its path where names are equal.
+        run: its folder.
+        config: as resolved when it ran.
+        scores: what its metrics.json holds.
+        metrics: the metrics it shows.
+        arrays: target, prediction and probabilities of the out-of-fold rows, as metrics take them.
+        out_of_fold: the table these come from, by repeat and row.
+        assignment: which rows did what in each fold.
+        data_sha256: of the table's bytes.
+        cost: what it took.
+    """
+
+    name: str
+    run: RunFolder
+    config: Config
+    scores: dict[str, Any]
+    metrics: tuple[Metric, ...]
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
+    out_of_fold: pl.DataFrame
+    assignment: Assignment
+    data_sha256: str
+    cost: Cost
+
+
+def read_candidates(paths: Sequence[Path], *, trust_code: bool = False) -> list[Candidate]:
+    """Read finished runs, in the order given.
+
+    Raises:
+        FoldwiseError: one isn't a finished run, is given twice, or holds code that isn't trusted.
+    """
+    folders = [path.resolve() for path in paths]
+    for number, folder in enumerate(folders):
+        if folder in folders[:number]:
+            raise FoldwiseError(f"{paths[number]}: given twice; a run can't be set against itself")
+    names = [folder.name for folder in folders]
+    told = [
+        name if names.count(name) == 1 else str(path)
+        for name, path in zip(names, paths, strict=True)
+    ]
+    return [
+        _read(name, path, RunFolder(folder), trust_code)
+        for name, path, folder in zip(told, paths, folders, strict=True)
+    ]
+
+
+def _read(name: str, path: Path, run: RunFolder, trust_code: bool) -> Candidate:
+    if not run.config.is_file():
+        raise FoldwiseError(f"{path}: not a run folder (it has no config.yaml)")
+    if not run.finished:
+        raise FoldwiseError(
+            f"{path}: not finished (it has no metrics.json); give its train command again, then "
+            "compare"
+        )
+    config, code = open_run(run, trust_code=trust_code)
+    task = build_task(config, code, run=run)
+    task.load_state({"target": read_json(run.classes), "rows": {}})
+    out_of_fold = pl.read_parquet(run.out_of_fold)
+    return Candidate(
+        name=name,
+        run=run,
+        config=config,
+        scores=read_json(run.metrics),
+        metrics=tuple(task.metrics()),
+        arrays=task.to_arrays(out_of_fold),
+        out_of_fold=out_of_fold,
+        assignment=read_assignment(pl.read_parquet(run.folds)),
+        data_sha256=read_json(run.manifest)["data_sha256"],
+        cost=_cost(run),
+    )
+
+
+def _cost(run: RunFolder) -> Cost:
+    started = next((e for e in run.events() if e["event"] == "training starts"), {})
+    folds = [run.fold(int(number)) for number in read_json(run.metrics)["folds"]]
+    ended = [read_json(fold.trained) for fold in folds]
+    memory = [end["peak_memory_bytes"] for end in ended if end.get("peak_memory_bytes")]
+    return Cost(
+        training_s=sum(end["elapsed_s"] for end in ended),
+        parameters=started.get("parameters"),
+        trainable=started.get("trainable_parameters"),
+        checkpoint_bytes=started.get("checkpoint_bytes"),
+        memory_bytes=max(memory, default=None),
+    )

@@ -1,0 +1,134 @@
+"""The comparison of runs as the terminal shows it: a `Comparison` in, rich tables and lines out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from foldwise.config.load import diff_configs
+from foldwise.evaluation.candidates import Candidate
+from foldwise.evaluation.compare import Comparison, Difference, Pair
+
+
+def comparison_tables(comparison: Comparison) -> list[RenderableType]:
+    """Build what stands above the verdict: the runs, their configs' differences, the tests."""
+    parts: list[RenderableType] = [_runs(comparison)]
+    for other in comparison.ranked[1:]:
+        title = f"\n{comparison.ranked[0].name} -> {other.name}"
+        lines = config_differences(comparison.ranked[0], other) or ["the configs are the same"]
+        parts.append(Text.assemble((title, "bold"), "".join(f"\n  {line}" for line in lines)))
+    parts.append(_pairs(comparison))
+    parts.append(
+        Text(
+            "Ahead: by how much the best run leads, better minus worse. Folds: corrected resampled "
+            "t-test (Nadeau and Bengio 2003). Rows: paired bootstrap over groups of near-duplicate "
+            "out-of-fold rows. A winner needs both intervals above zero.",
+            style="dim",
+        )
+    )
+    return parts
+
+
+def config_differences(first: Candidate, second: Candidate) -> list[str]:
+    """List the keys in which two runs' configs differ, `key: first's -> second's`."""
+    return diff_configs(first.config, second.config, ignore=("run.name", "run.dir", "code"))
+
+
+def cost_columns(candidate: Candidate) -> dict[str, str]:
+    """Return what a run took, for a table: a column's heading and the cell."""
+    cost = candidate.cost
+    return {
+        "training": _duration(cost.training_s),
+        "parameters": _count(cost.parameters),
+        "trained": _count(cost.trainable),
+        "memory": _bytes(cost.memory_bytes),
+        "checkpoint": _bytes(cost.checkpoint_bytes),
+    }
+
+
+def interval(scores: dict[str, Any] | None, name: str) -> str:
+    """Return `0.612 [0.590, 0.640]`; a dash where there is no score."""
+    if not scores or scores.get(name, {}).get("value") is None:
+        return "-"
+    entry = scores[name]
+    return f"{_number(entry['value'])} [{_number(entry['low'])}, {_number(entry['high'])}]"
+
+
+def difference(found: Difference) -> str:
+    """Return `+0.031 [+0.010, +0.052]`."""
+    if math.isnan(found.value):
+        return "-"
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def p_value(pair: Pair) -> str:
+    """Return the fold-wise test's p-value; a dash where it isn't defined."""
+    return "-" if math.isnan(pair.p_value) else f"{pair.p_value:.3f}"
+
+
+def _runs(comparison: Comparison) -> Table:
+    name = comparison.metric.name
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("run", overflow="fold")
+    for heading in (f"{name}, out of fold", "mean ± std", "holdout"):
+        table.add_column(heading, justify="right")
+    for heading in cost_columns(comparison.ranked[0]):
+        table.add_column(heading, justify="right")
+    for run in comparison.ranked:
+        spread = run.scores["std"].get(name)
+        mean = _number(run.scores["mean"].get(name))
+        table.add_row(
+            run.name,
+            interval(run.scores["oof"], name),
+            mean if spread is None else f"{mean} ± {_number(spread)}",
+            interval(run.scores["holdout"], name),
+            *cost_columns(run).values(),
+        )
+    return table
+
+
+def _pairs(comparison: Comparison) -> Table:
+    level = f"{100 * comparison.pairs[0].level:.4g}%"
+    table = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), header_style="bold")
+    table.add_column(f"{comparison.pairs[0].best} ahead of", overflow="fold")
+    table.add_column(f"folds [{level}]", justify="right")
+    table.add_column("p", justify="right")
+    table.add_column(f"rows [{level}]", justify="right")
+    for pair in comparison.pairs:
+        table.add_row(pair.other, difference(pair.folds), p_value(pair), difference(pair.rows))
+    return table
+
+
+def _number(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def _count(number: int | None) -> str:
+    if number is None:
+        return "-"
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return str(number)
+
+
+def _bytes(number: int | None) -> str:
+    if number is None:
+        return "-"
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} B"
