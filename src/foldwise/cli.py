@@ -87,6 +87,25 @@ def evaluate(
     command(run, data, folds, trust_code)
 
 
+@app.command("lr-find")
+def lr_find(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    fold: Annotated[int, typer.Option(help="Whose training rows are used.")] = 1,
+    lowest: Annotated[float, typer.Option("--from", help="First learning rate.")] = 1e-6,
+    highest: Annotated[float, typer.Option("--to", help="Last learning rate.")] = 1.0,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of the test.")] = 100,
+    linear: Annotated[bool, typer.Option(help="Equal amounts instead of equal factors.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; RUN_DIR/NAME.lr-find by default.")
+    ] = None,
+) -> None:
+    """Find a learning rate: train briefly with rising rates and draw the loss."""
+    from foldwise.commands.lr_find import lr_find as command
+
+    command(config, overrides or [], fold, lowest, highest, steps, linear, out)
+
+
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Finished run folders.")],

@@ -110,6 +110,10 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     schedule = config.schedule
     if schedule.warmup is None and schedule.name in BUILTIN["schedule"]:
         schedule = schedule.model_copy(update={"warmup": DEFAULT_WARMUP})
+    optimizer = config.optimizer
+    if optimizer.lr == "auto" and like:
+        found = {"lr": like.optimizer.lr, "head_lr": like.optimizer.head_lr}
+        optimizer = optimizer.model_copy(update=found)
     loss = config.loss
     if loss.class_weights == "auto":
         rule = weight_rule(loss, UserCode(config.code))
@@ -121,6 +125,7 @@ def resolve(config: Config, like: Config | None = None) -> Config:
             "model": model.model_copy(
                 update={"attention_dropout": dropout, "attention": attention}
             ),
+            "optimizer": optimizer,
             "schedule": schedule,
             "loss": loss,
         }

@@ -48,25 +48,8 @@ def train_fold(
     if fold.trained.exists():
         return
     fold.path.mkdir(parents=True, exist_ok=True)
-    rows = prepared.assignment
-    train = prepared.positions(rows.training(number))
-    task.fit_rows(prepared.frame[train])
+    model, train, sampler, sizes = begin_fold(prepared, number, accelerator)
     write_json(fold.encoders, task.state()["rows"])
-
-    reseed(config.run.seed, number)
-    model = task.build_model().to(accelerator.device)
-    lengths = getattr(prepared.dataset, "lengths", None)
-    sizes = None if lengths is None else lengths[train]
-    chunks = getattr(prepared.dataset, "chunks", None)
-    sampler = Sampler(
-        lengths=sizes if config.training.bucketing else None,
-        rows=len(train),
-        batch_size=config.training.batch_size,
-        tokens_per_batch=config.training.tokens_per_batch,
-        accumulate=config.training.accumulate,
-        seed=(config.run.seed, number),
-        chunks=None if chunks is None else chunks[train],
-    )
     steps = sum(len(sampler.windows(epoch)) for epoch in range(config.training.epochs))
     optimizer = build_optimizer(model, config.optimizer, prepared.code)
     schedule = build_schedule(optimizer, config.schedule, steps, prepared.code)
@@ -144,6 +127,35 @@ def train_fold(
     }
     run.append_log("training ended", fold=number, **ended)
     write_json(fold.trained, ended)
+
+
+def begin_fold(
+    prepared: Prepared, number: int, accelerator: Accelerator
+) -> tuple[nn.Module, np.ndarray, Sampler, np.ndarray | None]:
+    """Fit a fold's task state and build its untrained model; nothing is written.
+
+    Returns:
+        The model on its device, positions of the training rows in the dataset, the sampler that
+        forms their batches, and their lengths where rows have one.
+    """
+    config, task = prepared.config, prepared.task
+    train = prepared.positions(prepared.assignment.training(number))
+    task.fit_rows(prepared.frame[train])
+    reseed(config.run.seed, number)
+    model = task.build_model().to(accelerator.device)
+    lengths = getattr(prepared.dataset, "lengths", None)
+    sizes = None if lengths is None else lengths[train]
+    chunks = getattr(prepared.dataset, "chunks", None)
+    sampler = Sampler(
+        lengths=sizes if config.training.bucketing else None,
+        rows=len(train),
+        batch_size=config.training.batch_size,
+        tokens_per_batch=config.training.tokens_per_batch,
+        accumulate=config.training.accumulate,
+        seed=(config.run.seed, number),
+        chunks=None if chunks is None else chunks[train],
+    )
+    return model, train, sampler, sizes
 
 
 def selection_metric(prepared: Prepared) -> Metric | None:

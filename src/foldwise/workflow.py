@@ -21,6 +21,7 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
+from foldwise.find_rate import find_rate, with_optimizer
 from foldwise.prepare import build_task, encode_rows, open_run, prepare, resolve
 from foldwise.record import check_continues, start_record, stop_record
 from foldwise.report.terminal import facts
@@ -65,19 +66,24 @@ def cross_validate(
         prepared = prepare(config, code, run, task)
         check_continues(prepared)
         prepared = encode_rows(prepared)
+        accelerator = build_accelerator(config.training)
+        found = None
+        if config.optimizer.lr == "auto":
+            prepared, found = find_rate(prepared, accelerator, console)
 
         if new:
             run.create()
             for number in todo:
                 held.enter_context(_claim(run, number))
         with lock(run.path / ".lock", f"{run.path}", wait=True):
-            if new:  # another process may have begun it since
-                _same_or_new(config, run)
+            if new and run.config.exists():  # another process has begun it since
+                prepared = with_optimizer(prepared, _same_or_new(config, run).optimizer)
                 check_continues(prepared)
             start_record(prepared)
+            if found is not None:
+                run.append_log("learning rate found", **found)
         if console is not None:
             console.print("\n".join(facts(prepared.counts)), highlight=False)
-        accelerator = build_accelerator(config.training)
 
         for number in todo:
             train_fold(prepared, number, accelerator, console)

@@ -47,6 +47,7 @@ from foldwise.config.tabular import Tabular, fusion_problems
 LABEL_OTHER = "other"
 SMOOTHED = ("cross_entropy", "logit_adjustment", "r_drop")  # losses that take label smoothing
 
+DEFAULT_LR = 3e-4
 DEFAULT_WARMUP = 0.1
 # The arguments of the built-in schedules, with their defaults.
 SCHEDULE_ARGUMENTS: dict[str, dict[str, float]] = {
@@ -519,7 +520,11 @@ class Optimizer(Part):
         description="adamw, adamw_8bit, paged_adamw, paged_adamw_8bit (bitsandbytes; paged: CUDA "
         "only), a class of torch.optim, or `my_parts.Name`.",
     )
-    lr: Positive = Field(default=3e-4, description="Learning rate of the backbone's top block.")
+    lr: Annotated[Positive | Literal["auto"], Words("a number above 0, or auto")] = Field(
+        default=DEFAULT_LR,
+        description="Learning rate of the backbone's top block; `auto`: what `foldwise lr-find` "
+        "suggests on the first fold's training rows, head_lr in its ratio to 3e-4.",
+    )
     head_lr: Positive | None = Field(
         default=1e-3, description="Learning rate of pooling and head; null: the same as lr."
     )
@@ -532,6 +537,16 @@ class Optimizer(Part):
         default=0.85,
         description="Factor on the learning rate for each block further down; 1 for none.",
     )
+
+    @property
+    def rate(self) -> float:
+        """The learning rate; the default while `auto` isn't found yet."""
+        return DEFAULT_LR if self.lr == "auto" else self.lr
+
+    def at(self, rate: float) -> Optimizer:
+        """Return the same with another learning rate, and head_lr in its ratio to it."""
+        head = None if self.head_lr is None else self.head_lr / self.rate * rate
+        return self.model_copy(update={"lr": rate, "head_lr": head})
 
 
 class Schedule(Part):

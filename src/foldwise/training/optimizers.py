@@ -38,7 +38,7 @@ def build_optimizer(model: nn.Module, config: schema.Optimizer, code: UserCode) 
     }:
         arguments["fused"] = True  # one kernel for all tensors; on CPU and CUDA alike
     optimizer: Optimizer = build_part(
-        "optimizer", config.name, arguments, code, "optimizer", params=groups, lr=config.lr
+        "optimizer", config.name, arguments, code, "optimizer", params=groups, lr=config.rate
     )
     if not isinstance(optimizer, Optimizer):
         raise FoldwiseError(f"optimizer: {config.name} must make a torch.optim.Optimizer")
@@ -88,8 +88,8 @@ def parameter_groups(model: nn.Module, config: schema.Optimizer) -> list[dict[st
     for height, layer in enumerate(reversed(layers)):
         for parameter in layer:
             name = f"layer {len(layers) - 1 - height}"
-            rates[id(parameter)] = (name, config.lr * config.layer_decay**height)
-    rest = ("head", config.head_lr or config.lr) if layers else ("all", config.lr)
+            rates[id(parameter)] = (name, config.rate * config.layer_decay**height)
+    rest = ("head", config.head_lr or config.rate) if layers else ("all", config.rate)
     groups: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -1,0 +1,77 @@
+"""`foldwise lr-find`: the range test of a config, as a picture, JSON and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from foldwise.config.load import load_config
+from foldwise.errors import FoldwiseError
+from foldwise.runfolder import RunFolder, write_bytes, write_json
+
+
+def lr_find(
+    config: Path,
+    overrides: Sequence[str],
+    fold: int,
+    lowest: float,
+    highest: float,
+    steps: int,
+    linear: bool,
+    out: Path | None,
+) -> None:
+    """Run the test and write `lr_find.png` and `lr_find.json`; runs are left alone.
+
+    Args:
+        config: the YAML file.
+        overrides: `key=value` texts of --set.
+        fold: whose training rows are used.
+        lowest: first learning rate.
+        highest: last one, unless the loss diverges before.
+        steps: optimizer steps.
+        linear: raise the rate by equal amounts instead of equal factors.
+        out: folder for the files; None for `<run.dir>/<run.name>.lr-find`.
+
+    Raises:
+        FoldwiseError: bad input; nothing was written.
+    """
+    loaded = load_config(config, overrides)
+    if not 0 < lowest < highest:
+        raise FoldwiseError(f"--from {lowest:g} --to {highest:g}: rates must be above 0 and rise")
+    if steps < 20:
+        raise FoldwiseError(f"--steps {steps}: give 20 or more")
+    folder = out or Path(loaded.run.dir) / f"{loaded.run.name}.lr-find"
+    if (folder / "config.yaml").exists():
+        raise FoldwiseError(f"-o {folder}: is a run's folder; choose another")
+    # Imported only now: a typo in the config is told in a blink, torch takes seconds.
+    import numpy as np
+    from rich.console import Console
+
+    from foldwise.find_rate import try_rates
+    from foldwise.prepare import build_task, encode_rows, prepare, resolve
+    from foldwise.quiet import quiet_libraries
+    from foldwise.report.rates import rates_chart, rates_table
+    from foldwise.training.device import build_accelerator
+    from foldwise.usercode import UserCode
+
+    quiet_libraries()
+    resolved = resolve(loaded)
+    code = UserCode(resolved.code)
+    run = RunFolder(folder)  # its token store lies where the runs' does
+    stores = RunFolder(Path(loaded.run.dir) / loaded.run.name).token_stores
+    task = build_task(resolved, code, stores=stores)
+    prepared = prepare(resolved, code, run, task)
+    if not 1 <= fold <= prepared.assignment.n_folds:
+        raise FoldwiseError(f"--fold {fold}: there are {prepared.assignment.n_folds} folds")
+    prepared = encode_rows(prepared)
+    accelerator = build_accelerator(resolved.training)
+    space = np.linspace if linear else np.geomspace
+    rates = space(lowest, highest, steps)
+    found = try_rates(prepared, fold, accelerator, rates, Console(stderr=True))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"{loaded.run.name}, fold {fold}: loss at rising learning rates"
+    write_bytes(folder / "lr_find.png", rates_chart(found, title, logarithmic=not linear))
+    write_json(folder / "lr_find.json", {"fold": fold, **found.as_json()})
+    Console().print(rates_table(found, resolved.optimizer))
+    print(f"picture and numbers: {folder}")

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+from sklearn.datasets import make_blobs
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+
+from foldwise.evaluation.label_errors import likely_label_errors
+
+
+def test_five_percent_of_flipped_labels_are_found() -> None:
+    x, true = make_blobs(1500, centers=4, cluster_std=0.9, random_state=0)
+    rng = np.random.default_rng(0)
+    flipped = rng.permutation(1500)[:75]
+    given = true.copy()
+    given[flipped] = (given[flipped] + rng.integers(1, 4, 75)) % 4
+    model = LogisticRegression(max_iter=500)
+    probabilities = cross_val_predict(model, x, given, cv=5, method="predict_proba")
+    found = likely_label_errors(given, probabilities)
+    hits = np.isin(found, flipped)
+    assert hits.mean() > 0.75  # precision
+    assert hits.sum() / 75 > 0.85  # recall
+    assert hits[:30].mean() >= hits.mean()  # the likeliest stand first
+
+
+def test_clean_labels_are_left_alone() -> None:
+    x, true = make_blobs(600, centers=3, cluster_std=0.5, random_state=1)
+    probabilities = cross_val_predict(LogisticRegression(), x, true, cv=5, method="predict_proba")
+    assert len(likely_label_errors(true, probabilities)) == 0
+
+
+def test_classes_without_rows_and_unknown_labels_do_no_harm() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.integers(2, size=200) * 2  # class 1 has no row
+    target[:5] = 3  # and 3 no column
+    probabilities = np.full((200, 3), 0.1)
+    probabilities[np.arange(200), np.minimum(target, 2)] = 0.8
+    probabilities[7] = [0.95, 0.0, 0.05] if target[7] == 2 else [0.05, 0.0, 0.95]
+    assert likely_label_errors(target, probabilities).tolist() == [7]
+    assert likely_label_errors(np.zeros(9, dtype=np.int64), np.ones((9, 1))).tolist() == []

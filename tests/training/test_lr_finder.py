@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from foldwise.batching import Sampler
+from foldwise.errors import FoldwiseError
+from foldwise.training.lr_finder import range_test, running_means, suggest
+
+ROWS = 64
+
+
+class Line:
+    """y = 2x, one number a row; what a task gives the loop."""
+
+    def collate(self, rows: list[Any]) -> dict[str, Tensor]:
+        x = torch.tensor(rows, dtype=torch.float32)[:, None]
+        return {"x": x, "target": 2 * x[:, 0]}
+
+    def loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return (outputs[:, 0] - batch["target"]) ** 2
+
+
+class Slope(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.w
+
+
+def line_test(rates: np.ndarray, x: np.ndarray | None = None, **changed: Any) -> Any:
+    values = np.random.default_rng(0).normal(size=ROWS) if x is None else x
+    model = Slope()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    task = changed.pop("task", None) or Line()
+    settings = {"base": 0.1, "seed": (0, 1), "clip": None} | changed
+    sampler = Sampler(
+        lengths=None,
+        rows=ROWS,
+        batch_size=16,
+        tokens_per_batch=None,
+        accumulate=1,
+        seed=(0, 1),
+        chunks=None,
+    )
+    rows = np.arange(ROWS)
+    accelerator = Accelerator(cpu=True)
+    return range_test(model, task, values, sampler, rows, optimizer, accelerator, rates, **settings)
+
+
+def test_the_loss_falls_where_the_rate_is_right_and_the_test_ends_where_it_diverges() -> None:
+    found = line_test(np.geomspace(1e-5, 100, 120))
+    assert found.ended == "diverged"
+    # Gradient descent on a quadratic of curvature 2 E[x^2], about 2, diverges above a rate of 1.
+    assert 0.3 < found.rates[-1] < 20
+    assert 1e-3 < found.valley < 1
+    assert found.valley < found.rates[int(np.argmin(found.smoothed))]
+    assert found.minimum_tenth == pytest.approx(found.rates[int(np.argmin(found.smoothed))] / 10)
+
+
+def test_groups_keep_their_ratios() -> None:
+    # The same test at half the base says twice the rates: what counts is lr / base.
+    one = line_test(np.geomspace(1e-5, 1e-1, 40))
+    half = line_test(np.geomspace(1e-5, 1e-1, 40) / 2, base=0.05)
+    np.testing.assert_allclose(one.losses, half.losses, rtol=1e-6)
+
+
+def test_more_steps_than_an_epoch_has_go_on_with_the_next() -> None:
+    found = line_test(np.geomspace(1e-6, 1e-3, 30))  # 4 batches an epoch
+    assert (len(found.losses), found.ended) == (30, "steps")
+
+
+def test_a_loss_that_is_never_finite_is_refused() -> None:
+    with pytest.raises(FoldwiseError, match="not finite after 0 steps"):
+        line_test(np.geomspace(1e-5, 1, 40), np.full(ROWS, np.nan))
+
+
+def test_a_loss_that_stops_being_finite_ends_the_test() -> None:
+    class Breaks(Line):
+        steps = 0
+
+        def loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+            self.steps += 1
+            return super().loss(outputs, batch) * (math.nan if self.steps > 15 else 1)
+
+    found = line_test(np.geomspace(1e-6, 1e-3, 40), task=Breaks())
+    assert (found.ended, len(found.losses)) == ("not finite", 15)
+
+
+def test_running_means_start_at_the_first_value_and_forget() -> None:
+    assert running_means([3.0]) == [pytest.approx(3)]
+    assert running_means([1.0] * 50 + [2.0] * 100)[-1] == pytest.approx(2, abs=1e-4)
+
+
+def test_suggestions_of_a_curve_that_is_known() -> None:
+    rates = np.geomspace(1e-6, 1, 121)
+    falls = 1 / (1 + np.exp(4 * (np.log10(rates) + 3)))  # steepest at 1e-3
+    rises = 3 * np.maximum(0, np.log10(rates) + 1.5) ** 2
+    noise = np.random.default_rng(0).normal(scale=0.05, size=121)
+    found = suggest(rates, 2 + falls + rises + noise)
+    assert found.steepest == pytest.approx(1e-3, rel=0.5)
+    assert 1e-3 < found.minimum_tenth < 10**-1.5
+    assert 1e-5 < found.valley < found.minimum_tenth * 10
+
+
+def test_a_loss_that_only_rises_suggests_the_lowest_rates() -> None:
+    rates = np.geomspace(1e-6, 1, 50)
+    found = suggest(rates, np.linspace(1, 5, 50))
+    assert found.steepest == found.valley == rates[0]
