@@ -87,6 +87,14 @@ def evaluate(
     command(run, data, folds, trust_code)
 
 
+@app.command()
+def report(run: RunPath, trust_code: TrustCode = False) -> None:
+    """Draw a finished run's report.html again."""
+    from foldwise.commands.report import report as command
+
+    command(run, trust_code)
+
+
 @app.command("lr-find")
 def lr_find(
     config: ConfigPath,

@@ -93,6 +93,11 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def report(self) -> Path:
+        """The report; it can be drawn again at any time."""
+        return self.path / "report.html"
+
+    @property
     def token_stores(self) -> Path:
         """Token stores, shared by the runs beside this one."""
         return self.path.parent / ".tokens"

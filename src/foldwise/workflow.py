@@ -24,6 +24,7 @@ from foldwise.evaluation.validate import validate_fold
 from foldwise.find_rate import find_rate, with_optimizer
 from foldwise.prepare import build_task, encode_rows, open_run, prepare, resolve
 from foldwise.record import check_continues, start_record, stop_record
+from foldwise.report.run_report import source_of, write_report
 from foldwise.report.terminal import facts
 from foldwise.runfolder import RunFolder, lock
 from foldwise.train import train_fold
@@ -94,6 +95,7 @@ def cross_validate(
             if all(run.fold(number).validation.exists() for number in prepared.folds):
                 stop_record(prepared)
                 summarize(prepared)
+                write_report(source_of(prepared))
     return run
 
 
@@ -130,7 +132,9 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
         if trained != every:
             return {"folds": scores}
         with lock(run.path / ".lock", f"{run.path}", wait=True):
-            return summarize(prepared)
+            scores = summarize(prepared)
+            write_report(source_of(prepared))
+            return scores
 
 
 def _same_or_new(config: Config, run: RunFolder) -> Config:

@@ -311,8 +311,8 @@ BAD = [
     ("training: {bucketing: yes}\n", "6: training.bucketing: must be true or false, got 'yes'"),
     ("training: {clip: .inf}\n", "6: training.clip: must be a number above 0, or null, got inf"),
     ("training: [1]\n", "6: training: must be a map, got [1]"),
-    ("optimizer: {lr: true}\n", "6: optimizer.lr: must be a number above 0, got true"),
-    ("optimizer: {lr: 1e-3x}\n", "6: optimizer.lr: must be a number above 0, got '1e-3x'"),
+    ("optimizer: {lr: true}\n", "6: optimizer.lr: must be a number above 0, or auto, got true"),
+    ("optimizer: {lr: 1e-3x}\n", "6: optimizer.lr: must be a number above 0, or auto, got '1e-3x'"),
     ("optimizer: 3\n", "6: optimizer: must be adamw, adamw_8bit, paged_adamw, "
      "paged_adamw_8bit, a dotted name, or a map of name and arguments, got 3"),
     ("  categorical: [2020]\n", "6: data.categorical[0]: must be text, got 2020; quote it"),
@@ -536,7 +536,7 @@ selection: {metric: my.metric}
         "config.yaml:7: training.epochs: must be a whole number of 1 or more, got 'no'",
         "config.yaml:8: training: is given twice, first on line 7",
         "config.yaml:9: metrics[0]: unknown name 'f1_macr'",
-        "--set optimizer.lr=0: optimizer.lr: must be a number above 0, got 0",
+        "--set optimizer.lr=0: optimizer.lr: must be a number above 0, or auto, got 0",
     ]
 
 

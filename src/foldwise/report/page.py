@@ -179,6 +179,11 @@ def chart(chart_or_spec: Any, description: str) -> Markup:
     ).format(description, json_inside(spec), description)
 
 
+def script(name: str) -> str:
+    """Return a JavaScript file of this folder, for `render`."""
+    return _file(name)
+
+
 def json_inside(value: Any) -> Markup:
     """Return a value as JSON that can stand inside a script element.
 
@@ -257,6 +262,7 @@ __all__ = [
     "number",
     "paragraph",
     "render",
+    "script",
     "table",
     "write_page",
 ]

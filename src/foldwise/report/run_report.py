@@ -1,0 +1,296 @@
+"""A run's report: the files a finished run left in, and its rows where they are at hand; HTML out.
+
+It is drawn from what validation wrote, never from a model in memory, and can be drawn again at any
+time. Rows are shown with their text where the table still is what the run was made from; without
+it the report has everything else and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+
+from foldwise.config.load import dump_config
+from foldwise.config.schema import Config
+from foldwise.evaluation import diagnostics
+from foldwise.folds import Assignment
+from foldwise.report import page, run_charts, run_rows
+from foldwise.report.terminal import facts
+from foldwise.runfolder import RunFolder, read_json
+from foldwise.training.tracking import read_history
+
+if TYPE_CHECKING:
+    from foldwise.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a report is drawn from.
+
+    Attributes:
+        run: the finished run.
+        config: as it ran.
+        task: with the run's classes.
+        assignment: rows and folds.
+        frame: the cross-validation rows as they were used; None where the table isn't at hand.
+        lengths: tokens of each row of `frame` before truncation; None where rows have none.
+        why: why there is no frame.
+    """
+
+    run: RunFolder
+    config: Config
+    task: Any
+    assignment: Assignment
+    frame: pl.DataFrame | None
+    lengths: np.ndarray | None
+    why: str = ""
+
+
+def source_of(prepared: Prepared) -> Source:
+    """Return what the report of a run at hand is drawn from."""
+    dataset = prepared.dataset
+    lengths = getattr(dataset, "tokens", getattr(dataset, "lengths", None))
+    return Source(
+        prepared.run,
+        prepared.config,
+        prepared.task,
+        prepared.assignment,
+        prepared.frame,
+        None if lengths is None else np.asarray(lengths),
+    )
+
+
+def write_report(source: Source) -> None:
+    """Draw a finished run's report.html, whole or not at all."""
+    page.write_page(source.run.report, build_report(source))
+
+
+def build_report(source: Source) -> str:
+    """Build the page."""
+    metrics = read_json(source.run.metrics)
+    scored = pl.read_parquet(source.run.out_of_fold)
+    arrays = source.task.to_arrays(scored)
+    data: dict[str, Any] = {}
+    sections = [
+        page.Section("Summary", _summary(source, metrics)),
+        page.Section("Learning curves", _curves(source, metrics)),
+        *_of_target(source, scored, arrays, data),
+        *run_rows.slice_sections(source, scored, arrays),
+        page.Section("Data", _data(source)),
+        page.Section("Folds", _folds(source, metrics)),
+        page.Section("Config", page.code(dump_config(source.config))),
+        page.Section("Environment", _environment(source)),
+    ]
+    script = page.script("run_report.js")
+    manifest = read_json(source.run.manifest)
+    subtitle = f"{source.config.task}, {scored.height:,} rows scored"
+    if finished := manifest.get("finished"):
+        subtitle += f", finished {finished}"
+    return page.render(source.config.run.name, subtitle, sections, script, data)
+
+
+def _summary(source: Source, metrics: dict[str, Any]) -> Markup:
+    names = list(metrics["mean"])
+    models = {"model": metrics} | {
+        f"{name} of {entry['columns'][0]}" if entry.get("columns") else name: entry
+        for name, entry in metrics["baselines"].items()
+    }
+    parts = []
+    for estimate, told in (("oof", "out of fold"), ("holdout", "holdout")):
+        if not metrics[estimate]:
+            continue
+        rows = [
+            [model, *(interval(entry[estimate][name]) for name in names)]
+            for model, entry in models.items()
+            if entry[estimate]
+        ]
+        caption = f"Scores {told}, with 95% bootstrap intervals over groups of near-duplicates"
+        parts.append(page.table(caption, ["", *names], rows, sortable=False))
+    spread = metrics["std"]
+    folds = [[f"fold {fold}", *scores.values()] for fold, scores in metrics["folds"].items()]
+    folds.append(["mean", *metrics["mean"].values()])
+    folds.append(["standard deviation", *(spread[name] for name in names)])
+    parts.append(page.table("Scores of each fold", ["", *names], folds, sortable=False))
+    if metrics.get("selection") == "fold":
+        told = "These scores are optimistic: the scored rows picked the epoch."
+        parts.append(page.paragraph(told, "warning"))
+    if source.frame is None:
+        parts.append(page.paragraph(f"Rows are shown without their text: {source.why}", "warning"))
+    return Markup("").join(parts)
+
+
+def _curves(source: Source, metrics: dict[str, Any]) -> Markup:
+    histories = {
+        int(number): [
+            {**line, "split": "training" if line["split"] == "step" else line["split"]}
+            for line in _evaluations(read_history(source.run.fold(int(number)).history))
+        ]
+        for number in metrics["folds"]
+    }
+    parts = []
+    for name in dict.fromkeys(["loss", source.config.selection.metric, *metrics["mean"]]):
+        spec = run_charts.learning_curves(histories, name)
+        if spec is not None:
+            told = f"{name} of all folds: thin lines are folds, thick ones their mean"
+            parts.append(page.chart(spec, told))
+    folded = parts[2:]
+    if folded:
+        parts = [*parts[:2], page.details("The other metrics", Markup("").join(folded))]
+    return Markup("").join(parts)
+
+
+def _evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # Without rows that pick the epoch there are only running losses.
+    return [line for line in history if line["split"] != "step"] or history
+
+
+def _of_target(
+    source: Source, scored: pl.DataFrame, arrays: Any, data: dict[str, Any]
+) -> list[page.Section]:
+    """Build what hangs on the kind of target."""
+    target, prediction, probabilities = arrays
+    per_class = getattr(source.task, "per_class", None)
+    sections = []
+    if per_class is not None and (scores := per_class(target, prediction)):
+        sections.append(page.Section("Classes", _classes(scores)))
+    if scored["prediction"].dtype.is_float():
+        error = np.ravel(prediction) - np.ravel(target)
+        sections.append(
+            page.Section("Predictions", _numbers(np.ravel(target), np.ravel(prediction), error))
+        )
+        mistakes = run_rows.largest_errors(source, scored, error)
+        sections.append(run_rows.list_section("Largest errors", "mistakes", mistakes, data))
+        return sections
+    if np.ndim(target) != 1 or probabilities.ndim != 2 or not len(source.task.classes):
+        return sections
+    classes = [str(name) for name in source.task.classes]
+    confidence = probabilities[np.arange(len(prediction)), prediction]
+    right = prediction == target
+    body = run_rows.confusion(source, scored, arrays, classes, data)
+    sections.append(page.Section("Confusion matrix", body))
+    sections.append(page.Section("Confidence", _confidence(confidence, right)))
+    sections.append(page.Section("Threshold", _threshold(confidence, right, data)))
+    mistakes = run_rows.mistakes(source, scored, confidence, right)
+    sections.append(run_rows.list_section("Most confident mistakes", "mistakes", mistakes, data))
+    errors = run_rows.label_errors(source, scored, target, probabilities)
+    sections.append(run_rows.label_error_section(errors, data))
+    return sections
+
+
+def _classes(scores: Sequence[dict[str, Any]]) -> Markup:
+    columns = [name for name in ("f1", "precision", "recall", "support") if name in scores[0]]
+    rows = [[str(entry["label"]), *(entry[name] for name in columns)] for entry in scores]
+    told = "Scores of each class out of fold; support is its rows. Click a heading to sort"
+    return page.table(told, ["class", *columns], rows)
+
+
+def _numbers(target: np.ndarray, prediction: np.ndarray, error: np.ndarray) -> Markup:
+    quantiles = np.quantile(error, [0.05, 0.25, 0.5, 0.75, 0.95])
+    names = ["5%", "25%", "median", "75%", "95%"]
+    table = page.table(
+        "Prediction minus target", names, [[float(q) for q in quantiles]], sortable=False
+    )
+    scatter = run_charts.predicted_against_target(target, prediction)
+    return (
+        page.chart(scatter, "Predicted against true numbers, out of fold")
+        + page.chart(run_charts.residuals(error), "Errors: prediction minus target")
+        + table
+    )
+
+
+def _confidence(confidence: np.ndarray, right: np.ndarray) -> Markup:
+    bins, error = diagnostics.calibration(confidence, right)
+    counts = diagnostics.confidence_counts(confidence, right)
+    return (
+        page.facts({"expected calibration error (15 bins)": f"{error:.3f}"})
+        + page.chart(
+            run_charts.calibration(bins),
+            "Calibration: where the line lies below the dashed one the model is too sure of itself",
+        )
+        + page.chart(run_charts.confidence(counts), "Right and wrong predictions by confidence")
+    )
+
+
+def _threshold(confidence: np.ndarray, right: np.ndarray, data: dict[str, Any]) -> Markup:
+    points = diagnostics.coverage(confidence, right, np.linspace(0, 1, 101))
+    data["coverage"] = points
+    control = Markup(
+        '<p><label for="threshold-slider">Leave rows of lower confidence to a person:</label><br>'
+        '<input type="range" id="threshold-slider" min="0" max="100" value="50"></p>'
+        '<p><output id="threshold-told" for="threshold-slider"></output></p>'
+    )
+    return control + page.chart(
+        run_charts.coverage(points), "Accuracy on the rows kept, by the share of rows kept"
+    )
+
+
+def _data(source: Source) -> Markup:
+    manifest = read_json(source.run.manifest)
+    data = source.config.data
+    counts = manifest.get("counts", {})
+    lines = facts(counts) if "rows_read" in counts else []
+    values = {
+        "table": data.path or f"rows of task {source.config.task}",
+        "target": data.target or "-",
+        "text": ", ".join(data.text) or "-",
+        "categorical": ", ".join(data.categorical) or "-",
+        "numeric": ", ".join(data.numeric) or "-",
+        "sha256 of the table": manifest["data_sha256"],
+    }
+    return page.facts(values) + Markup("").join(page.paragraph(line) for line in lines)
+
+
+def _folds(source: Source, metrics: dict[str, Any]) -> Markup:
+    rows = source.assignment
+    table = []
+    for number in map(int, metrics["folds"]):
+        trained = source.run.fold(number).trained
+        ended = read_json(trained) if trained.exists() else {}
+        table.append(
+            [
+                f"fold {number}",
+                len(rows.training(number)),
+                len(rows.inner(number)),
+                len(rows.scored(number)),
+                ended.get("steps"),
+                ended.get("best_step"),
+                ended.get("elapsed_s"),
+            ]
+        )
+    headings = ["", "training rows", "picking the epoch", "scored", "steps", "best step", "seconds"]
+    folds = source.config.folds
+    values = {
+        "strategy": folds.strategy.name,
+        "duplicates": folds.duplicates,
+        "similarity": str(folds.similarity),
+        "group": folds.group or "-",
+        "seed": str(folds.seed),
+    }
+    return page.table("Rows and training of each fold", headings, table, sortable=False) + (
+        page.facts(values)
+    )
+
+
+def _environment(source: Source) -> Markup:
+    manifest = read_json(source.run.manifest)
+    values = {**manifest.get("machine", {}), "git commit": manifest.get("git_commit")}
+    versions = manifest.get("versions", {})
+    return page.facts({k: "-" if v is None else str(v) for k, v in values.items()}) + page.table(
+        "Versions", ["package", "version"], [[k, str(v)] for k, v in versions.items()]
+    )
+
+
+def interval(entry: dict[str, float | None]) -> str:
+    """Return `0.612 [0.590, 0.640]`; a dash where the score isn't defined."""
+    if entry["value"] is None:
+        return "-"
+    value, low, high = (
+        "-" if entry[key] is None else page.number(float(entry[key] or 0))
+        for key in ("value", "low", "high")
+    )
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from browser import Browser
+from conftest import make_table
+from foldwise.cli import app
+from foldwise.config.schema import Config
+from foldwise.folds import read_assignment
+from foldwise.report import run_rows
+from foldwise.report.run_report import Source, build_report
+from foldwise.runfolder import RunFolder
+from foldwise.workflow import cross_validate
+from made_runs import make_run, noisy
+
+LONG = [
+    f"Credit reporting, credit repair services, or other personal consumer reports, kind {i} <b>"
+    for i in range(18)
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> RunFolder:
+    """A small finished run with markup in its texts, and categories beside them."""
+    folder = tmp_path_factory.mktemp("report")
+    table = make_table(90).with_columns(pl.col("text") + " <script>alert(1)</script>")
+    table.write_csv(folder / "table.csv")
+    config = Config.model_validate(
+        {
+            "run": {"name": "test", "dir": str(folder / "runs")},
+            "data": {
+                "path": str(folder / "table.csv"),
+                "target": "label",
+                "text": ["text"],
+                "categorical": ["kind"],
+            },
+            "folds": {"n": 2, "duplicates": "identical"},
+            "text": {"max_length": 24},
+            "model": {"backbone": str(backbone)},
+            "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
+            "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32"},
+        }
+    )
+    return cross_validate(config)
+
+
+def test_a_finished_run_has_a_report_that_works(trained: RunFolder, browser: Browser) -> None:
+    for width, dark in ((1200, False), (390, True)):
+        browser.open(trained.report, width=width, dark=dark)
+        assert browser.errors() == []
+        assert browser.charts_without_marks() == 0
+        assert browser.overflow() <= 0
+    titles = [title.text for title in browser.find_all("h2")]
+    assert titles == [
+        "Summary",
+        "Learning curves",
+        "Classes",
+        "Confusion matrix",
+        "Confidence",
+        "Threshold",
+        "Most confident mistakes",
+        "Likely label errors",
+        "By column",
+        "By length",
+        "Data",
+        "Folds",
+        "Config",
+        "Environment",
+    ]
+    # The numbers that stand behind the page are the run's own.
+    oof = pl.read_parquet(trained.out_of_fold)
+    counts = oof.group_by("target", "prediction").len()
+    cells = browser.find_all(".matrix td button")
+    assert sum(int(cell.get_attribute("data-rows")) for cell in cells) == oof.height
+    cell = next(cell for cell in cells if cell.is_enabled())
+    browser.run("arguments[0].focus()", cell)
+    cell.send_keys("\n")  # the keyboard does what the mouse does
+    listed = browser.find_all("#cell-rows li")
+    shown = int(cell.get_attribute("data-rows"))
+    assert len(listed) == min(shown, run_rows.CELL_ROWS)
+    assert shown in counts["len"].to_list()
+    assert "<script>alert(1)</script>" in listed[0].text
+    browser.run("arguments[0].click()", browser.find("[data-matrix=shares]"))
+    assert cell.text == cell.get_attribute("data-share")
+
+
+def test_the_slider_moves_the_numbers(trained: RunFolder, browser: Browser) -> None:
+    browser.open(trained.report)
+    told = browser.find("#threshold-told")
+    browser.run(
+        "const s = document.getElementById('threshold-slider');"
+        "s.value = 0; s.dispatchEvent(new Event('input'))"
+    )
+    oof = pl.read_parquet(trained.out_of_fold)
+    right = (oof["target"] == oof["prediction"]).mean()
+    assert told.text == (
+        "Confidence of at least 0.00: 100.0% of the rows are kept, accuracy on them "
+        f"{100 * float(right):.1f}%"  # type: ignore[arg-type]
+    )
+
+
+def test_it_is_drawn_again_and_without_its_table_says_so(
+    trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    before = trained.report.read_bytes()
+    result = CliRunner().invoke(app, ["report", str(trained.path)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == f"report: {trained.report}"
+    assert trained.report.read_bytes() == before
+    table = trained.path.parents[1] / "table.csv"
+    kept = table.read_bytes()
+    for content in (None, kept + b"new,c1,0,card\n"):
+        table.unlink(missing_ok=True)
+        if content is not None:
+            table.write_bytes(content)
+        try:
+            assert CliRunner().invoke(app, ["report", str(trained.path)]).exit_code == 0
+        finally:
+            table.write_bytes(kept)
+        drawn = trained.report.read_text()
+        assert "Rows are shown without their text" in drawn
+        assert "alert(1)" not in drawn
+    CliRunner().invoke(app, ["report", str(trained.path)])
+    assert trained.report.read_bytes() == before
+
+
+def test_an_unfinished_run_has_no_report(make_config: Callable[..., Config]) -> None:
+    run = cross_validate(make_config(training={"epochs": 1}), only=[1])
+    result = CliRunner().invoke(app, ["report", str(run.path)])
+    assert str(result.exception) == (
+        f"{run.path}: not finished (it has no metrics.json); train it to the end"
+    )
+    assert not run.report.exists()
+
+
+def test_ten_thousand_long_rows_of_long_classes_stay_under_five_megabytes(
+    make_config: Callable[..., Config], browser: Browser, tmp_path: Path
+) -> None:
+    n = 10_000
+    rng = np.random.default_rng(0)
+    target = rng.integers(18, size=n)
+    config = make_config(data={"categorical": ["kind"]}, folds={"n": 5})
+    run = make_run(config, target, noisy(target, 0.6, 0, 18), np.arange(n) % 5 + 1, classes=LONG)
+    text = "The bank <i>refused</i> to help me. " * 60
+    frame = pl.DataFrame({"row": np.arange(n), "text": [text] * n, "kind": ["a & b"] * n})
+    assignment = read_assignment(pl.read_parquet(run.folds))
+    source = Source(run, config, Task(LONG), assignment, frame, rng.integers(5, 900, n))
+    drawn = build_report(source)
+    assert len(drawn.encode()) <= 5e6
+    assert "<i>" not in drawn
+    assert "kind 3 <b>" not in drawn
+    path = tmp_path / "report.html"
+    path.write_text(drawn)
+    for width in (1200, 390):
+        browser.open(path, width=width)
+        assert browser.errors() == []
+        assert browser.overflow() <= 0
+    # No label of the matrix is cut: each fits into its cell.
+    assert (
+        browser.run(
+            "return [...document.querySelectorAll('.matrix th, .matrix th span')]"
+            ".filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth).length"
+        )
+        == 0
+    )
+
+
+class Task:
+    """What the report asks of a task."""
+
+    def __init__(self, classes: list[str]) -> None:
+        self.classes = classes
+
+    def to_arrays(self, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ids = {label: i for i, label in enumerate(self.classes)}
+        target, prediction = (
+            np.array([ids[label] for label in frame[name]]) for name in ("target", "prediction")
+        )
+        return target, prediction, frame.select(f"prob_{c}" for c in self.classes).to_numpy()
