@@ -38,6 +38,23 @@ TrustCode = Annotated[
 
 
 @app.command()
+def init(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Table: .csv, .parquet, .jsonl.")],
+    target: Annotated[str, typer.Option("--target", metavar="COL", help="Column to predict.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Config to write (not overwritten).")
+    ] = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="Write my_parts.py too, with a pooling of your own.")
+    ] = False,
+) -> None:
+    """Write a starter config by looking at a table."""
+    from foldwise.commands.init import init as command
+
+    command(data, target, out, code)
+
+
+@app.command()
 def train(
     config: ConfigPath,
     overrides: Overrides = None,

@@ -57,6 +57,50 @@ def find_files(path: str) -> list[str]:
     return files
 
 
+def read_names(file: str) -> tuple[list[str], list[str]]:
+    """List a file's columns, and those of them that hold lists; of JSON the first 1,000 rows say.
+
+    Raises:
+        FoldwiseError: the file can't be read, or has no columns.
+    """
+    if file.partition(":")[0] == "synthetic":
+        from foldwise.usecases.synthetic import COLUMNS
+
+        return list(COLUMNS), []
+    kind = _format(file)
+    lists: dict[str, None] = {}
+    if kind == "parquet":
+        try:
+            schema = pl.read_parquet_schema(file)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise FoldwiseError(f"{file}: can't be read as Parquet: {error}") from None
+        names = list(schema)
+        lists = dict.fromkeys(k for k, v in schema.items() if isinstance(v, pl.List | pl.Array))
+    elif kind == "json":
+        seen: dict[str, None] = {}
+        with _opened(file, newline="\n") as stream:
+            for line, text in enumerate(islice(stream, 1000), start=1):
+                if not text.strip():
+                    continue
+                try:
+                    record = json.loads(text)
+                except (json.JSONDecodeError, RecursionError) as error:
+                    message = f"{file}: line {line} isn't JSON, one object a line: {error}"
+                    raise FoldwiseError(message) from None
+                if isinstance(record, dict):
+                    seen.update(dict.fromkeys(record))
+                    held = (k for k, v in record.items() if isinstance(v, list))
+                    lists.update(dict.fromkeys(held))
+        names = list(seen)
+    else:
+        with _opened(file, newline="") as stream:
+            reader = csv.reader(stream, delimiter="\t" if kind == "tsv" else ",")
+            names = next((cells for cells in reader if cells), [])
+    if not names:
+        raise FoldwiseError(f"{file}: has no columns")
+    return names, list(lists)
+
+
 def read_file(
     file: str, wanted: Sequence[str], first_row: int, lists: Mapping[str, str] | None = None
 ) -> pl.DataFrame:

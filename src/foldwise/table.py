@@ -18,7 +18,7 @@ import polars as pl
 
 from foldwise.config.schema import Data, PerClass
 from foldwise.errors import FoldwiseError
-from foldwise.reading import find_files, read_file, read_sample, sha256_of
+from foldwise.reading import find_files, read_file, read_names, read_sample, sha256_of
 from foldwise.splitters import quantile_bins
 
 Holds = Literal["label", "labels", "number"]  # what a cell of the target column is
@@ -104,6 +104,37 @@ def read_table(
     frame = frame.select(pl.int_range(first_row, dtype=pl.Int64).alias(ROW), *wanted)
     sha256 = hashlib.sha256(data.path.encode()).hexdigest() if synthetic else sha256_of(files)
     return Table(frame=frame, sha256=sha256, source_rows=first_row)
+
+
+def read_all(path: str, separator: str = ";") -> pl.DataFrame:
+    """Read every column of a table as strings, null for empty cells; lists joined by a separator.
+
+    For a look at a table whose columns have no roles yet.
+
+    Args:
+        path: as in data.path.
+        separator: between the items of a list.
+
+    Raises:
+        FoldwiseError: the table can't be read, or has no rows.
+    """
+    files = [path] if path.partition(":")[0] == "synthetic" else find_files(path)
+    names, lists = read_names(files[0])
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise FoldwiseError(f"{files[0]}: two columns are called {repeated!r}: rename one")
+    parts: list[pl.DataFrame] = []
+    for file in files:
+        first = sum(part.height for part in parts)
+        if path.partition(":")[0] == "synthetic":
+            parts.append(_typed(read_sample(file, names), [], file, first))
+        else:
+            cells = read_file(file, names, first, dict.fromkeys(lists, separator))
+            parts.append(_typed(cells, [], file, first))
+    frame = pl.concat(parts, rechunk=True)
+    if not frame.height:
+        raise FoldwiseError(f"{path}: the table has a header but no rows")
+    return frame
 
 
 def apply_missing(

@@ -85,6 +85,14 @@ def dump_config(config: Config) -> str:
     return f"# Every key of the config, resolved; docs/config.md explains them.\n{text}"
 
 
+def dump_value(value: Any) -> str:
+    """Write one value as YAML on one line, so that loading it gives an equal one."""
+    text = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf")
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def diff_configs(a: Config, b: Config, ignore: Collection[str] = ()) -> list[str]:
     """List the keys that differ, as `training.epochs: 5 -> 3`.
 

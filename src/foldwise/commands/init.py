@@ -1,0 +1,60 @@
+"""`foldwise init`: a starter config for a table."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from foldwise.errors import FoldwiseError
+from foldwise.runfolder import write_text
+
+PARTS = "my_parts.py"
+
+
+def init(data: str, target: str, out: Path | None, code: bool) -> None:
+    """Look at a table and write a commented config that trains as is.
+
+    Args:
+        data: the table, as in data.path.
+        target: the column to predict.
+        out: the config to write; None for one named after the table, in the working directory.
+        code: write a file with a pooling of the user's own too, wired into the config.
+
+    Raises:
+        FoldwiseError: the table can't be read, there is no such column, or a file is in the way.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data.partition(":")[0]).name.split(".")[0])
+    name = stem.strip("-._")[:80] or "table"
+    path = out or Path(f"{name}.yaml")
+    parts = path.parent / PARTS
+    for file in [path, *([parts] if code else [])]:
+        if file.exists():
+            raise FoldwiseError(
+                f"{file}: is there already; choose another name with -o, or move it"
+            )
+    if path.suffix not in (".yaml", ".yml"):
+        raise FoldwiseError(f"-o {path}: the file's name must end in .yaml")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise FoldwiseError(f"-o {path}: {path.parent} isn't a folder that can be written to")
+
+    from foldwise.reading import find_files, read_names
+    from foldwise.starter import POOLING, look, write_config
+    from foldwise.table import read_all
+
+    frame = read_all(data)
+    lists = [] if data.startswith("synthetic") else read_names(find_files(data)[0])[1]
+    found = look(data, frame, target, lists)
+    wired = code and bool(found.roles["text"])
+    if code and not wired:
+        raise FoldwiseError(f"--code: {data} has no text column, so there is nothing to pool")
+    if wired:
+        write_text(parts, POOLING)
+    write_text(path, write_config(found, path.stem, PARTS if wired else None))
+    for role, columns in found.roles.items():
+        if columns:
+            print(f"{role}: {', '.join(columns)}")
+    for column, why in found.left_out.items():
+        print(f"left out: {column} ({why})")
+    print(f"config: {path}" + (f", with {parts}" if wired else ""))
+    print(f"next: foldwise train {path}")
