@@ -57,7 +57,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mae": "torch.nn:L1Loss",
         "huber": "torch.nn:HuberLoss",
     },
-    "tracker": {"tensorboard": "foldwise.training.tracking:TensorBoard"},
+    "tracker": {
+        "tensorboard": "foldwise.training.tracking:TensorBoard",
+        "mlflow": "foldwise.training.mlflow_tracker:MLflow",
+        "wandb": "foldwise.training.wandb_tracker:WandB",
+    },
     "optimizer": {
         "adamw": "torch.optim:AdamW",
         "adamw_8bit": "bitsandbytes.optim:AdamW8bit",

@@ -403,7 +403,7 @@ BAD = [
     ("metrics: []\n", "6: metrics: must be a list, not empty, of metrics: names, or maps of name "
      "and arguments, got []"),
     ("metrics: [{weight: 3}]\n", "6: metrics[0].name: is missing; give text"),
-    ("trackers: [wandb]\n", "6: trackers[0]: unknown name 'wandb' (built in: tensorboard; others "
+    ("trackers: [neptune]\n", "6: trackers[0]: unknown name 'neptune' (built in: tensorboard, mlflow, wandb; others "
      "are dotted: my_parts.Name)"),
     ("trackers: [tensorboard, tensorboard]\n", "6: trackers[1]: tensorboard is listed twice"),
     ("text: {stride: 8}\n", "6: text.stride: is only used by text.long: chunks, not truncate"),

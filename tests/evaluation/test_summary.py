@@ -75,6 +75,7 @@ def prepared(tmp_path: Path) -> Any:
         folds=[1, 2, 3, 4],
         holdout=pl.DataFrame({"row": range(20, 26)}),
         assignment=SimpleNamespace(groups=lambda rows: rows),
+        code=UserCode([]),
     )
 
 

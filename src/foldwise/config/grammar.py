@@ -56,7 +56,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
     "head": (),
     "activation": ("gelu", "relu", "tanh", "silu"),
     "loss": tuple(loss for losses in LOSSES.values() for loss in losses),
-    "tracker": ("tensorboard",),
+    "tracker": ("tensorboard", "mlflow", "wandb"),
     "optimizer": ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"),
     "schedule": ("cosine", "linear", "one_cycle", "constant", "polynomial", "wsd", "plateau"),
     "metric": tuple(dict.fromkeys(name for names in METRICS.values() for name in names)),
@@ -75,6 +75,8 @@ ARGUMENTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("schedule", "polynomial"): ("power",),
     ("schedule", "wsd"): ("decay",),
     ("schedule", "plateau"): ("factor", "patience"),
+    ("tracker", "mlflow"): ("uri", "experiment"),
+    ("tracker", "wandb"): ("mode", "project"),
 }
 DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 

@@ -763,8 +763,8 @@ class Config(Section):
         Words("a list of trackers: names, or maps of name and arguments"),
     ] = Field(
         default_factory=lambda: [Part(name="tensorboard")],
-        description="Where losses and scores go besides the files: tensorboard, or "
-        "`my_parts.Tracker`.",
+        description="Where losses and scores go besides the files: tensorboard, mlflow "
+        "(`uri`, `experiment`), wandb (`mode: offline`, `project`), or `my_parts.Tracker`.",
     )
 
     @model_validator(mode="before")

@@ -23,6 +23,7 @@ from foldwise.evaluation.baselines import (
 from foldwise.evaluation.bootstrap import intervals
 from foldwise.prepare import Prepared, holds
 from foldwise.runfolder import read_json, write_json, write_parquet
+from foldwise.training.tracking import tell_trackers
 
 
 def score_baselines(prepared: Prepared, number: int) -> None:
@@ -90,8 +91,7 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         if "column" in scored.columns:  # the lookup's choice, fold by fold, most frequent first
             entry["columns"] = scored["column"].value_counts(sort=True)["column"].to_list()
         metrics["baselines"][name] = entry
-    if any(tracker.name == "tensorboard" for tracker in prepared.config.trackers):
-        _plot(prepared, metrics)
+    tell_trackers(prepared.config, prepared.code, run, metrics)
     write_json(run.metrics, metrics)
     return dict(read_json(run.metrics))
 
@@ -176,16 +176,3 @@ def _intervals(prepared: Prepared, table: pl.DataFrame) -> dict[str, dict[str, f
         groups=groups,
         seed=prepared.config.folds.seed,
     )
-
-
-def _plot(prepared: Prepared, metrics: dict[str, Any]) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(prepared.run.tensorboard / "summary")
-    for name in metrics["mean"]:
-        writer.add_scalar(f"cross_validation/mean_{name}", metrics["mean"][name], 0)
-        writer.add_scalar(f"cross_validation/oof_{name}", metrics["oof"][name]["value"], 0)
-        for number, scores in metrics["folds"].items():
-            if scores[name] is not None:
-                writer.add_scalar(f"cross_validation/fold_{name}", scores[name], int(number))
-    writer.close()

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.parts import build_part, match_part
+from foldwise.parts import build_part, find_part, match_part
 from foldwise.runfolder import RunFolder, append_line, finite, write_text
 from foldwise.usercode import UserCode
 
@@ -65,6 +65,20 @@ class TensorBoard:
     def close(self) -> None:
         """Close the event file."""
         self.writer.close()
+
+    @staticmethod
+    def summarize(folder: Path, scores: dict[str, Any]) -> None:
+        """Write the cross-validated scores, and each fold's."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer: Any = SummaryWriter(folder)
+        for name in scores["mean"]:
+            writer.add_scalar(f"cross_validation/mean_{name}", scores["mean"][name], 0)
+            writer.add_scalar(f"cross_validation/oof_{name}", scores["oof"][name]["value"], 0)
+            for number, values in scores["folds"].items():
+                if values[name] is not None:
+                    writer.add_scalar(f"cross_validation/fold_{name}", values[name], int(number))
+        writer.close()
 
 
 def check_trackers(config: Config, code: UserCode) -> None:
@@ -121,6 +135,31 @@ def build_trackers(
         )
         trackers.append(tracker)
     return trackers
+
+
+def tell_trackers(config: Config, code: UserCode, run: RunFolder, scores: dict[str, Any]) -> None:
+    """Tell the trackers that want to know (`summarize`) what a finished run has come to.
+
+    Args:
+        config: resolved.
+        code: the user's files.
+        run: each tracker gets a folder `summary` in its own.
+        scores: what metrics.json will hold.
+    """
+    for number, part in enumerate(config.trackers):
+        tracker = find_part("tracker", part.name, code, f"trackers[{number}]")
+        summarize = getattr(tracker, "summarize", None)
+        if summarize is None:
+            continue
+        folder = run.path / part.name / "summary"
+        folder.mkdir(parents=True, exist_ok=True)
+        offered = {"run": config.run.name, "config": config.model_dump(), "scores": scores}
+        taken = inspect.signature(summarize).parameters
+        chosen = {key: value for key, value in offered.items() if key in taken}
+        try:
+            summarize(folder, **chosen, **part.arguments)
+        except Exception as error:  # the scores are in metrics.json, whoever else hears of them
+            _warn(tracker, "summarize", error)
 
 
 class Tracker:
@@ -233,9 +272,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1] if line]
 
 
-def _warn(tracker: NumberTracker, method: str, error: Exception) -> None:
+def _warn(tracker: Any, method: str, error: Exception) -> None:
+    name = (tracker if inspect.isclass(tracker) else type(tracker)).__name__
     warnings.warn(
-        f"trackers: {type(tracker).__name__}.{method} fails ({type(error).__name__}: {error}); "
+        f"trackers: {name}.{method} fails ({type(error).__name__}: {error}); "
         "training goes on without it, metrics.jsonl has every number",
         stacklevel=3,
     )
