@@ -34,12 +34,13 @@ from foldwise.encode.text import encode, frame_of
 from foldwise.errors import FoldwiseError
 from foldwise.models.adapters import build_backbone
 from foldwise.models.attention import choose_attention
-from foldwise.models.backbone import load_tokenizer, read_config, window
+from foldwise.models.backbone import load_tokenizer, read_config
 from foldwise.models.classifier import Classifier
 from foldwise.models.dry import check_head
 from foldwise.models.fusion import TokenFusion
 from foldwise.models.layer_mix import LayerMix
 from foldwise.models.resolve import Backbone, resolve_adapted, resolve_backbone
+from foldwise.models.window import window
 from foldwise.parts import find_part
 from foldwise.runfolder import RunFolder, write_bytes
 from foldwise.task import TargetTask

@@ -23,8 +23,8 @@ from foldwise.models.backbone import (
     load_backbone,
     load_tokenizer,
     read_config,
-    window,
 )
+from foldwise.models.window import window
 
 Backbones = Callable[[str], Path]
 KINDS = ("bert", "distilbert", "gpt2")

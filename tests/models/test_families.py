@@ -19,10 +19,11 @@ from foldwise.config.schema import Lora
 from foldwise.errors import FoldwiseError
 from foldwise.models.adapters import add_adapters, merge_adapters
 from foldwise.models.attention import choose_attention
-from foldwise.models.backbone import freeze, layers_of, load_backbone, read_config, window
+from foldwise.models.backbone import freeze, layers_of, load_backbone, read_config
 from foldwise.models.classifier import Classifier
 from foldwise.models.head import Head
 from foldwise.models.pooling import MeanPooling
+from foldwise.models.window import window
 from foldwise.weights import load_weights, saved_weights
 
 HIDDEN, DEPTH, WORDS, LONGEST = 16, 2, 40, 32

@@ -36,7 +36,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from foldwise.evaluation.metrics import Floats, Ids, builtin_metric
+from foldwise.evaluation.lookup import Floats, Ids, frequencies, lookup, lookup_means
+from foldwise.evaluation.metrics import builtin_metric
 
 BaselineName = Literal["majority", "mean", "median", "lookup", "tfidf"]
 
@@ -93,10 +94,10 @@ def baseline_predictions(
         Probabilities (scored rows, n_classes); rows sum to 1.
     """
     if name in ("majority", "median"):
-        return np.tile(_frequencies(target, n_classes), (len(score), 1))
+        return np.tile(frequencies(target, n_classes), (len(score), 1))
     if name == "lookup":
         column = lookup_column(train, target, n_classes, categorical, seed)
-        return _lookup(train[column], target, score[column], n_classes)
+        return lookup(train[column], target, score[column], n_classes)
     return _tfidf(train, score, target, n_classes, text, categorical, numeric, numeric_fill)
 
 
@@ -117,22 +118,10 @@ def lookup_column(
         values = train[column]
         probabilities = np.empty((len(train), n_classes))
         for fit, held_out in folds:
-            probabilities[held_out] = _lookup(values[fit], target[fit], values[held_out], n_classes)
+            probabilities[held_out] = lookup(values[fit], target[fit], values[held_out], n_classes)
         return f1_macro(target, probabilities.argmax(axis=1), probabilities)
 
     return max(categorical, key=score_of)
-
-
-def _lookup(fitted: pl.Series, target: Ids, values: pl.Series, n_classes: int) -> Floats:
-    """Give each value (rows,) its class frequencies (rows, n_classes); all rows' if it is new."""
-    known = fitted.unique(maintain_order=True)  # null is a value like another
-    row_of_value = {value: i for i, value in enumerate(known)}
-    counts = np.zeros((len(known) + 1, n_classes))
-    np.add.at(counts, (np.array([row_of_value[value] for value in fitted]), target), 1)
-    counts[-1] = _frequencies(target, n_classes)
-    frequencies = counts / counts.sum(axis=1, keepdims=True)
-    picked: Floats = frequencies[[row_of_value.get(value, len(known)) for value in values]]
-    return picked
 
 
 def baseline_values(
@@ -174,7 +163,7 @@ def baseline_values(
         return np.tile(np.median(target, axis=0), (len(score), 1))
     if name == "lookup":
         column = value_column(train, target, categorical, seed)
-        return _lookup_means(train[column], target, score[column])
+        return lookup_means(train[column], target, score[column])
     train, score = (_filled(frame, text, categorical, numeric) for frame in (train, score))
     features = _features(train, text, categorical, numeric, numeric_fill)
     values: Floats = np.tile(target.mean(axis=0), (len(score), 1))
@@ -202,24 +191,11 @@ def value_column(train: pl.DataFrame, target: Floats, categorical: list[str], se
     def error_of(column: str) -> float:
         values = train[column]
         return sum(
-            float(((_lookup_means(values[fit], target[fit], values[out]) - target[out]) ** 2).sum())
+            float(((lookup_means(values[fit], target[fit], values[out]) - target[out]) ** 2).sum())
             for fit, out in folds
         )
 
     return min(categorical, key=error_of)
-
-
-def _lookup_means(fitted: pl.Series, target: Floats, values: pl.Series) -> Floats:
-    """Give each value (rows,) its rows' mean target (rows, k); the mean of all if it is new."""
-    known = fitted.unique(maintain_order=True)  # null is a value like another
-    row_of_value = {value: i for i, value in enumerate(known)}
-    place = np.array([row_of_value[value] for value in fitted])
-    sums = np.zeros((len(known) + 1, target.shape[1]))
-    np.add.at(sums, place, target)
-    means = sums / np.append(np.bincount(place), 1)[:, None]
-    means[-1] = target.mean(axis=0)
-    picked: Floats = means[[row_of_value.get(value, len(known)) for value in values]]
-    return picked
 
 
 def _tfidf(
@@ -235,7 +211,7 @@ def _tfidf(
     train, score = (_filled(frame, text, categorical, numeric) for frame in (train, score))
     features = _features(train, text, categorical, numeric, numeric_fill)
     if not features.transformers or len(np.unique(target)) == 1:
-        return np.tile(_frequencies(target, n_classes), (len(score), 1))
+        return np.tile(frequencies(target, n_classes), (len(score), 1))
     model = make_pipeline(
         features, LogisticRegression(C=10, class_weight="balanced", max_iter=1000)
     )
@@ -321,8 +297,3 @@ def _filled(
         *(pl.col(column).cast(pl.String).fill_null(_MISSING) for column in categorical),
         *(pl.col(column).cast(pl.Float64).fill_null(np.nan) for column in numeric),
     )
-
-
-def _frequencies(target: Ids, n_classes: int) -> Floats:
-    frequencies: Floats = np.bincount(target, minlength=n_classes) / len(target)
-    return frequencies

@@ -18,13 +18,6 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from foldwise.errors import FoldwiseError
 from foldwise.models.attention import DROPOUT, IMPLEMENTATIONS
 
-# They number positions from the pad id on, so that many places of the table aren't usable.
-_NUMBERED_FROM_PAD = (
-    *("camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "mpnet"),
-    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
-)
-# Positions relative to each other, clamped where they are far apart: no text is too long.
-_RELATIVE = ("deberta", "deberta-v2")
 # Keys by which a config.json could make transformers fetch and run code (CVE-2026-4372).
 _CODE_KEYS = (
     "auto_map",
@@ -259,15 +252,3 @@ def freeze(backbone: nn.Module, blocks: int) -> None:
     for layer in layers_of(backbone)[: blocks + 1]:
         for parameter in layer:
             parameter.requires_grad_(False)
-
-
-def window(config: Any) -> int | None:
-    """Return the longest input that position embeddings allow; None where they set no limit."""
-    limit = getattr(config, "max_position_embeddings", None)
-    if not isinstance(limit, int) or limit <= 0:
-        return None
-    if config.model_type in _RELATIVE and not config.position_biased_input:
-        return None
-    if config.model_type in _NUMBERED_FROM_PAD:
-        return limit - (config.pad_token_id or 0) - 1
-    return limit
