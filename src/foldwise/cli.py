@@ -132,6 +132,28 @@ def lr_find(
 
 
 @app.command()
+def sweep(
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIGS...", help="YAML configs, or folders of them.")
+    ],
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would run.")] = False,
+) -> None:
+    """Run many configs, or the variants of a sweep section; finished ones are skipped."""
+    from foldwise.commands.sweep import sweep as command
+
+    command(configs, overrides or [], dry_run)
+
+
+@app.command()
+def tune(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Search a sweep section's values with Optuna, giving up trials between folds."""
+    from foldwise.commands.tune import tune as command
+
+    command(config, overrides or [])
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Finished run folders.")],
     metric: Annotated[

@@ -19,6 +19,7 @@ from foldwise.inference import infer
 from foldwise.prepare import Prepared
 from foldwise.report.charts import learning_curves
 from foldwise.runfolder import write_json
+from foldwise.task import Task
 from foldwise.training.averaging import newest_share
 from foldwise.training.device import peak_memory_bytes
 from foldwise.training.loading import reseed
@@ -161,10 +162,15 @@ def begin_fold(
 def selection_metric(prepared: Prepared) -> Metric | None:
     """Return the metric that picks the epoch; None where it is the loss."""
     name = prepared.config.selection.metric
+    return None if name == "loss" else metric_by_name(prepared.task, name)
+
+
+def metric_by_name(task: Task, name: str) -> Metric:
+    """Return one of a task's metrics; the first it shows where the name is the loss's."""
+    shown = {metric.name: metric for metric in task.metrics()}
     if name == "loss":
-        return None
-    shown = {metric.name: metric for metric in prepared.task.metrics()}
-    built_in = getattr(prepared.task, "built_in_metric", builtin_metric)
+        return next(iter(shown.values()))
+    built_in = getattr(task, "built_in_metric", builtin_metric)
     return shown.get(name) or built_in(name)
 
 

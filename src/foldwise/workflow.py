@@ -53,6 +53,11 @@ def cross_validate(
         RunInterrupted: training stopped on a loss that isn't finite; the run can be continued.
     """
     run = RunFolder(Path(config.run.dir) / config.run.name)
+    if config.sweep is not None:
+        raise FoldwiseError(
+            f"{run.path}: the config has a sweep section, so it describes several runs; use "
+            "foldwise sweep or foldwise tune, or --set sweep=null for the config as it stands"
+        )
     config = _same_or_new(config, run)
     if run.finished:
         return run

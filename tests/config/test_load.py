@@ -66,7 +66,7 @@ DATA_KEYS = (
 )
 TOP_KEYS = (
     "extends, run, code, task, data, holdout, folds, selection, text, model, loss, optimizer, "
-    "schedule, training, metrics, baselines, trackers"
+    "schedule, training, metrics, baselines, trackers, sweep"
 )
 TRAINING_KEYS = (
     "epochs, batch_size, tokens_per_batch, accumulate, precision, clip, evaluate_every, patience, "
@@ -403,8 +403,8 @@ BAD = [
     ("metrics: []\n", "6: metrics: must be a list, not empty, of metrics: names, or maps of name "
      "and arguments, got []"),
     ("metrics: [{weight: 3}]\n", "6: metrics[0].name: is missing; give text"),
-    ("trackers: [neptune]\n", "6: trackers[0]: unknown name 'neptune' (built in: tensorboard, mlflow, wandb; others "
-     "are dotted: my_parts.Name)"),
+    ("trackers: [neptune]\n", "6: trackers[0]: unknown name 'neptune' (built in: tensorboard, "
+     "mlflow, wandb; others are dotted: my_parts.Name)"),
     ("trackers: [tensorboard, tensorboard]\n", "6: trackers[1]: tensorboard is listed twice"),
     ("text: {stride: 8}\n", "6: text.stride: is only used by text.long: chunks, not truncate"),
     ("text:\n  long: head_tail\n  chunk_pooling: max\n", "8: text.chunk_pooling: is only used by "

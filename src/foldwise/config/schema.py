@@ -42,6 +42,7 @@ from foldwise.config.grammar import (
     shown,
     unknown_name,
 )
+from foldwise.config.search import Sweep
 from foldwise.config.tabular import Tabular, fusion_problems
 
 LABEL_OTHER = "other"
@@ -765,6 +766,9 @@ class Config(Section):
         default_factory=lambda: [Part(name="tensorboard")],
         description="Where losses and scores go besides the files: tensorboard, mlflow "
         "(`uri`, `experiment`), wandb (`mode: offline`, `project`), or `my_parts.Tracker`.",
+    )
+    sweep: Sweep | None = Field(
+        default=None, description="Variants for `foldwise sweep` and `tune`; not part of a run."
     )
 
     @model_validator(mode="before")

@@ -1,0 +1,72 @@
+"""`foldwise sweep`: many configs, or many variants of one, run one after the other."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from foldwise.errors import FoldwiseError
+from foldwise.runfolder import lock
+
+
+def sweep(paths: Sequence[Path], overrides: Sequence[str], dry_run: bool) -> None:
+    """Run every variant that isn't finished, and print all of them, best first.
+
+    Args:
+        paths: config files, or folders of them.
+        overrides: `key=value` texts of --set, for all.
+        dry_run: only list what would run.
+
+    Raises:
+        FoldwiseError: a config that doesn't load; nothing was run.
+        SystemExit: with code 1 if a run failed.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from foldwise.report.sweep_terminal import outcomes_table, ranking_table
+    from foldwise.sweep.runner import Outcome, ranked, run_all
+    from foldwise.sweep.variants import expand, find_configs
+
+    configs = find_configs(paths)
+    variants = expand(configs, overrides)
+    if dry_run:
+        for variant in variants:
+            state = "finished" if variant.run.finished else "would run"
+            print(f"{state}: {variant.run.path}")
+        return
+    first = variants[0].config.run
+    name = configs[0].stem if len(configs) == 1 else "configs"
+    folder = Path(first.dir) / f"{name}.sweep"
+    if (folder / "config.yaml").exists():
+        raise FoldwiseError(f"{folder}: is a run's folder; rename the run or the config")
+    console = Console()
+    with lock(folder / ".lock", f"the sweep in {folder}"):
+        if console.is_terminal:
+            with Live(console=console, auto_refresh=False) as live:
+
+                def show(outcomes: list[Outcome]) -> None:
+                    live.update(outcomes_table(outcomes), refresh=True)
+
+                outcomes = run_all(variants, folder, show)
+        else:
+            told: set[tuple[str, str]] = set()
+
+            def say(outcomes: list[Outcome]) -> None:
+                for outcome in outcomes:
+                    if outcome.state != "waiting" and (outcome.name, outcome.state) not in told:
+                        told.add((outcome.name, outcome.state))
+                        print(f"{outcome.name}: {outcome.state} {outcome.message}", flush=True)
+
+            outcomes = run_all(variants, folder, say)
+    best = ranked(variants)
+    if best:
+        console.print(ranking_table(best))
+    if len(best) > 1:
+        print("compare: foldwise compare " + " ".join(str(v.run.path) for v in best[:2]))
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    for outcome in failed:
+        print(f"failed: {outcome.name}: {outcome.message} (log: {outcome.log})", file=sys.stderr)
+    if failed:
+        sys.exit(1)

@@ -1,0 +1,64 @@
+"""`foldwise tune`: an Optuna search over a config's `sweep` section."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from foldwise.config.load import load_config
+from foldwise.errors import FoldwiseError
+from foldwise.runfolder import lock, read_json
+
+
+def tune(path: Path, overrides: Sequence[str]) -> None:
+    """Search until all trials are done, and print the best.
+
+    Args:
+        path: the config file.
+        overrides: `key=value` texts of --set.
+
+    Raises:
+        FoldwiseError: bad input, or Optuna isn't installed.
+    """
+    config = load_config(path, overrides)
+    try:
+        from foldwise.sweep.tuning import search
+    except ModuleNotFoundError as error:
+        raise FoldwiseError(
+            f"tune needs the package {error.name}: pip install 'foldwise[tune]'"
+        ) from None
+    from rich.console import Console
+
+    from foldwise.prepare import build_task
+    from foldwise.quiet import quiet_libraries
+    from foldwise.sweep.variants import Variant
+    from foldwise.train import metric_by_name
+    from foldwise.usercode import UserCode
+    from foldwise.workflow import cross_validate
+
+    quiet_libraries()
+    code = UserCode(config.code)
+    metric = metric_by_name(build_task(config, code), config.selection.metric)
+    console = Console(stderr=True)
+
+    def fold(variant: Variant, number: int) -> float:
+        run = cross_validate(variant.config, [number], console)
+        score = read_json(run.fold(number).validation)["scores"][metric.name]
+        if score is None:
+            raise FoldwiseError(f"{run.path}: {metric.name} isn't defined on fold {number}")
+        return float(score)
+
+    place = Path(config.run.dir) / f".{config.run.name}.tune.lock"
+    with lock(place, f"the search {config.run.name}"):
+        study = search(path, overrides, metric.greater_is_better, fold, print)
+    done = [trial for trial in study.trials if trial.value is not None]
+    if not done:
+        raise FoldwiseError(f"{path}: no trial was finished; the lines above say why")
+    best = study.best_trial
+    print(
+        f"best: {metric.name} {best.value:.4f}, the mean over its folds: {best.user_attrs['run']}"
+    )
+    print(
+        f"The best of {len(study.trials)} trials looks better than it is: it was chosen by the "
+        "rows that score it. A holdout (holdout: {fraction: 0.1}) or new rows tell."
+    )
