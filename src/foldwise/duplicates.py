@@ -92,6 +92,29 @@ def disagreements(group: np.ndarray, labels: Sequence[object] | np.ndarray | pl.
     return int((frame.group_by("group").agg(pl.col("label").n_unique())["label"] > 1).sum())
 
 
+def join_groups(group: np.ndarray, values: pl.Series) -> np.ndarray:
+    """Join groups that share a value, so that both duplicates and equal values stay together.
+
+    Args:
+        group: (rows,) group of each row.
+        values: (rows,) values of a column; an empty cell joins nothing.
+
+    Returns:
+        (rows,) int64, numbered from 0.
+    """
+    rows = len(group)
+    cells = values.cast(pl.String)
+    known = np.flatnonzero(cells.is_not_null().to_numpy())
+    value = np.unique(cells.to_numpy()[known].astype(str), return_inverse=True)[1] + rows
+    # Components of the graph rows -> the first of their group, rows -> their value.
+    size = rows + (int(value.max()) - rows + 1 if len(value) else 0)
+    first = np.unique(group, return_index=True)[1]
+    starts = np.concatenate([np.arange(rows), known])
+    ends = np.concatenate([first[np.unique(group, return_inverse=True)[1]], value])
+    joined = _components(np.stack([starts, ends]), size)[:rows]
+    return np.unique(joined, return_inverse=True)[1].astype(np.int64)
+
+
 def _normalised(texts: pl.Series) -> pl.Series:
     """Even out Unicode form, case, punctuation and white space."""
     folded = pl.Series(

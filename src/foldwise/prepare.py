@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from foldwise.config.grammar import BUILTIN
 from foldwise.config.load import load_config
 from foldwise.config.schema import LABEL_OTHER, Config
-from foldwise.duplicates import find_duplicates
+from foldwise.duplicates import find_duplicates, join_groups
 from foldwise.errors import FoldwiseError
 from foldwise.folds import Assignment, Labelled, assign_folds, read_assignment
 from foldwise.parts import build_part, find_part
@@ -311,19 +309,7 @@ def _groups(kept: pl.DataFrame, config: Config) -> np.ndarray:
         group = find_duplicates(text, config.folds.duplicates, config.folds.similarity).group
     else:
         group = np.arange(kept.height)
-    if config.folds.group is None:
-        return group
-    values = kept[config.folds.group].cast(pl.String)
-    known = np.flatnonzero(values.is_not_null().to_numpy())  # an empty cell is a group of its own
-    value = np.unique(values.to_numpy()[known].astype(str), return_inverse=True)[1] + kept.height
-    # A row joins its duplicates and its group: components of the graph rows -> both.
-    size = kept.height + (int(value.max()) + 1 if len(value) else 0)
-    first = np.unique(group, return_index=True)[1]
-    starts = np.concatenate([np.arange(kept.height), known])
-    ends = np.concatenate([first[np.unique(group, return_inverse=True)[1]], value])
-    graph = coo_array((np.ones(len(starts), dtype=np.int8), (starts, ends)), shape=(size, size))
-    joined = connected_components(graph, directed=False)[1][: kept.height]
-    return np.unique(joined, return_inverse=True)[1].astype(np.int64)
+    return group if config.folds.group is None else join_groups(group, kept[config.folds.group])
 
 
 def _merge_labels(kept: pl.DataFrame, assignment: Assignment, config: Config) -> pl.DataFrame:

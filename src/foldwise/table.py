@@ -48,6 +48,7 @@ def read_table(
     *,
     need_target: bool = True,
     holds: Holds = "label",
+    beside: Sequence[str] = (),
 ) -> Table:
     """Read the columns that the config names from one file, a glob of files or the sample.
 
@@ -59,15 +60,15 @@ def read_table(
         holds: what a cell of the target column is: a label (strings as they stand), a set of
             labels (a list, or text with `data.separator`; sorted text with it comes out, "" for
             none), or a number (Float64).
+        beside: columns that no part of a run reads, as strings; they may be empty.
 
     Raises:
         FoldwiseError: for a file that can't be read cell for cell, a column that isn't there or
             has no value, or a number that isn't one.
     """
     target = [data.target] if need_target and data.target else []
-    wanted = list(
-        dict.fromkeys([*data.text, *data.categorical, *data.numeric, *target, *extra_columns])
-    )
+    needed = [*data.text, *data.categorical, *data.numeric, *target, *extra_columns]
+    wanted = list(dict.fromkeys([*needed, *beside]))
     if data.path is None or not wanted:
         raise FoldwiseError("data names no file or no column to read: give data.path and data.text")
     if ROW in wanted:
@@ -93,7 +94,7 @@ def read_table(
         raise FoldwiseError(f"{data.path}: the table has a header but no rows")
     # Strings are views into shared buffers: joining the parts copies 16 bytes a cell, not the text.
     frame = pl.concat(parts, rechunk=True)
-    empty = [name for name in wanted if need_target and frame[name].null_count() == first_row]
+    empty = [name for name in needed if need_target and frame[name].null_count() == first_row]
     if empty:
         raise FoldwiseError(
             f"{data.path}: column {empty[0]!r} has no value in any of its {first_row} rows: fill "

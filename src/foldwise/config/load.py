@@ -93,6 +93,12 @@ def dump_value(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+def dump_block(value: dict[str, Any]) -> str:
+    """Write a part of a config as YAML, a key a line, so that loading it gives an equal one."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"))
+    return text.removesuffix("\n")
+
+
 def diff_configs(a: Config, b: Config, ignore: Collection[str] = ()) -> list[str]:
     """List the keys that differ, as `training.epochs: 5 -> 3`.
 

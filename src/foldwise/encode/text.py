@@ -116,7 +116,7 @@ def encode(
     Returns:
         The store, in the order of `rows`.
     """
-    fast = _plain(tokenizer)
+    fast = plain_tokenizer(tokenizer.backend_tokenizer)
     separator = frame_of(tokenizer).separator
     if stores is None:
         parts = list(_tokenize(rows, columns, fast, separator))
@@ -133,10 +133,15 @@ def encode(
     return TokenStore(np.memmap(folder / "ids.bin", dtype=np.int32, mode="r"), offsets)
 
 
-def _plain(tokenizer: Any) -> Tokenizer:
-    # A copy without the truncation and padding that many tokenizer.json files carry (MiniLM's cuts
-    # at 128), and that reads special tokens written in a text as text.
-    fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+def plain_tokenizer(backend: Tokenizer) -> Tokenizer:
+    """Return a copy that neither truncates nor pads, and reads special tokens in a text as text.
+
+    Many tokenizer.json files carry both (MiniLM's cuts at 128).
+
+    Args:
+        backend: the tokenizer inside a fast one of transformers, or as read from its file.
+    """
+    fast = Tokenizer.from_str(backend.to_str())
     fast.no_truncation()
     fast.no_padding()
     fast.encode_special_tokens = True
@@ -152,7 +157,7 @@ def _tokenize(
     for start in track(starts, "tokenizing", transient=True, disable=quiet):
         chunk = rows.slice(start, CHUNK)
         cells = [
-            fast.encode_batch(_words(chunk[column]), add_special_tokens=False) for column in columns
+            fast.encode_batch(words(chunk[column]), add_special_tokens=False) for column in columns
         ]
         ids: list[int] = []
         lengths = np.zeros(chunk.height, dtype=np.int64)
@@ -166,7 +171,8 @@ def _tokenize(
         yield np.array(ids, dtype=np.int32), lengths
 
 
-def _words(column: pl.Series) -> list[str]:
+def words(column: pl.Series) -> list[str]:
+    """Return the texts that a column's cells are to the tokenizer."""
     if column.dtype.is_float():
         # 3.0 reads as "3": the digits after the point would be noise to a tokenizer.
         column = column.map_elements(lambda x: f"{x:.6g}", return_dtype=pl.String)
@@ -180,7 +186,7 @@ def _key(
     digest.update(json.dumps([SCHEMA, columns, separator]).encode("utf-8"))
     for column in columns:
         for start in range(0, rows.height, CHUNK):
-            for cell in _words(rows[column].slice(start, CHUNK)):
+            for cell in words(rows[column].slice(start, CHUNK)):
                 content = cell.encode("utf-8")
                 digest.update(len(content).to_bytes(8, "little") + content)
     return digest.hexdigest()

@@ -23,7 +23,7 @@ from markupsafe import Markup, escape
 from foldwise.errors import FoldwiseError
 from foldwise.runfolder import finite, write_text
 
-_MARK = "<!-- made by foldwise -->"
+_MARK = "<!-- made by {} -->"
 
 Cell = str | int | float | None
 
@@ -47,7 +47,12 @@ class Section:
 
 
 def render(
-    title: str, subtitle: str, sections: Sequence[Section], script: str = "", data: Any = None
+    title: str,
+    subtitle: str,
+    sections: Sequence[Section],
+    script: str = "",
+    data: Any = None,
+    maker: str = "foldwise",
 ) -> str:
     """Build the page.
 
@@ -57,9 +62,10 @@ def render(
         sections: in order.
         script: JavaScript of this kind of page, run after the frame's own.
         data: what the script finds as `foldwiseData`; numbers that aren't finite become null.
+        maker: stands in the first lines, where `check_page` looks for it.
     """
     page: str = _template().render(
-        mark=Markup(_MARK),
+        mark=Markup(_MARK.format(maker)),
         title=title,
         subtitle=subtitle,
         sections=sections,
@@ -72,8 +78,12 @@ def render(
     return page
 
 
-def check_page(path: Path) -> None:
+def check_page(path: Path, maker: str = "foldwise") -> None:
     """Check that a page can be written here.
+
+    Args:
+        path: of the page.
+        maker: as given to `render`: only a page of the same maker is replaced.
 
     Raises:
         FoldwiseError: another ending than .html, no such folder, or a file that isn't a page of
@@ -85,9 +95,9 @@ def check_page(path: Path) -> None:
         raise FoldwiseError(f"-o {path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise FoldwiseError(f"-o {path}: {path.parent} can't be written to")
-    if path.exists() and not _is_ours(path):
+    if path.exists() and not _is_ours(path, maker):
         raise FoldwiseError(
-            f"-o {path}: is there already and isn't a page that foldwise made; choose another name"
+            f"-o {path}: is there already and isn't a page that {maker} made; choose another name"
         )
 
 
@@ -220,9 +230,11 @@ def number(value: Any) -> str:
     return f"{value:.3f}" if size < 100 else f"{value:,.1f}" if size < 1e6 else f"{value:.2e}"
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: Path, maker: str) -> bool:
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
-        return _MARK.encode() in file.read(100)
+        return _MARK.format(maker).encode() in file.read(100)
 
 
 @cache

@@ -10,7 +10,6 @@ streaming query joins. A file gets its name only when it is whole.
 from __future__ import annotations
 
 import csv
-import filecmp
 import gzip
 import heapq
 import io
@@ -27,7 +26,8 @@ import polars as pl
 from rich.console import Console
 
 from foldwise.errors import FoldwiseError
-from foldwise.usecases.download import UNZIP_ERRORS, locked, publish
+from foldwise.subsets import PER_CLASS, place
+from foldwise.usecases.download import UNZIP_ERRORS, locked
 
 REQUIRED = ("Consumer complaint narrative", "Sub-issue", "ZIP code", "Product")
 KEPT = (
@@ -40,7 +40,6 @@ KEPT = (
     "ZIP code",
     "Complaint ID",
 )
-PER_CLASS = {"partial": 1000, "debug": 5}
 PART_ROWS = 50_000  # about 60 MB of narratives
 
 Row = tuple[str | None, ...]
@@ -197,14 +196,5 @@ def _opened(archive: Path) -> IO[bytes]:
 
 
 def _place(staged: list[Path], folder: Path) -> dict[str, Path]:
-    finals = {path.stem.removeprefix("cfpb_"): folder / path.name for path in staged}
-    new = [path for path in staged if not (folder / path.name).exists()]
-    for path in staged:
-        if path not in new and not filecmp.cmp(path, folder / path.name, shallow=False):
-            raise FoldwiseError(
-                f"{folder / path.name}: exists with other content, from another archive or seed: "
-                "move it away or choose another folder"
-            )
-    for path in new:
-        publish(path, folder / path.name)
-    return finals
+    placed = place(staged, folder, "archive")
+    return {path.stem.removeprefix("cfpb_"): path for path in placed}

@@ -1,0 +1,127 @@
+"""How long the inputs are for the config's tokenizer: rows in, lengths and what is cut out.
+
+The lengths are those that a run has: the columns of the text template, their separators and the
+special tokens. The tokenizer is read from its own file and run on all cores (it is written in
+Rust), without torch and transformers, whose import alone would take longer than the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+from tokenizers import Tokenizer
+
+from foldwise.config.schema import Config
+from foldwise.eda.rows import Rows
+from foldwise.encode.text import frame_of, plain_tokenizer, words
+from foldwise.models.resolve import resolve_backbone
+from foldwise.models.window import window
+
+MOST_ROWS = 5_000  # a share has a standard error of at most 0.7 points then
+CHUNK = 500
+MARKS = (128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Lengths of the inputs in tokens.
+
+    Attributes:
+        backbone: whose tokenizer counted.
+        columns: joined in this order.
+        lengths: (counted rows,) special tokens included.
+        rows: rows that a run would use; more than were counted if they were sampled.
+        by_column: median tokens of each column.
+        max_length: text.max_length.
+        long: text.long: what happens to longer inputs.
+        window: the longest input that the backbone reads; None for no limit.
+    """
+
+    backbone: str
+    columns: tuple[str, ...]
+    lengths: np.ndarray
+    rows: int
+    by_column: dict[str, float]
+    max_length: int
+    long: str
+    window: int | None
+
+    @property
+    def sampled(self) -> bool:
+        """Whether only some of the rows were counted."""
+        return len(self.lengths) < self.rows
+
+    def longer_than(self, length: int) -> float:
+        """Return the share of the inputs that don't fit a length."""
+        return float((self.lengths > length).mean())
+
+    def cut_shares(self) -> dict[int, float]:
+        """Return for the usual lengths and the config's the share of inputs that are longer."""
+        marks = sorted({*MARKS, self.max_length})
+        return {mark: self.longer_than(mark) for mark in marks}
+
+
+def template_columns(config: Config) -> list[str]:
+    """Return the columns that become tokens, in the order in which they are joined."""
+    data = config.data
+    in_text = config.model.fusion.name == "text"
+    return [*data.numeric, *data.categorical, *data.text] if in_text else [*data.text]
+
+
+def count_tokens(rows: Rows) -> Tokens | None:
+    """Count the tokens of the rows that a run would use; None where no column is text.
+
+    Raises:
+        FoldwiseError: the backbone can't be found, or has no tokenizer.
+    """
+    config = rows.config
+    columns = template_columns(config)
+    if not config.data.text or not columns:
+        return None
+    folder = resolve_backbone(config.model.backbone, config.model.revision).folder
+    tokenizer, separator = _tokenizer(folder)
+    frame = rows.used
+    if frame.height > MOST_ROWS:
+        rng = np.random.default_rng(config.folds.seed)
+        frame = frame[np.sort(rng.permutation(frame.height)[:MOST_ROWS])]
+    counts = {name: _count(frame[name], tokenizer) for name in columns}
+    special = tokenizer.num_special_tokens_to_add(False) + separator * (len(columns) - 1)
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return Tokens(
+        backbone=config.model.backbone,
+        columns=tuple(columns),
+        lengths=sum(counts.values(), start=np.full(frame.height, special)),
+        rows=rows.used.height,
+        by_column={name: float(np.median(count)) for name, count in counts.items()},
+        max_length=config.text.max_length,
+        long=config.text.long,
+        window=window(SimpleNamespace(**settings)),
+    )
+
+
+def _tokenizer(folder: Path) -> tuple[Tokenizer, int]:
+    """Return a folder's tokenizer, and how many tokens it puts between two columns."""
+    file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    stated = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    if not file.is_file() or "sep_token" not in stated:
+        # What isn't written down is the class's default, which only transformers knows.
+        from foldwise.models.backbone import load_tokenizer
+
+        loaded = load_tokenizer(folder)
+        return plain_tokenizer(loaded.backend_tokenizer), len(frame_of(loaded).separator)
+    plain = plain_tokenizer(Tokenizer.from_file(str(file)))
+    return plain, 1 if stated["sep_token"] else len(plain.encode("\n", add_special_tokens=False))
+
+
+def _count(cells: pl.Series, tokenizer: Tokenizer) -> np.ndarray:
+    counts: list[int] = []
+    for start in range(0, len(cells), CHUNK):
+        chunk = words(cells[start : start + CHUNK])
+        encoded = tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
+        counts.extend(map(len, encoded))
+    return np.array(counts, dtype=np.int64)
