@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from conftest import make_table
 from foldwise.columns import build_beside, fit_encoders, made_up_rows
 from foldwise.config.schema import Config
-from foldwise.encode.text import Frame
+from foldwise.encoding.text import Frame
 from foldwise.errors import FoldwiseError
 from foldwise.models.dry import fused_width
 from foldwise.predictor import Predictor

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from foldwise.config.schema import Config
-from foldwise.encode.batches import TextRows
+from foldwise.encoding.batches import TextRows
 from foldwise.errors import FoldwiseError
 from foldwise.prepare import Prepared, build_task, encode_rows, prepare, resolve
 from foldwise.runfolder import RunFolder, write_parquet

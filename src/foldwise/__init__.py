@@ -14,7 +14,7 @@ _PUBLIC = {
     "load_config": "foldwise.config.load",
     "read_table": "foldwise.table",
     "assign_folds": "foldwise.folds",
-    "encode": "foldwise.encode.text",
+    "encode": "foldwise.encoding.text",
     "build_model": "foldwise.prepare",
     "fit": "foldwise.training.loop",
     "validate": "foldwise.workflow",

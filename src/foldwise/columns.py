@@ -1,7 +1,7 @@
 """The columns beside the text, from the config's keys to the modules that take them in.
 
 In: the config and a fold's training rows. Out: its encoders, the embeddings of what they encode,
-and the fusion that joins these with the text. encode/tabular.py and models/ do the work.
+and the fusion that joins these with the text. encoding/tabular.py and models/ do the work.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import nn
 
 from foldwise.config.schema import Config
 from foldwise.config.tabular import Numeric
-from foldwise.encode.tabular import Category, Encoders, fit_category, fit_number
-from foldwise.encode.text import Frame
+from foldwise.encoding.tabular import Category, Encoders, fit_category, fit_number
+from foldwise.encoding.text import Frame
 from foldwise.errors import FoldwiseError
 from foldwise.models.dry import fused_width
 from foldwise.models.fusion import TokenFusion

@@ -11,8 +11,8 @@ from typing import Any
 
 from foldwise.columns import build_beside
 from foldwise.config.schema import Config
-from foldwise.encode.tabular import Encoders
-from foldwise.encode.text import Frame
+from foldwise.encoding.tabular import Encoders
+from foldwise.encoding.text import Frame
 from foldwise.errors import FoldwiseError
 from foldwise.models.chunks import ChunkPooling
 from foldwise.models.dry import pooled_width

@@ -1,6 +1,6 @@
 """The task of classifying rows of text, categories and numbers with a Hugging Face backbone.
 
-It joins the rooms `encode/` and `models/` for the workflow: columns become token ids, ids become
+It joins the rooms `encoding/` and `models/` for the workflow: columns become token ids, ids become
 padded batches, a backbone with pooling and head makes logits of them. Unless model.fusion is
 `text`, the other columns stay beside the text (columns.py); without text they are all there is.
 """
@@ -26,11 +26,11 @@ from foldwise.columns import (
 )
 from foldwise.compose import build_parts
 from foldwise.config.schema import Config
-from foldwise.encode.batches import TextRows, pad_batch
-from foldwise.encode.chunks import ChunkRows, narrowest_window, pad_chunks
-from foldwise.encode.mixed import MixedRows, mixed_batch
-from foldwise.encode.tabular import Encoders, read_cells
-from foldwise.encode.text import encode, frame_of
+from foldwise.encoding.batches import TextRows, pad_batch
+from foldwise.encoding.chunks import ChunkRows, narrowest_window, pad_chunks
+from foldwise.encoding.mixed import MixedRows, mixed_batch
+from foldwise.encoding.tabular import Encoders, read_cells
+from foldwise.encoding.text import encode, frame_of
 from foldwise.errors import FoldwiseError
 from foldwise.models.adapters import build_backbone
 from foldwise.models.attention import choose_attention

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from foldwise.config.schema import Config
-from foldwise.encode.batches import pad_batch
-from foldwise.encode.text import frame_of
+from foldwise.encoding.batches import pad_batch
+from foldwise.encoding.text import frame_of
 from foldwise.models.backbone import load_backbone, load_tokenizer
 from foldwise.models.classifier import Classifier
 from foldwise.models.dry import pooled_width

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from foldwise.encode.tabular import FIRST_SLOT, UNSEEN_SLOT
+from foldwise.encoding.tabular import FIRST_SLOT, UNSEEN_SLOT
 from foldwise.models.inputs import (
     CategoryEmbeddings,
     LinearNumbers,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from foldwise.encode.tabular import FIRST_SLOT, UNSEEN_SLOT
+from foldwise.encoding.tabular import FIRST_SLOT, UNSEEN_SLOT
 
 
 def embedding_size(slots: int, most: int) -> int:

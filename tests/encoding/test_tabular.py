@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
-from foldwise.encode.tabular import (
+from foldwise.encoding.tabular import (
     FIRST_SLOT,
     MISSING_SLOT,
     UNSEEN_SLOT,

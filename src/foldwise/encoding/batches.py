@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from foldwise.encode.text import Frame, TokenStore
+from foldwise.encoding.text import Frame, TokenStore
 
 
 @dataclass(frozen=True)

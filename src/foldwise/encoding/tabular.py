@@ -20,7 +20,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from foldwise.encode.text import MISSING
+from foldwise.encoding.text import MISSING
 
 MISSING_SLOT, UNSEEN_SLOT, FIRST_SLOT = 0, 1, 2
 MOST_QUANTILES = 1000

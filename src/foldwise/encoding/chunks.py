@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from foldwise.encode.batches import pad_batch, stack_targets
-from foldwise.encode.text import Frame, TokenStore
+from foldwise.encoding.batches import pad_batch, stack_targets
+from foldwise.encoding.text import Frame, TokenStore
 
 
 class Layout(NamedTuple):

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldwise.batching import Sampler, ordered_batches
-from foldwise.encode.batches import TextRows
-from foldwise.encode.chunks import ChunkRows, narrowest_window, pad_chunks
-from foldwise.encode.text import Frame, TokenStore
+from foldwise.encoding.batches import TextRows
+from foldwise.encoding.chunks import ChunkRows, narrowest_window, pad_chunks
+from foldwise.encoding.text import Frame, TokenStore
 
 BERT = Frame(before=(101,), after=(102,), separator=(103,), pad=0, padding_side="right")
 LEFT = Frame(before=(), after=(), separator=(103, 104), pad=9, padding_side="left")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foldwise.encode.tabular import Cells, Encoders
+from foldwise.encoding.tabular import Cells, Encoders
 
 Item = tuple[Any, np.ndarray, np.ndarray, Any]
 
