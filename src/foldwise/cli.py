@@ -55,6 +55,27 @@ def init(
 
 
 @app.command()
+def eda(
+    config: ConfigPath,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Page to write (.html); one by eda is replaced.")
+    ] = Path("eda.html"),
+    overrides: Overrides = None,
+    write_subsets: Annotated[
+        bool,
+        typer.Option(
+            "--write-subsets",
+            help="Also write full, partial (1,000 a class) and debug (5 a class) tables.",
+        ),
+    ] = False,
+) -> None:
+    """Look at the table: columns, target, lengths, duplicates, leaks, and what to change."""
+    from foldwise.commands.eda import eda as command
+
+    command(config, out, overrides or [], write_subsets)
+
+
+@app.command()
 def train(
     config: ConfigPath,
     overrides: Overrides = None,

@@ -31,7 +31,7 @@ def _leaks(look: Look) -> Iterator[Finding]:
         if not power.verdict:
             continue
         scores = ", ".join(
-            f"{name} {value:.3f} (without it {look.leaks.baseline[name]:.3f})"
+            f"{name} {value:.3f} (baseline {look.leaks.baseline[name]:.3f})"
             for name, value in power.scores.items()
         )
         used = power.role in ("text", "categorical", "numeric")

@@ -32,7 +32,6 @@ class Target:
     Attributes:
         classes: largest first, or in their order; empty for a number.
         ratio: rows of the largest class by those of the smallest; nan for a number.
-        majority: share of the most frequent class; nan for numbers and sets of labels.
         rare: the classes with fewer groups than folds.
         cardinality: labels a row has -> rows, for sets of labels.
         quantiles: minimum, 5%, 25%, 50%, 75%, 95%, maximum of a number; empty for others.
@@ -41,7 +40,6 @@ class Target:
 
     classes: tuple[ClassSize, ...]
     ratio: float
-    majority: float
     rare: tuple[ClassSize, ...]
     cardinality: dict[int, int]
     quantiles: tuple[float, ...]
@@ -70,11 +68,9 @@ def describe_target(answers: Answers, group: np.ndarray, config: Config) -> Targ
     counted = [entry.groups if answers.ids is not None else entry.rows for entry in classes]
     pairs = zip(classes, counted, strict=True)
     rare = tuple(entry for entry, n in pairs if dealt and n < config.folds.n)
-    majority = max(sizes, default=0) / len(answers) if answers.ids is not None else float("nan")
     return Target(
         classes=classes,
         ratio=max(sizes) / min(sizes) if sizes else float("nan"),
-        majority=majority,
         rare=rare,
         cardinality=_cardinality(answers),
         quantiles=(),
@@ -106,7 +102,6 @@ def _number(answers: Answers) -> Target:
     return Target(
         classes=(),
         ratio=nan,
-        majority=nan,
         rare=(),
         cardinality={},
         quantiles=tuple(np.quantile(values, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).tolist()),
