@@ -45,7 +45,8 @@ def _column(cells: pl.Series, role: str) -> Column:
     unique = known.n_unique()
     shown = known.unique(maintain_order=True)
     if unique < len(known):
-        counts = known.alias("value").value_counts().sort("count", descending=True)
+        counts = known.alias("value").value_counts()
+        counts = counts.sort(["count", "value"], descending=[True, False])
         shown = counts["value"]
     return Column(
         name=cells.name,

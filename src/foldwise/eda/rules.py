@@ -78,10 +78,14 @@ def _rare(look: Look) -> Finding:
     mergeable = config.task == "multiclass" and merged >= config.folds.n and len(target.rare) > 1
     policy = "merge" if mergeable else "drop"
     unit = "distinct groups of rows" if one_each else "rows"
+    kind = "class" if one_each else "label"
+    count = f"{len(target.rare)} {kind}{'es' if one_each else 's'} have"
+    if len(target.rare) == 1:
+        count = f"One {kind} has"
     changes = [
         Change(
             {"data": {"rare_classes": policy}},
-            f"{len(target.rare)} classes have fewer {unit} than the {config.folds.n} folds",
+            f"{count} fewer {unit} than the {config.folds.n} folds",
         )
     ]
     if one_each:
@@ -93,13 +97,11 @@ def _rare(look: Look) -> Finding:
             )
         )
     refused = config.data.rare_classes == "error"
-    handled = f"are handled by rare_classes: {config.data.rare_classes}"
-    does = "would stop the run" if refused else handled
+    does = "would stop the run" if refused else f"fall under {config.data.rare_classes!r}"
     return Finding(
         "rare classes",
         "warning" if refused else "note",
-        f"{len(target.rare)} classes have fewer {unit} than there are folds "
-        f"({config.folds.n}) and {does}: {named}{more}.",
+        f"{count} fewer {unit} than there are folds ({config.folds.n}) and {does}: {named}{more}.",
         tuple(changes) if refused else (),
     )
 
