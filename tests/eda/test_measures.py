@@ -17,7 +17,7 @@ from foldwise.eda import leaks
 from foldwise.eda.leaks import f1_macro
 from foldwise.eda.missingness import cramers_v
 from foldwise.eda.tokens import count_tokens
-from foldwise.encode.text import encode, frame_of
+from foldwise.encoding.text import encode, frame_of
 from foldwise.models.backbone import load_tokenizer
 from foldwise.models.resolve import resolve_backbone
 

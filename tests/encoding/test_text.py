@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from foldwise.encoding import text
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from foldwise.config.schema import Config
+from foldwise.encoding import text
 from foldwise.encoding.text import TokenStore, encode, frame_of
 from foldwise.models.backbone import load_tokenizer
 from foldwise.textclassification import TextClassification

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from foldwise.config.schema import Config
 from foldwise.eda.rows import Rows
-from foldwise.encode.text import frame_of, plain_tokenizer, words
+from foldwise.encoding.text import frame_of, plain_tokenizer, words
 from foldwise.models.resolve import resolve_backbone
 from foldwise.models.window import window
 
