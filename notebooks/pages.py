@@ -1,7 +1,7 @@
 """Pages of the docs site that are made when it is built: the README, and the notebooks executed.
 
-In: mkdocs' files. Out: `index.md` from the README, with its links as they are on the site, and a page
-a notebook, with the outputs that the notebooks in the repository are kept without.
+In: mkdocs' files. Out: `index.md` from the README, with its links as they are on the site, and
+a page a notebook, with the outputs that the notebooks in the repository are kept without.
 """
 
 from __future__ import annotations
