@@ -82,6 +82,18 @@ def test_ordered_classes_keep_their_order(look: Looking) -> None:
     assert [entry.label for entry in found.target.classes] == ["low", "mid", "high"]
 
 
+def test_a_table_without_text_is_looked_at_too(look: Looking) -> None:
+    frame = clean().drop("text").with_columns(pl.Series("shop", list("abcde") * 80))
+    found, kinds = look(
+        frame.with_columns(pl.lit("7").alias("price")),
+        data={"text": [], "categorical": ["shop"], "numeric": ["price"]},
+        model={"fusion": "concat", "backbone": "none"},
+    )
+    assert found.tokens is None
+    assert found.twins.near.n_groups_multi == 0
+    assert set(kinds) == {"column"}  # and no block: five values in turn aren't a copy
+
+
 def test_rows_without_target_only_stand_aside(look: Looking) -> None:
     frame = clean().with_columns(
         pl.when(pl.int_range(400) < 3).then(None).otherwise("label").alias("label")

@@ -19,6 +19,7 @@ from foldwise.table import ROW
 SHOWN = 10
 EXCERPT = 160
 BLOCK = 5  # rows in a row that repeat others in a row
+FEW_DIFFERENT = 4  # rows by different rows, from which a repetition means nothing
 FAR = 1.0  # numbers of a group that lie further apart than so many standard deviations disagree
 
 
@@ -65,9 +66,10 @@ class Twins:
 
 def find_twins(rows: Rows, answers: Answers) -> Twins:
     """Group the rows that a run would use by their texts, and compare the groups' targets."""
-    texts = rows.used.select(rows.config.data.text)
-    identical = find_duplicates(texts, "identical", 1.0)
-    near = find_duplicates(texts, "near", rows.config.folds.similarity)
+    columns, folds = rows.config.data.text, rows.config.folds
+    texts = rows.used.select(columns or ROW)
+    identical = find_duplicates(texts, "identical" if columns else "ignore", 1.0)
+    near = find_duplicates(texts, "near" if columns else "ignore", folds.similarity)
     disagree = _disagreeing(near.group, answers)
     sizes = np.bincount(near.group)
     several = np.flatnonzero(sizes > 1)
@@ -131,6 +133,8 @@ def _blocks(rows: Rows) -> list[tuple[int, int, int]]:
     named = [name for name, role in rows.roles.items() if role]
     hashes = rows.frame.select(named).hash_rows(seed=0).to_numpy()
     _, start_of, codes = np.unique(hashes, return_index=True, return_inverse=True)
+    if FEW_DIFFERENT * len(start_of) < len(codes):
+        return []  # a few values that come in turn repeat themselves without being copied
     first = start_of[codes]
     position = np.arange(len(codes))
     repeats = first < position
