@@ -23,6 +23,17 @@ def test_five_percent_of_flipped_labels_are_found() -> None:
     assert hits[:30].mean() >= hits.mean()  # the likeliest stand first
 
 
+def test_the_label_with_the_smallest_probability_stands_first() -> None:
+    target = np.repeat([0, 1, 2], 100)
+    probabilities = np.full((300, 3), 0.25)
+    probabilities[np.arange(300), target] = 0.5
+    # By margin (-0.60 for row 120, -0.84 for 250, -0.72 for 4) the order would be 250, 4, 120.
+    probabilities[4] = [0.13, 0.85, 0.02]
+    probabilities[120] = [0.61, 0.01, 0.38]
+    probabilities[250] = [0.02, 0.91, 0.07]
+    assert likely_label_errors(target, probabilities).tolist() == [120, 250, 4]
+
+
 def test_clean_labels_are_left_alone() -> None:
     x, true = make_blobs(600, centers=3, cluster_std=0.5, random_state=1)
     probabilities = cross_val_predict(LogisticRegression(), x, true, cv=5, method="predict_proba")

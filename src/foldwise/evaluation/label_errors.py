@@ -4,6 +4,12 @@ Confident learning (Northcutt, Jiang and Chuang 2021) by cleanlab. It asks the m
 as it asks about any other: the row's own label had no part in the probabilities, because they are
 out of fold. What it finds is where label and model disagree in a way that the other rows don't
 excuse; a person has to look.
+
+They are ranked by the probability of their own label. Where classes overlap (the last four lines of
+the table that benchmarks/label_errors.py prints), 0.76 of the first rows had a planted error, and
+0.60 ranked by the margin to the likeliest other class: a row that could be several things has a
+small probability of each, a wrong label a smaller one still. On one table of eight the margin was
+ahead, 0.96 to 0.90.
 """
 
 from __future__ import annotations
@@ -35,7 +41,7 @@ def likely_label_errors(
     found = find_label_issues(
         np.searchsorted(present, target[known]),
         kept,
-        return_indices_ranked_by="normalized_margin",
+        return_indices_ranked_by="self_confidence",
         n_jobs=1,
     )
     return known[np.asarray(found, dtype=np.intp)]
