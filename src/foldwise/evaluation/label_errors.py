@@ -8,7 +8,7 @@ excuse; a person has to look.
 They are ranked by the probability of their own label. Where classes overlap (the last four lines of
 the table that benchmarks/label_errors.py prints), 0.76 of the first rows had a planted error, and
 0.60 ranked by the margin to the likeliest other class: a row that could be several things has a
-small probability of each, a wrong label a smaller one still. On one table of eight the margin was
+small probability of each, a wrong label a smaller one still. In one case of eight the margin was
 ahead, 0.96 to 0.90.
 """
 
