@@ -12,10 +12,13 @@ from browser import Browser
 from conftest import make_table
 from foldwise.cli import app
 from foldwise.config.schema import Config
+from foldwise.evaluation import diagnostics
+from foldwise.evaluation.metrics import confusion, per_class
+from foldwise.evaluation.slices import by_value
 from foldwise.folds import read_assignment
 from foldwise.report import run_rows
 from foldwise.report.run_report import Source, build_report
-from foldwise.runfolder import RunFolder
+from foldwise.runfolder import RunFolder, read_json
 from foldwise.workflow import cross_validate
 from made_runs import make_run, noisy
 
@@ -88,6 +91,33 @@ def test_a_finished_run_has_a_report_that_works(trained: RunFolder, browser: Bro
     assert "<script>alert(1)</script>" in listed[0].text
     browser.run("arguments[0].click()", browser.find("[data-matrix=shares]"))
     assert cell.text == cell.get_attribute("data-share")
+
+
+def test_the_numbers_behind_the_page_agree_with_the_runs_scores(trained: RunFolder) -> None:
+    scores = {name: entry["value"] for name, entry in read_json(trained.metrics)["oof"].items()}
+    oof = pl.read_parquet(trained.out_of_fold)
+    classes = read_json(trained.classes)["classes"]
+    target, prediction, probabilities = Task(classes).to_arrays(oof)
+    confidence = probabilities.max(axis=1)
+    right = prediction == target
+    accuracy = pytest.approx(scores["accuracy"], abs=1e-6)
+
+    bins, _ = diagnostics.calibration(confidence, right)
+    assert sum(b.rows * b.accuracy for b in bins if b.rows) / len(right) == accuracy
+    _, kept, on_them = diagnostics.coverage(confidence, right, np.zeros(1))[0]
+    assert (kept, on_them) == (1, accuracy)
+    counts = diagnostics.confidence_counts(confidence, right).sum(axis=0)
+    assert counts[0] / counts.sum() == accuracy
+    assert np.trace(confusion(target, prediction, 3)) / len(right) == accuracy
+    kinds = pl.read_csv(trained.path.parents[1] / "table.csv")["kind"].gather(oof["row"])
+    slices = by_value(right.astype(np.float64), oof["row"].to_numpy(), kinds.to_list(), seed=0)
+    assert sum(part.rows * part.score for part in slices) / len(right) == accuracy
+    assert f"over all rows {scores['accuracy']:.3f}" in trained.report.read_text()
+
+    by_class = per_class(target, prediction, classes)
+    for name in ("f1", "precision", "recall"):
+        mean = np.mean([entry[name] for entry in by_class])
+        assert mean == pytest.approx(scores[f"{name}_macro"], abs=1e-6)
 
 
 def test_the_slider_moves_the_numbers(trained: RunFolder, browser: Browser) -> None:
