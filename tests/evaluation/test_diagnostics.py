@@ -52,6 +52,15 @@ def test_every_row_is_counted_once_by_confidence() -> None:
     assert counts.sum(axis=0).tolist() == [RIGHT.sum(), (~RIGHT).sum()]
 
 
+def test_a_confidence_that_rounding_put_above_one_is_counted() -> None:
+    above = np.nextafter(1, 2)
+    counts = confidence_counts(np.array([above, 1.0]), np.array([True, False]), bins=4)
+    assert counts.tolist() == [[0, 0], [0, 0], [0, 0], [1, 1]]
+    bins, error = calibration(np.array([above]), np.array([True]), bins=4)
+    assert [b.rows for b in bins] == [0, 0, 0, 1]
+    assert error == pytest.approx(0)
+
+
 def test_mistakes_come_most_confident_first() -> None:
     found = most_confident_mistakes(
         np.array([0.9, 0.8, 0.95, 0.7]), np.array([False, True, False, False]), most=2

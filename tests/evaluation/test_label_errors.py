@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
@@ -49,3 +50,12 @@ def test_classes_without_rows_and_unknown_labels_do_no_harm() -> None:
     probabilities[7] = [0.95, 0.0, 0.05] if target[7] == 2 else [0.05, 0.0, 0.95]
     assert likely_label_errors(target, probabilities).tolist() == [7]
     assert likely_label_errors(np.zeros(9, dtype=np.int64), np.ones((9, 1))).tolist() == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_only_row_of_a_class_is_left_alone_without_a_warning() -> None:
+    target = np.repeat([0, 1, 2], [100, 100, 1])
+    probabilities = np.full((201, 3), 0.1)
+    probabilities[np.arange(201), target] = 0.8
+    probabilities[[5, 200]] = [0.1, 0.9, 0.0]
+    assert likely_label_errors(target, probabilities).tolist() == [5]

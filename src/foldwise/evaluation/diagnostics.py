@@ -88,7 +88,9 @@ def coverage(
 def confidence_counts(confidence: Floats, right: Flags, bins: int = 20) -> NDArray[np.int64]:
     """Count right and wrong predictions by confidence: (bins, 2), right first."""
     edges = np.linspace(0, 1, bins + 1)
-    both = [np.histogram(confidence[right == which], edges)[0] for which in (True, False)]
+    # Sums of probabilities may be a rounding error above 1, which lies in no bin.
+    sure = np.minimum(confidence, 1)
+    both = [np.histogram(sure[right == which], edges)[0] for which in (True, False)]
     return np.stack(both, axis=1).astype(np.int64)
 
 
