@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from foldwise.duplicates import find_duplicates
 from foldwise.evaluation.baselines import baseline_predictions
 from foldwise.evaluation.label_errors import likely_label_errors
-from foldwise.splitters import deal
+from foldwise.split.splitters import deal
+from foldwise.table.duplicates import find_duplicates
 
 DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHARE = 0.05  # of the labels is changed

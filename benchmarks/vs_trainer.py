@@ -136,16 +136,16 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     import numpy as np
     import polars as pl
 
-    from foldwise.batching import Sampler
     from foldwise.config.schema import Config
-    from foldwise.prepare import build_task, resolve
-    from foldwise.runfolder import FoldFolder
-    from foldwise.training.device import build_accelerator
+    from foldwise.hardware.device import build_accelerator
+    from foldwise.parts.usercode import UserCode
+    from foldwise.preparation.prepare import build_task, resolve
+    from foldwise.run.folder import FoldFolder
+    from foldwise.training.batching import Sampler
     from foldwise.training.loop import Settings, fit
     from foldwise.training.optimizers import build_optimizer
     from foldwise.training.schedules import build_schedule
     from foldwise.training.tracking import Tracker
-    from foldwise.usercode import UserCode
 
     values = {
         "run": {"name": "bench"},

@@ -14,8 +14,8 @@ import polars as pl
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.evaluation.bootstrap import intervals
-from foldwise.evaluation.metrics import builtin_metric, score
-from foldwise.runfolder import RunFolder, write_json, write_parquet, write_text
+from foldwise.metrics.metric import builtin_metric, score
+from foldwise.run.folder import RunFolder, write_json, write_parquet, write_text
 
 CLASSES = ["card", "debt", "loan"]
 

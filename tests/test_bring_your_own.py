@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 import yaml
 
-from foldwise import checkpoints
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
-from foldwise.runfolder import RunFolder
+from foldwise.run import checkpoints
+from foldwise.run.folder import RunFolder
 from foldwise.training.tracking import read_history
 from foldwise.workflow import cross_validate
 

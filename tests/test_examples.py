@@ -9,7 +9,7 @@ import pytest
 
 from foldwise.commands.train import train
 from foldwise.config.load import load_config
-from foldwise.runfolder import RunFolder, read_json
+from foldwise.run.folder import RunFolder, read_json
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

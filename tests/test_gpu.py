@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from foldwise import checkpoints
 from foldwise.config.schema import Config, Optimizer, Schedule
-from foldwise.prepare import resolve
-from foldwise.runfolder import FoldFolder, read_json, sha256
+from foldwise.parts.usercode import UserCode
+from foldwise.preparation.prepare import resolve
+from foldwise.run import checkpoints
+from foldwise.run.folder import FoldFolder, read_json, sha256
 from foldwise.training.averaging import WeightAverage
 from foldwise.training.optimizers import build_optimizer
-from foldwise.training.progress import Progress, capture, resume
+from foldwise.training.resume import Progress, capture, resume
 from foldwise.training.schedules import build_schedule
-from foldwise.usercode import UserCode
 from foldwise.workflow import cross_validate
 
 pytestmark = [

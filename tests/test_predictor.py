@@ -13,7 +13,7 @@ from conftest import make_table
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
-from foldwise.runfolder import RunFolder
+from foldwise.run.folder import RunFolder
 from foldwise.workflow import cross_validate
 
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from foldwise import checkpoints, cli
+from foldwise import cli
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
-from foldwise.runfolder import FoldFolder, RunFolder, write_text
+from foldwise.run import checkpoints
+from foldwise.run.folder import FoldFolder, RunFolder, write_text
 from foldwise.training.tracking import read_history
 from foldwise.workflow import cross_validate
 

@@ -17,13 +17,14 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from conftest import make_table
-from foldwise import checkpoints, train, workflow
+from foldwise import workflow
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
-from foldwise.prepare import resolve
-from foldwise.runfolder import RunFolder, lock, read_json, write_text
+from foldwise.preparation.prepare import resolve
+from foldwise.run import checkpoints
+from foldwise.run.folder import RunFolder, lock, read_json, write_text
 from foldwise.workflow import cross_validate, validate
 
 # Labels that a reader of CSV or YAML likes to turn into something else.
@@ -50,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _no_charts() -> Iterator[None]:
     """Drawing learning curves takes half of a tiny fold's time, and has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "learning_curves", lambda *_: None)
+        patch.setattr("foldwise.training.fold.learning_curves", lambda *_: None)
         yield
 
 
@@ -519,7 +520,7 @@ import torch
 from sklearn.datasets import load_iris
 from torch import nn
 
-from foldwise.task import Multiclass
+from foldwise.tasks.task import Multiclass
 
 
 class Mlp(nn.Module):

@@ -12,10 +12,10 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "load_config": "foldwise.config.load",
-    "read_table": "foldwise.table",
-    "assign_folds": "foldwise.folds",
+    "read_table": "foldwise.table.reading",
+    "assign_folds": "foldwise.split.folds",
     "encode": "foldwise.encoding.text",
-    "build_model": "foldwise.prepare",
+    "build_model": "foldwise.preparation.prepare",
     "fit": "foldwise.training.loop",
     "validate": "foldwise.workflow",
     "cross_validate": "foldwise.workflow",

@@ -21,15 +21,15 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
-from foldwise.find_rate import find_rate, with_optimizer
-from foldwise.prepare import build_task, encode_rows, open_run, prepare, resolve
-from foldwise.record import check_continues, start_record, stop_record
+from foldwise.hardware.device import build_accelerator
+from foldwise.parts.usercode import UserCode
+from foldwise.preparation.prepare import build_task, encode_rows, open_run, prepare, resolve
+from foldwise.preparation.provenance import check_continues, start_record, stop_record
 from foldwise.report.run_report import source_of, write_report
 from foldwise.report.terminal import facts
-from foldwise.runfolder import RunFolder, lock
-from foldwise.train import train_fold
-from foldwise.training.device import build_accelerator
-from foldwise.usercode import UserCode
+from foldwise.run.folder import RunFolder, lock
+from foldwise.training.find_rate import find_rate, with_optimizer
+from foldwise.training.fold import train_fold
 
 
 def cross_validate(

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from foldwise import cli
 from foldwise.config.load import load_config
 from foldwise.errors import RunInterrupted
-from foldwise.runfolder import RunFolder, lock
+from foldwise.run.folder import RunFolder, lock
 from foldwise.workflow import cross_validate
 
 RUN = "runs/bad"
@@ -817,7 +817,7 @@ NO_SPACE = "free some and give the same command again\n"
     ("place", "error", "expected"),
     [
         (
-            "foldwise.runfolder.os.replace",
+            "foldwise.run.folder.os.replace",
             OSError(errno.ENOSPC, "No space left on device", "x/y.json"),
             f"stopped: no space left on the disk (x/y.json); {NO_SPACE}",
         ),

@@ -5,7 +5,7 @@ import pytest
 
 from foldwise.commands import data
 from foldwise.commands.data import data_cfpb
-from foldwise.usecases.synthetic import complaints
+from foldwise.synthetic.complaints import complaints
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from foldwise.config.load import load_config
 from foldwise.models.resolve import PACKAGED
 from foldwise.predictor import Predictor
-from foldwise.runfolder import RunFolder
+from foldwise.run.folder import RunFolder
 from foldwise.workflow import cross_validate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -196,7 +196,7 @@ def test_a_moved_run_folder_needs_nothing_else_to_predict(
 ) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(run.path, moved)
-    monkeypatch.setattr("foldwise.textclassification.resolve_backbone", pytest.fail)
+    monkeypatch.setattr("foldwise.tasks.text_classification.resolve_backbone", pytest.fail)
     predictor = Predictor(moved, [1])
     rows = pl.read_parquet(run.fold(1).predictions)
     frame = predictor.read("synthetic:240", labelled=False)

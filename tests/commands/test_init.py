@@ -13,9 +13,9 @@ from foldwise.cli import app
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.prepare import build_task, prepare, resolve
-from foldwise.runfolder import RunFolder
-from foldwise.usercode import UserCode
+from foldwise.parts.usercode import UserCode
+from foldwise.preparation.prepare import build_task, prepare, resolve
+from foldwise.run.folder import RunFolder
 from foldwise.workflow import cross_validate
 
 ROWS = 120

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from foldwise.config.entries import MAX_VALUES
 from foldwise.config.grammar import Part
 from foldwise.config.load import diff_configs, dump_config, load_config
 from foldwise.config.schema import Average, Config, Head, PerClass
+from foldwise.config.yaml_reader import MAX_VALUES
 from foldwise.errors import FoldwiseError
 
 GOOD = """\

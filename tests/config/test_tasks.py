@@ -10,7 +10,7 @@ from foldwise.config.grammar import BUILTIN, LOSSES, METRICS
 from foldwise.config.load import dump_config, load_config
 from foldwise.config.schema import TASK_METRICS
 from foldwise.errors import FoldwiseError
-from foldwise.parts import BUILT_IN
+from foldwise.parts.registry import BUILT_IN
 
 DATA = "run: {name: a}\ndata: {path: synthetic, target: y, text: [x]%s}\ntask: %s\n"
 

@@ -12,7 +12,6 @@ from sklearn.metrics import f1_score
 
 from eda.tables import clean
 from foldwise.config.schema import Config
-from foldwise.duplicates import join_groups
 from foldwise.eda import leaks
 from foldwise.eda.leaks import f1_macro
 from foldwise.eda.missingness import cramers_v
@@ -20,6 +19,7 @@ from foldwise.eda.tokens import count_tokens
 from foldwise.encoding.text import encode, frame_of
 from foldwise.models.backbone import load_tokenizer
 from foldwise.models.resolve import resolve_backbone
+from foldwise.table.duplicates import join_groups
 
 Looking = Callable[..., Any]
 

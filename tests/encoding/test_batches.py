@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldwise.batching import Sampler, Window, ordered_batches
 from foldwise.encoding.batches import TextRows, pad_batch
 from foldwise.encoding.text import Frame, TokenStore
+from foldwise.training.batching import Sampler, Window, ordered_batches
 
 BERT = Frame(before=(101,), after=(102,), separator=(102,), pad=0, padding_side="right")
 BARE = Frame(before=(), after=(), separator=(), pad=9, padding_side="right")

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldwise.batching import Sampler, ordered_batches
 from foldwise.encoding.batches import TextRows
 from foldwise.encoding.chunks import ChunkRows, narrowest_window, pad_chunks
 from foldwise.encoding.text import Frame, TokenStore
+from foldwise.training.batching import Sampler, ordered_batches
 
 BERT = Frame(before=(101,), after=(102,), separator=(103,), pad=0, padding_side="right")
 LEFT = Frame(before=(), after=(), separator=(103, 104), pad=9, padding_side="left")

@@ -16,8 +16,8 @@ from foldwise.config.schema import Config
 from foldwise.encoding import text
 from foldwise.encoding.text import TokenStore, encode, frame_of
 from foldwise.models.backbone import load_tokenizer
-from foldwise.textclassification import TextClassification
-from foldwise.usercode import UserCode
+from foldwise.parts.usercode import UserCode
+from foldwise.tasks.text_classification import TextClassification
 
 Backbones = Callable[[str], Path]
 

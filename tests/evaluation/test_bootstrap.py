@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foldwise.evaluation.bootstrap import intervals
-from foldwise.evaluation.metrics import Metric, builtin_metric
+from foldwise.metrics.metric import Metric, builtin_metric
 
 # Ten times as fast as the built-in one: these tests draw 100,000 resamples.
 SHARE_RIGHT = Metric("share_right", lambda t, p, _: float((t == p).mean()), True, "prediction")

@@ -14,9 +14,9 @@ from sklearn.metrics import accuracy_score, f1_score
 from foldwise.config.schema import Config
 from foldwise.evaluation import summary
 from foldwise.evaluation.summary import mean_of_models, summarize
-from foldwise.runfolder import RunFolder, read_json, write_json, write_parquet
-from foldwise.task import Multiclass
-from foldwise.usercode import UserCode
+from foldwise.parts.usercode import UserCode
+from foldwise.run.folder import RunFolder, read_json, write_json, write_parquet
+from foldwise.tasks.task import Multiclass
 
 CLASSES = ["a", "b", "c"]
 

@@ -13,14 +13,14 @@ from safetensors.numpy import load_file
 from sklearn.datasets import load_iris
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from foldwise import checkpoints
 from foldwise.config.schema import Config, Training
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.validate import load_fold, to_table, validate_fold
-from foldwise.prepare import Prepared, build_task, encode_rows, prepare
-from foldwise.runfolder import read_json
-from foldwise.training.device import build_accelerator
-from foldwise.usercode import UserCode
+from foldwise.hardware.device import build_accelerator
+from foldwise.parts.usercode import UserCode
+from foldwise.preparation.prepare import Prepared, build_task, encode_rows, prepare
+from foldwise.run import checkpoints
+from foldwise.run.folder import read_json
 from foldwise.workflow import cross_validate
 
 LINEAR = """
@@ -30,7 +30,7 @@ import torch
 from sklearn.datasets import load_iris
 from torch import nn
 
-from foldwise.task import Multiclass
+from foldwise.tasks.task import Multiclass
 
 
 class Linear(nn.Module):

@@ -16,19 +16,19 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from foldwise import checkpoints
 from foldwise.config.schema import Config, Lora
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.validate import load_fold
+from foldwise.hardware.device import build_accelerator
 from foldwise.models.adapters import add_adapters, linear_layers, merge_adapters
 from foldwise.models.backbone import load_backbone
 from foldwise.models.quantize import keep_layout, quantization
 from foldwise.predictor import Predictor
-from foldwise.prepare import build_task, encode_rows, open_run, prepare
-from foldwise.runfolder import RunFolder, read_json
-from foldwise.train import train_fold
-from foldwise.training.device import build_accelerator
-from foldwise.weights import load_weights, saved_weights
+from foldwise.preparation.prepare import build_task, encode_rows, open_run, prepare
+from foldwise.run import checkpoints
+from foldwise.run.folder import RunFolder, read_json
+from foldwise.run.weights import load_weights, saved_weights
+from foldwise.training.fold import train_fold
 from foldwise.workflow import cross_validate, validate
 
 IDS = torch.tensor([[5, 9, 11, 7], [8, 6, 10, 12]])

@@ -14,8 +14,8 @@ from conftest import make_table
 from foldwise.config.schema import Config
 from foldwise.models.chunks import ChunkPooling
 from foldwise.models.pooling import AttentionPooling, MaxPooling, MeanPooling
-from foldwise.textclassification import TextClassification
-from foldwise.usercode import UserCode
+from foldwise.parts.usercode import UserCode
+from foldwise.tasks.text_classification import TextClassification
 
 CHUNK_ROW = torch.tensor([0, 0, 0, 1, 2, 2])
 GROUPS = ([0, 1, 2], [3], [4, 5])

@@ -16,11 +16,11 @@ from foldwise.encoding.batches import pad_batch
 from foldwise.encoding.text import frame_of
 from foldwise.models.backbone import load_backbone, load_tokenizer
 from foldwise.models.classifier import Classifier
-from foldwise.models.dry import pooled_width
 from foldwise.models.head import Head
 from foldwise.models.pooling import ClsPooling, MeanPooling
-from foldwise.textclassification import TextClassification
-from foldwise.usercode import UserCode
+from foldwise.models.trial_calls import pooled_width
+from foldwise.parts.usercode import UserCode
+from foldwise.tasks.text_classification import TextClassification
 
 Backbones = Callable[[str], Path]
 TEXTS = ["fee", "credit card charge limit statement fee bank purchase refund", "loan payment"]

@@ -24,7 +24,7 @@ from foldwise.models.classifier import Classifier
 from foldwise.models.head import Head
 from foldwise.models.pooling import MeanPooling
 from foldwise.models.window import window
-from foldwise.weights import load_weights, saved_weights
+from foldwise.run.weights import load_weights, saved_weights
 
 HIDDEN, DEPTH, WORDS, LONGEST = 16, 2, 40, 32
 

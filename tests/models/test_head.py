@@ -13,7 +13,7 @@ from torch import nn
 from foldwise.config import schema
 from foldwise.errors import FoldwiseError
 from foldwise.models.head import Head, build_head
-from foldwise.usercode import UserCode
+from foldwise.parts.usercode import UserCode
 
 MINE = """
 import torch

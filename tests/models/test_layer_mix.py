@@ -11,9 +11,9 @@ import torch
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.models.layer_mix import LayerMix
-from foldwise.textclassification import TextClassification
+from foldwise.parts.usercode import UserCode
+from foldwise.tasks.text_classification import TextClassification
 from foldwise.training.optimizers import parameter_groups
-from foldwise.usercode import UserCode
 
 
 def normalised(layer: torch.Tensor) -> torch.Tensor:

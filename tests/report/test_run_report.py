@@ -13,12 +13,12 @@ from conftest import make_table
 from foldwise.cli import app
 from foldwise.config.schema import Config
 from foldwise.evaluation import diagnostics
-from foldwise.evaluation.metrics import confusion, per_class
 from foldwise.evaluation.slices import by_value
-from foldwise.folds import read_assignment
+from foldwise.metrics.metric import confusion, per_class
 from foldwise.report import run_rows
 from foldwise.report.run_report import Source, build_report
-from foldwise.runfolder import RunFolder, read_json
+from foldwise.run.folder import RunFolder, read_json
+from foldwise.split.folds import read_assignment
 from foldwise.workflow import cross_validate
 from made_runs import make_run, noisy
 

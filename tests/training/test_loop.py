@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LRScheduler
 
-from foldwise.batching import Sampler
-from foldwise.checkpoints import load, newest, pointed, steps
 from foldwise.config.schema import Average, Training
 from foldwise.errors import RunInterrupted
-from foldwise.runfolder import FoldFolder
+from foldwise.hardware.device import build_accelerator
+from foldwise.run.checkpoints import load, newest, pointed, steps
+from foldwise.run.folder import FoldFolder
 from foldwise.training.averaging import newest_share
-from foldwise.training.device import build_accelerator
+from foldwise.training.batching import Sampler
 from foldwise.training.loading import reseed
 from foldwise.training.loop import Evaluate, Settings, fit
-from foldwise.training.progress import Progress
+from foldwise.training.resume import Progress
 from foldwise.training.schedules import Plateau
 from foldwise.training.tracking import Tracker, read_history
 
@@ -422,7 +422,7 @@ def test_resume_from_the_checkpoint_of_every_step_ends_with_the_same_bytes(
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
     patience: int | None,
 ) -> None:
-    from foldwise import checkpoints
+    from foldwise.run import checkpoints
 
     # Mid-epoch saves, accumulation, dropout, random augmentation, evaluation between log lines.
     options: dict[str, Any] = {

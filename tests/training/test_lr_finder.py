@@ -9,8 +9,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from foldwise.batching import Sampler
 from foldwise.errors import FoldwiseError
+from foldwise.training.batching import Sampler
 from foldwise.training.lr_finder import range_test, running_means, suggest
 
 ROWS = 64

@@ -13,9 +13,9 @@ from torch import nn
 from foldwise.config import schema
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.prepare import build_model
+from foldwise.parts.usercode import UserCode
+from foldwise.preparation.prepare import build_model
 from foldwise.training.optimizers import build_optimizer, parameter_groups
-from foldwise.usercode import UserCode
 
 
 class Tower(nn.Module):

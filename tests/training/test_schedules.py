@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from foldwise.config import schema
 from foldwise.errors import FoldwiseError
+from foldwise.parts.usercode import UserCode
 from foldwise.training.schedules import Plateau, build_schedule, factor
-from foldwise.usercode import UserCode
 
 STEPS = 50
 

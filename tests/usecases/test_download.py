@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from foldwise.errors import FoldwiseError
+from foldwise.synthetic.complaints import complaints
 from foldwise.usecases import download
 from foldwise.usecases.download import fetch
-from foldwise.usecases.synthetic import complaints
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ def compare(runs: Sequence[Path], metric: str | None, out: Path | None, trust_co
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
     from rich.console import Console
 
+    from foldwise.commands.quiet import quiet_libraries
     from foldwise.evaluation import compare as tests
     from foldwise.evaluation.candidates import read_candidates
-    from foldwise.quiet import quiet_libraries
     from foldwise.report.compare_terminal import comparison_tables
 
     quiet_libraries()

@@ -42,7 +42,7 @@ def eda(config_path: Path, out: Path, overrides: Sequence[str], subsets: bool) -
     from foldwise.eda.look import look_at
     from foldwise.eda.rules import find
     from foldwise.report.eda_terminal import eda_tables
-    from foldwise.subsets import write_subsets
+    from foldwise.table.subsets import write_subsets
 
     look = look_at(config)
     findings = find(look)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from foldwise.commands.train import parse_folds
-from foldwise.runfolder import RunFolder
+from foldwise.run.folder import RunFolder
 
 
 def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
@@ -26,9 +26,9 @@ def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from foldwise.commands.quiet import quiet_libraries
     from foldwise.evaluation.bootstrap import intervals
     from foldwise.predictor import Predictor
-    from foldwise.quiet import quiet_libraries
 
     quiet_libraries()
     predictor = Predictor(run, voting, trust_code=trust_code)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import write_text
+from foldwise.run.folder import write_text
 
 PARTS = "my_parts.py"
 
@@ -38,9 +38,9 @@ def init(data: str, target: str, out: Path | None, code: bool) -> None:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise FoldwiseError(f"-o {path}: {path.parent} isn't a folder that can be written to")
 
-    from foldwise.reading import find_files, read_names
-    from foldwise.starter import POOLING, look, write_config
-    from foldwise.table import read_all
+    from foldwise.table.formats import find_files, read_names
+    from foldwise.table.reading import read_all
+    from foldwise.table.starter import POOLING, look, write_config
 
     frame = read_all(data)
     lists = [] if data.startswith("synthetic") else read_names(find_files(data)[0])[1]

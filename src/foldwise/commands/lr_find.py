@@ -7,7 +7,7 @@ from pathlib import Path
 
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import RunFolder, write_bytes, write_json
+from foldwise.run.folder import RunFolder, write_bytes, write_json
 
 
 def lr_find(
@@ -47,12 +47,12 @@ def lr_find(
     import numpy as np
     from rich.console import Console
 
-    from foldwise.find_rate import try_rates
-    from foldwise.prepare import build_task, encode_rows, prepare, resolve
-    from foldwise.quiet import quiet_libraries
-    from foldwise.report.rates import rates_chart, rates_table
-    from foldwise.training.device import build_accelerator
-    from foldwise.usercode import UserCode
+    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.hardware.device import build_accelerator
+    from foldwise.parts.usercode import UserCode
+    from foldwise.preparation.prepare import build_task, encode_rows, prepare, resolve
+    from foldwise.report.lr_finder import rates_chart, rates_table
+    from foldwise.training.find_rate import try_rates
 
     quiet_libraries()
     resolved = resolve(loaded)

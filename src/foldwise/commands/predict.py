@@ -7,7 +7,7 @@ from pathlib import Path
 
 from foldwise.commands.train import parse_folds
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import RunFolder, atomic
+from foldwise.run.folder import RunFolder, atomic
 
 
 def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool) -> None:
@@ -36,8 +36,8 @@ def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
     import polars as pl
 
+    from foldwise.commands.quiet import quiet_libraries
     from foldwise.predictor import Predictor
-    from foldwise.quiet import quiet_libraries
 
     quiet_libraries()
     predictor = Predictor(run, voting, trust_code=trust_code)

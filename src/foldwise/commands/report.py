@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import RunFolder, read_json
+from foldwise.run.folder import RunFolder, read_json
 
 
 def report(path: Path, trust_code: bool) -> None:
@@ -28,11 +28,11 @@ def report(path: Path, trust_code: bool) -> None:
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
     import polars as pl
 
-    from foldwise.folds import read_assignment
-    from foldwise.prepare import build_task, encode_rows, open_run, prepare
-    from foldwise.quiet import quiet_libraries
-    from foldwise.record import check_continues
+    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.preparation.prepare import build_task, encode_rows, open_run, prepare
+    from foldwise.preparation.provenance import check_continues
     from foldwise.report.run_report import Source, source_of, write_report
+    from foldwise.split.folds import read_assignment
 
     quiet_libraries()
     config, code = open_run(run, trust_code=trust_code)

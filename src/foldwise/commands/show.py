@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from foldwise.report.terminal import results_table
-from foldwise.runfolder import RunFolder, read_json
+from foldwise.run.folder import RunFolder, read_json
 
 
 def show_results(run: RunFolder) -> None:

@@ -25,8 +25,8 @@ def train(config: Path, overrides: Sequence[str], folds: str | None) -> None:
     # Imported only now: a typo in the config is told in a blink, torch takes seconds.
     from rich.console import Console
 
+    from foldwise.commands.quiet import quiet_libraries
     from foldwise.commands.show import show_results
-    from foldwise.quiet import quiet_libraries
     from foldwise.workflow import cross_validate
 
     quiet_libraries()

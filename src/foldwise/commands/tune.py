@@ -7,7 +7,7 @@ from pathlib import Path
 
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import lock, read_json
+from foldwise.run.folder import lock, read_json
 
 
 def tune(path: Path, overrides: Sequence[str]) -> None:
@@ -29,11 +29,11 @@ def tune(path: Path, overrides: Sequence[str]) -> None:
         ) from None
     from rich.console import Console
 
-    from foldwise.prepare import build_task
-    from foldwise.quiet import quiet_libraries
+    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.parts.usercode import UserCode
+    from foldwise.preparation.prepare import build_task
     from foldwise.sweep.variants import Variant
-    from foldwise.train import metric_by_name
-    from foldwise.usercode import UserCode
+    from foldwise.training.fold import metric_by_name
     from foldwise.workflow import cross_validate
 
     quiet_libraries()

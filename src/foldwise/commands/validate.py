@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foldwise.runfolder import RunFolder
+from foldwise.run.folder import RunFolder
 
 
 def validate(path: Path, trust_code: bool) -> None:
@@ -21,8 +21,8 @@ def validate(path: Path, trust_code: bool) -> None:
     run.check_is_run()
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
     from foldwise import workflow
+    from foldwise.commands.quiet import quiet_libraries
     from foldwise.commands.show import show_results
-    from foldwise.quiet import quiet_libraries
 
     quiet_libraries()
     workflow.validate(path, trust_code=trust_code)

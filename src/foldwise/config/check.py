@@ -14,10 +14,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from foldwise.config.entries import Entry, Finding, Place, entry_at, plain
 from foldwise.config.grammar import Path, Problem, dotted, nearest, shown, unknown_key
 from foldwise.config.reference import field_at, options, sections, type_words
 from foldwise.config.schema import Config
+from foldwise.config.yaml_reader import Entry, Finding, Place, entry_at, plain
 
 
 def check(tree: Entry, findings: list[Finding]) -> Config | None:

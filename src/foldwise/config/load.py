@@ -20,7 +20,9 @@ from typing import Any
 import yaml
 
 from foldwise.config.check import check
-from foldwise.config.entries import (
+from foldwise.config.grammar import Path, dotted, shown
+from foldwise.config.schema import Config
+from foldwise.config.yaml_reader import (
     Entry,
     Finding,
     Place,
@@ -31,8 +33,6 @@ from foldwise.config.entries import (
     read_scalar,
     read_text,
 )
-from foldwise.config.grammar import Path, dotted, shown
-from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 
 MAX_EXTENDS = 10

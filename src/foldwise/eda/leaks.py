@@ -20,7 +20,7 @@ from foldwise.eda.answers import Answers
 from foldwise.eda.rows import Rows
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.lookup import Floats, Ids, frequencies, lookup, lookup_means
-from foldwise.splitters import time_ranks
+from foldwise.split.splitters import time_ranks
 
 FOLDS = 3
 MOST_ROWS = 50_000  # more don't change the picture; the page says how many were scored

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from foldwise.config.schema import Config
-from foldwise.duplicates import join_groups
 from foldwise.eda.answers import Answers, read_answers
 from foldwise.eda.cuts import Cuts, find_cuts
+from foldwise.eda.duplicates import Twins, find_twins
 from foldwise.eda.leaks import Leaks, find_leaks
 from foldwise.eda.missingness import Missingness, relate_missing
 from foldwise.eda.overview import Column, describe_columns
 from foldwise.eda.rows import Rows, read_rows
 from foldwise.eda.target import Target, describe_target
 from foldwise.eda.tokens import Tokens, count_tokens
-from foldwise.eda.twins import Twins, find_twins
+from foldwise.table.duplicates import join_groups
 
 
 @dataclass(frozen=True)

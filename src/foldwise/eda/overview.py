@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from foldwise.eda.rows import Rows
-from foldwise.roles import Guess, guess_role
+from foldwise.table.roles import Guess, guess_role
 
 EXAMPLES = 3
 EXAMPLE_CHARS = 60

@@ -13,10 +13,10 @@ import polars as pl
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.parts import find_part
-from foldwise.reading import find_files, read_names
-from foldwise.table import ROW, Holds, apply_missing, draw_sample, read_table
-from foldwise.usercode import UserCode
+from foldwise.parts.registry import find_part
+from foldwise.parts.usercode import UserCode
+from foldwise.table.formats import find_files, read_names
+from foldwise.table.reading import ROW, Holds, apply_missing, draw_sample, read_table
 
 _HOLDS: dict[str, Holds] = {
     "multiclass": "label",

@@ -37,7 +37,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from foldwise.evaluation.lookup import Floats, Ids, frequencies, lookup, lookup_means
-from foldwise.evaluation.metrics import builtin_metric
+from foldwise.metrics.metric import builtin_metric
 
 BaselineName = Literal["majority", "mean", "median", "lookup", "tfidf"]
 

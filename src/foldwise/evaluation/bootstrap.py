@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foldwise.evaluation.metrics import Floats, Ids, Metric, evaluate, score
+from foldwise.metrics.metric import Floats, Ids, Metric, evaluate, score
 
 
 def intervals(

@@ -15,10 +15,10 @@ import polars as pl
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.metrics import Metric
-from foldwise.folds import Assignment, read_assignment
-from foldwise.prepare import build_task, open_run
-from foldwise.runfolder import RunFolder, read_json
+from foldwise.metrics.metric import Metric
+from foldwise.preparation.prepare import build_task, open_run
+from foldwise.run.folder import RunFolder, read_json
+from foldwise.split.folds import Assignment, read_assignment
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from foldwise.config.load import diff_configs
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.bootstrap import drawn_rows, percentiles
 from foldwise.evaluation.candidates import Candidate
-from foldwise.evaluation.metrics import Metric, evaluate
+from foldwise.metrics.metric import Metric, evaluate
 
 RESAMPLES = 2000
 

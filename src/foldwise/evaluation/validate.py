@@ -15,15 +15,15 @@ import polars as pl
 from accelerate import Accelerator
 from torch import nn
 
-from foldwise import checkpoints
 from foldwise.config.schema import Config
-from foldwise.evaluation.metrics import score
-from foldwise.inference import infer
-from foldwise.prepare import Prepared, build_task
-from foldwise.runfolder import FoldFolder, RunFolder, read_json, write_json, write_parquet
-from foldwise.task import Task
-from foldwise.usercode import UserCode
-from foldwise.weights import load_weights
+from foldwise.metrics.metric import score
+from foldwise.parts.usercode import UserCode
+from foldwise.preparation.prepare import Prepared, build_task
+from foldwise.run import checkpoints
+from foldwise.run.folder import FoldFolder, RunFolder, read_json, write_json, write_parquet
+from foldwise.run.weights import load_weights
+from foldwise.tasks.task import Task
+from foldwise.training.inference import infer
 
 
 def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> dict[str, float]:

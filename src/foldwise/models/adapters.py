@@ -15,9 +15,9 @@ from transformers.pytorch_utils import Conv1D
 
 from foldwise.config import schema
 from foldwise.errors import FoldwiseError
+from foldwise.hardware.device import placement
 from foldwise.models.backbone import blocks_of, freeze, load_backbone
 from foldwise.models.quantize import keep_layout, quantization
-from foldwise.training.device import placement
 
 INSTALL = "pip install peft"
 

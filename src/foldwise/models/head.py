@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from foldwise.config import schema
 from foldwise.config.grammar import Part
 from foldwise.errors import FoldwiseError
-from foldwise.parts import build_part
-from foldwise.usercode import UserCode
+from foldwise.parts.registry import build_part
+from foldwise.parts.usercode import UserCode
 
 
 def build_head(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import RunFolder, read_json, sha256
+from foldwise.run.folder import RunFolder, read_json, sha256
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from foldwise.charts.learning_curves import COLOURS
 from foldwise.eda.leaks import Leaks
 from foldwise.eda.target import Target
 from foldwise.eda.tokens import Tokens
-from foldwise.report.charts import COLOURS
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 BLUE, ORANGE = COLOURS["training"], COLOURS["validation"]

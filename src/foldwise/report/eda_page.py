@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from foldwise.duplicates import Duplicates
+from foldwise.eda.duplicates import Group
 from foldwise.eda.findings import Finding
 from foldwise.eda.leaks import GIVES_AWAY
 from foldwise.eda.look import Look
 from foldwise.eda.tokens import Tokens
-from foldwise.eda.twins import Group
 from foldwise.report import eda_charts, page
+from foldwise.table.duplicates import Duplicates
 
 MAKER = "foldwise eda"
 _MISSING_COLUMNS = 6

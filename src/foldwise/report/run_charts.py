@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from foldwise.charts.learning_curves import COLOURS
 from foldwise.evaluation.diagnostics import Bin
-from foldwise.report.charts import COLOURS
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 RIGHT, WRONG = COLOURS["training"], COLOURS["validation"]

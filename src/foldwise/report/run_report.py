@@ -18,14 +18,14 @@ from markupsafe import Markup
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.evaluation import diagnostics
-from foldwise.folds import Assignment
 from foldwise.report import page, run_charts, run_rows
 from foldwise.report.terminal import facts
-from foldwise.runfolder import RunFolder, read_json
+from foldwise.run.folder import RunFolder, read_json
+from foldwise.split.folds import Assignment
 from foldwise.training.tracking import read_history
 
 if TYPE_CHECKING:
-    from foldwise.prepare import Prepared
+    from foldwise.preparation.prepare import Prepared
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from foldwise.evaluation.diagnostics import most_confident_mistakes
 from foldwise.evaluation.label_errors import likely_label_errors
-from foldwise.evaluation.metrics import confusion as count_pairs
 from foldwise.evaluation.slices import Slice, by_length, by_value
+from foldwise.metrics.metric import confusion as count_pairs
 from foldwise.report import page
 
 if TYPE_CHECKING:

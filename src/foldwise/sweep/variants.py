@@ -21,7 +21,7 @@ from foldwise.config.load import dump_value, load_config
 from foldwise.config.schema import Config
 from foldwise.config.search import Range, Sweep
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import RunFolder
+from foldwise.run.folder import RunFolder
 
 _LONGEST = 100  # characters of a run's name
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from foldwise.batching import Window
+from foldwise.training.batching import Window
 
 
 def reseed(*numbers: int) -> None:

@@ -24,13 +24,13 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from foldwise import checkpoints
-from foldwise.batching import Sampler, Window
 from foldwise.errors import RunInterrupted
-from foldwise.runfolder import FoldFolder
+from foldwise.run import checkpoints
+from foldwise.run.folder import FoldFolder
 from foldwise.training.averaging import Share, WeightAverage
+from foldwise.training.batching import Sampler, Window
 from foldwise.training.loading import load_batches, reseed
-from foldwise.training.progress import Progress, capture, resume
+from foldwise.training.resume import Progress, capture, resume
 from foldwise.training.schedules import Plateau
 from foldwise.training.tracking import Tracker
 

@@ -21,8 +21,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from foldwise.batching import Sampler, Window
 from foldwise.errors import FoldwiseError
+from foldwise.training.batching import Sampler, Window
 from foldwise.training.loading import load_batches, reseed
 
 _SMOOTHING = 0.9  # share of the past in the running mean; about the last ten steps count

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 
 from foldwise.config import schema
 from foldwise.errors import FoldwiseError
-from foldwise.parts import build_part, find_part
-from foldwise.usercode import UserCode
+from foldwise.parts.registry import build_part, find_part
+from foldwise.parts.usercode import UserCode
 
 
 def build_optimizer(model: nn.Module, config: schema.Optimizer, code: UserCode) -> Optimizer:

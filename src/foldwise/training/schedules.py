@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from foldwise.config import schema
 from foldwise.config.grammar import BUILTIN
 from foldwise.errors import FoldwiseError
-from foldwise.parts import build_part
-from foldwise.usercode import UserCode
+from foldwise.parts.registry import build_part
+from foldwise.parts.usercode import UserCode
 
 DEFAULT_WARMUP = schema.DEFAULT_WARMUP
 

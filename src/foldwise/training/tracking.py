@@ -21,9 +21,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.parts import build_part, find_part, match_part
-from foldwise.runfolder import RunFolder, append_line, finite, write_text
-from foldwise.usercode import UserCode
+from foldwise.parts.registry import build_part, find_part, match_part
+from foldwise.parts.usercode import UserCode
+from foldwise.run.folder import RunFolder, append_line, finite, write_text
 
 
 class NumberTracker(Protocol):

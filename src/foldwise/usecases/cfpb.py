@@ -26,7 +26,7 @@ import polars as pl
 from rich.console import Console
 
 from foldwise.errors import FoldwiseError
-from foldwise.subsets import PER_CLASS, place
+from foldwise.table.subsets import PER_CLASS, place
 from foldwise.usecases.download import UNZIP_ERRORS, locked
 
 REQUIRED = ("Consumer complaint narrative", "Sub-issue", "ZIP code", "Product")

@@ -33,7 +33,7 @@ from rich.progress import (
 )
 
 from foldwise.errors import FoldwiseError
-from foldwise.runfolder import sync_file, sync_folder
+from foldwise.run.folder import sync_file, sync_folder
 
 ARCHIVE_URL = "https://files.consumerfinance.gov/ccdb/complaints.csv.zip"
 TIMEOUT_S = 60.0  # without a byte

@@ -1,0 +1,1 @@
+"""Metrics: one number of whole folds."""

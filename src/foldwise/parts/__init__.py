@@ -1,0 +1,1 @@
+"""Names in the config and the classes they stand for; the user's own files."""

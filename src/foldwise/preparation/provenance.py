@@ -1,0 +1,154 @@
+"""What a run was: config, code, data, folds and machine, written before its first fold.
+
+In: a `Prepared`. Out: config.yaml, manifest.json, classes.json, folds.parquet, backbone/ and code/.
+When a run is continued the same things are compared instead, and any difference refused.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from foldwise.config.load import dump_config
+from foldwise.errors import FoldwiseError
+from foldwise.preparation.prepare import Prepared
+from foldwise.run.folder import (
+    copy_file,
+    now,
+    read_json,
+    sha256,
+    write_json,
+    write_parquet,
+    write_text,
+)
+
+PACKAGES = (
+    "foldwise",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "torchmetrics",
+    "scikit-learn",
+    "polars",
+    "numpy",
+)
+
+
+def check_continues(prepared: Prepared) -> None:
+    """Refuse to continue a run with other data, code or weights than it began with.
+
+    Raises:
+        FoldwiseError: naming what differs.
+    """
+    path = prepared.run.manifest
+    if not path.exists():
+        return
+    stored, current = read_json(path), _identity(prepared)
+    for key, what in {
+        "data_sha256": "the table's bytes",
+        "code_sha256": "the files under code:",
+        "backbone_sha256": "the backbone's weights",
+    }.items():
+        if current[key] is not None and stored.get(key) != current[key]:
+            raise FoldwiseError(
+                f"{prepared.run.path} was made with other inputs: {what} have changed "
+                f"({stored.get(key)} then, {current[key]} now); put them back, or choose another "
+                "run.name"
+            )
+
+
+def start_record(prepared: Prepared) -> None:
+    """Write the run's record; what is there already is left as it is.
+
+    The manifest comes last, so a kill in between leaves a record that is simply written again.
+    """
+    run = prepared.run
+    if run.manifest.exists():
+        run.append_log("continued", pid=os.getpid())
+        return
+    run.code.mkdir(exist_ok=True)
+    names = []
+    for path in prepared.code.paths.values():
+        copy_file(path, run.code / path.name)
+        names.append(f"code/{path.name}")
+    # Relative to config.yaml itself, so that a run folder can move and takes its code along.
+    write_text(run.config, dump_config(prepared.config.model_copy(update={"code": names})))
+    write_parquet(run.folds, prepared.assignment.frame)
+    write_json(run.classes, prepared.task.state()["target"])
+    prepared.task.save(run.path)
+    write_json(
+        run.manifest,
+        {
+            **_identity(prepared),
+            "started": now(),
+            "seed": prepared.config.run.seed,
+            "folds_sha256": sha256(run.folds),
+            "counts": prepared.counts,
+            "versions": {"python": platform.python_version()}
+            | {name: metadata.version(name) for name in (*PACKAGES, *_extras(prepared))},
+            "git_commit": _git_commit(),
+            "machine": _machine(),
+        },
+    )
+    run.append_log("started", pid=os.getpid(), counts=prepared.counts)
+
+
+def stop_record(prepared: Prepared) -> None:
+    """Add the timings of the folds to the manifest, once all are trained."""
+    run = prepared.run
+    seconds = {str(n): read_json(run.fold(n).trained)["elapsed_s"] for n in prepared.folds}
+    manifest = read_json(run.manifest) | {"training_s": seconds, "finished": now()}
+    write_json(run.manifest, manifest)
+    run.append_log("finished", training_s=seconds)
+
+
+def _identity(prepared: Prepared) -> dict[str, Any]:
+    backbone = getattr(prepared.task, "pretrained", None)
+    return {
+        "data_sha256": prepared.data_sha256,
+        "code_sha256": prepared.code.hashes(),
+        "backbone_sha256": None if backbone is None else backbone.weights,
+    }
+
+
+def _extras(prepared: Prepared) -> list[str]:
+    # The optional packages that this run's weights went through.
+    model = prepared.config.model
+    return [*(["peft"] if model.lora else []), *(["bitsandbytes"] if model.quantize else [])]
+
+
+def _git_commit() -> str | None:
+    # Of the working directory: the user's project, which is what a config belongs to.
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    cuda = torch.cuda.is_available()
+    return {
+        "system": platform.platform(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if cuda else None,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }

@@ -1,0 +1,1 @@
+"""The run on disk: where files lie, how they are written, checkpoints."""

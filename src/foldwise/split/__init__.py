@@ -1,0 +1,1 @@
+"""Rows to holdout, folds and inner rows."""

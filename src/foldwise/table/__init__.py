@@ -1,0 +1,1 @@
+"""The table: files, cells, roles of columns, duplicates, subsets, a first config."""

@@ -1,0 +1,268 @@
+"""A starter config: a table and its target column in, a commented YAML that trains as is out.
+
+Every choice stands with its reason beside it, so that the file is a place to start changing things
+rather than an answer. What is left out is listed too, and why.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from foldwise.config.load import dump_value
+from foldwise.errors import FoldwiseError
+from foldwise.table.roles import Guess, guess_roles
+
+_GIVES_AWAY = 0.97  # of the rows whose target a column's value tells
+_LONG = {64: 45, 128: 90, 256: math.inf}  # tokens -> words that they hold of a longish text
+
+
+@dataclass(frozen=True)
+class Starter:
+    """What a table looks like to someone who writes its first config.
+
+    Attributes:
+        path: the table.
+        target: column to predict.
+        task: multiclass, multilabel, ordinal or regression.
+        told: what the target looks like, in words.
+        separator: between the labels of a multilabel cell, or None.
+        roles: chosen columns by role.
+        reasons: by column.
+        left_out: columns that aren't used, and why.
+        rows: of the table.
+        missing_target: whether some rows have none.
+        sizes: rows of each class, fewest first; empty without classes.
+        max_length: tokens of text, or None without text.
+    """
+
+    path: str
+    target: str
+    task: str
+    told: str
+    separator: str | None
+    roles: dict[str, list[str]]
+    reasons: dict[str, str]
+    left_out: dict[str, str]
+    rows: int
+    missing_target: bool
+    sizes: tuple[int, ...]
+    max_length: int | None
+
+
+def look(path: str, frame: pl.DataFrame, target: str, lists: Sequence[str] = ()) -> Starter:
+    """Look at a table and choose roles, task and settings.
+
+    Args:
+        path: as it will stand in data.path.
+        frame: every column as strings, null for empty cells.
+        target: the column to predict.
+        lists: columns that hold lists, joined by ";" in `frame`.
+
+    Raises:
+        FoldwiseError: the target isn't a column, or nothing can be learnt from it or for it.
+    """
+    if target not in frame.columns:
+        near = difflib.get_close_matches(target, frame.columns, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise FoldwiseError(
+            f"--target {target}: {path} has no such column{hint} It has: "
+            f"{', '.join(map(repr, frame.columns))}"
+        )
+    labels = frame[target].drop_nulls()
+    if labels.n_unique() < 2:
+        raise FoldwiseError(
+            f"--target {target}: the column has {labels.n_unique()} different values; there is "
+            "nothing to predict"
+        )
+    guesses = {guess.column: guess for guess in guess_roles(frame)}
+    task, told, separator = _task(labels, guesses[target], target in lists)
+    roles: dict[str, list[str]] = {"text": [], "categorical": [], "numeric": []}
+    left_out, reasons = {}, {}
+    least = _commonest(labels) + 0.1
+    for name, guess in guesses.items():
+        if name == target:
+            continue
+        away = _gives_away(frame, name, target) if guess.role == "categorical" else 0.0
+        if guess.role not in roles:
+            left_out[name] = f"{guess.role}: {guess.reason}"
+        elif name == "row":
+            left_out[name] = "Foldwise numbers the rows under that name"
+        elif away >= _GIVES_AWAY:
+            left_out[name] = f"its value tells the target of {away:.1%} of the rows"
+        else:
+            roles[guess.role].append(name)
+            told_away = f"; tells the target of {away:.0%} of the rows" if away > least else ""
+            reasons[name] = guess.reason + told_away
+    if not any(roles.values()):
+        raise FoldwiseError(
+            f"{path}: no column to learn from is left beside {target!r}: "
+            + "; ".join(f"{name} ({why})" for name, why in left_out.items())
+        )
+    counts = labels.value_counts()["count"] if task in ("multiclass", "ordinal") else None
+    return Starter(
+        path=path,
+        target=target,
+        task=task,
+        told=told,
+        separator=separator,
+        roles=roles,
+        reasons=reasons,
+        left_out=left_out,
+        rows=frame.height,
+        missing_target=len(labels) < frame.height,
+        sizes=() if counts is None else tuple(sorted(counts.to_list())),
+        max_length=_max_length(frame, roles["text"]),
+    )
+
+
+def write_config(found: Starter, name: str, code: str | None = None) -> str:
+    """Write the config.
+
+    Args:
+        found: from `look`.
+        name: of the run.
+        code: a file of the user's own parts that holds a pooling `MyPooling`, or None.
+    """
+    folds = 5 if found.rows >= 200 else 3
+    lines = [
+        f"# What predicts {found.target!r}? Written from a look at the table; every line is yours",
+        "# to change. `foldwise schema` and docs/config.md have the other keys.",
+        f"#   foldwise train {name}.yaml",
+        f"run: {{name: {dump_value(name)}}}",
+        f"task: {found.task:<24} # {found.told}",
+        "",
+        "data:",
+        f"  path: {dump_value(found.path)}",
+        f"  target: {dump_value(found.target)}",
+    ]
+    if found.separator is not None:
+        lines.append(f"  separator: {dump_value(found.separator)}")
+    for role, columns in found.roles.items():
+        if columns:
+            lines.append(f"  {role}:")
+            lines += [f"    - {dump_value(c)}  # {_comment(found.reasons[c])}" for c in columns]
+    if found.left_out:
+        lines.append("  # left out:")
+        lines += [f"  #   {_comment(c)} ({_comment(why)})" for c, why in found.left_out.items()]
+    if found.missing_target:
+        lines.append("  missing: {target: drop}     # some rows have no target")
+    # Twice as many as folds: near-identical rows count as one.
+    rare = [size for size in found.sizes if size < 2 * folds]
+    if rare:
+        mergeable = sum(size for size in rare if size < folds)
+        policy = "merge" if mergeable >= 2 * folds and found.task == "multiclass" else "drop"
+        lines.append(
+            f"  rare_classes: {policy:<13} # the rarest has {rare[0]} rows; error, merge, drop or "
+            "train_only"
+        )
+    lines += [
+        "",
+        f"folds: {{n: {folds}}}                  # near-identical texts stay in one fold",
+        "# holdout: {fraction: 0.1}   # rows kept out of all folds, for a last look",
+    ]
+    if found.roles["text"]:
+        lines += [f"text: {{max_length: {found.max_length}}}       # tokens; the rest is cut"]
+    lines += _model(found, code)
+    lines += ["training: {epochs: 5}", ""]
+    return "\n".join(lines)
+
+
+POOLING = '''"""Parts of your own: change them, or add others, and name them in the config."""
+
+from torch import nn
+
+
+class MyPooling(nn.Module):
+    """Mean of the tokens, each weighted by a learned score."""
+
+    def __init__(self, hidden_size):
+        super().__init__()
+        self.score = nn.Linear(hidden_size, 1)
+
+    def forward(self, hidden_states, attention_mask):  # (B, L, H), (B, L) -> (B, H)
+        scores = self.score(hidden_states).squeeze(-1)
+        scores = scores.masked_fill(attention_mask == 0, float("-inf"))
+        weights = scores.softmax(dim=1).unsqueeze(-1)
+        return (hidden_states * weights).sum(dim=1)
+'''
+
+
+def _model(found: Starter, code: str | None) -> list[str]:
+    if not found.roles["text"]:
+        return ["model: {fusion: concat}      # no text: the columns alone, without a backbone"]
+    lines = ["model:", "  backbone: sentence-transformers/all-MiniLM-L6-v2"]
+    if code is None:
+        lines.append("  pooling: mean")
+    else:
+        lines = [f"code: [{dump_value(code)}]", *lines]
+        lines.append(f"  pooling: {code.removesuffix('.py')}.MyPooling   # yours: see {code}")
+    return lines
+
+
+def _task(labels: pl.Series, guess: Guess, is_list: bool) -> tuple[str, str, str | None]:
+    unique = labels.n_unique()
+    if is_list:
+        return "multilabel", "the column holds lists", None
+    if guess.role == "numeric" or (guess.role == "identifier" and _numbers(labels)):
+        return "regression", guess.reason, None
+    separator = _separator(labels)
+    if separator is not None:
+        return "multilabel", f"labels separated by {separator!r}", separator
+    if guess.role in ("text", "identifier") or unique > max(100, len(labels) // 5):
+        raise FoldwiseError(
+            f"--target {labels.name}: {unique:,} different values in {len(labels):,} rows are too "
+            "many for classes, and they aren't numbers; choose another column"
+        )
+    if _numbers(labels) and unique > 2:
+        return "multiclass", f"{unique} whole numbers; if their order matters: ordinal", None
+    return "multiclass", f"{unique} classes", None
+
+
+def _numbers(labels: pl.Series) -> bool:
+    return labels.cast(pl.Float64, strict=False).null_count() == 0
+
+
+def _separator(labels: pl.Series) -> str | None:
+    # Several labels a cell: the pieces are few and come back in other cells.
+    for sign in (";", "|"):
+        cut = labels.str.split(sign)
+        several = (cut.list.len() > 1).mean()
+        pieces = cut.explode().str.strip_chars()
+        if several is not None and several > 0.2 and pieces.n_unique() < labels.n_unique():  # type: ignore[operator]
+            return sign
+    return None
+
+
+def _gives_away(frame: pl.DataFrame, column: str, target: str) -> float:
+    """Return the share of rows whose target is their value's most frequent one, rare values aside.
+
+    A value that occurs once tells nothing: its row counts by the commonest target of all.
+    """
+    pairs = frame.select(column, target).drop_nulls(target)
+    counts = pairs.group_by(column, target).len()
+    by_value = counts.group_by(column).agg(pl.col("len").max().alias("most"), pl.col("len").sum())
+    often = by_value.filter(pl.col("len") > 1)
+    alone = pairs.height - int(often["len"].sum())
+    return (int(often["most"].sum()) + alone * _commonest(pairs[target])) / pairs.height
+
+
+def _commonest(labels: pl.Series) -> float:
+    return int(labels.value_counts()["count"].to_numpy().max()) / len(labels)
+
+
+def _max_length(frame: pl.DataFrame, columns: list[str]) -> int | None:
+    if not columns:
+        return None
+    words = sum(frame[name].str.count_matches(r"\S+").fill_null(0) for name in columns)
+    upper = float(words.quantile(0.75))  # type: ignore[union-attr, arg-type]
+    return next(tokens for tokens, most in _LONG.items() if upper <= most)
+
+
+def _comment(text: str) -> str:
+    return re.sub(r"\s+", " ", text)

@@ -1,1 +1,0 @@
-"""The kinds of target beside multiclass: sets of labels, ordered labels, numbers."""

@@ -1,0 +1,1 @@
+"""What is predicted from what: the seam between the workflow and a model."""

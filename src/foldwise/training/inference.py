@@ -1,0 +1,69 @@
+"""A model and rows in, logits in row order out; serves evaluation, validation, holdout, predict.
+
+Rows are batched by length, longest first, so that little is padding and running out of memory
+shows at once; the logits are put back in the order asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader
+
+from foldwise.training.batching import ordered_batches
+
+
+def infer(
+    model: nn.Module,
+    dataset: Any,
+    positions: np.ndarray,
+    collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
+    accelerator: Accelerator,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Run a model over rows of a dataset.
+
+    Args:
+        model: on the accelerator's device; its training mode is restored afterwards.
+        dataset: `dataset[position]` is a row; `lengths`, if it has them, order the batches, and
+            `chunks` say how many inputs each row is cut into.
+        positions: the rows wanted, int64 (n,).
+        collate: rows -> batch; all of it but `target` goes to the model by keyword.
+        accelerator: gives device and autocast.
+        batch_size: inputs a batch, which are rows where those aren't cut into chunks.
+        workers: processes that prepare batches.
+
+    Returns:
+        Logits, float32 (n, n_outputs), and the rows' targets (n, ...) or None where they have none;
+        both in the order of `positions`.
+    """
+    lengths, chunks = (
+        None if column is None else column[positions]
+        for column in (getattr(dataset, "lengths", None), getattr(dataset, "chunks", None))
+    )
+    batches = ordered_batches(lengths, len(positions), batch_size, chunks)
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=[positions[batch].tolist() for batch in batches],
+        collate_fn=collate,
+        num_workers=workers,
+    )
+    was_training = model.training
+    model.eval()
+    parts, targets = [], []
+    with torch.inference_mode(), accelerator.autocast():
+        for batch in loader:
+            if "target" in batch:
+                targets.append(batch.pop("target").numpy())
+            outputs = model(**{k: v.to(accelerator.device) for k, v in batch.items()})
+            parts.append(outputs.float().cpu().numpy())
+    model.train(was_training)
+    back = np.argsort(np.concatenate(batches))
+    return np.concatenate(parts)[back], np.concatenate(targets)[back] if targets else None

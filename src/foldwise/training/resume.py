@@ -1,0 +1,143 @@
+"""Where a training stands: from the loop to a checkpoint, and back.
+
+In: model, optimizer, schedule, average. Out: named tensors and JSON values, and the same again from
+those, bit for bit. An optimizer's state may hold tensors of any type, plain numbers (the step that
+bitsandbytes counts) and maps of both (where it hides what it has quantized).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from foldwise.errors import FoldwiseError
+from foldwise.run import checkpoints
+from foldwise.run.folder import FoldFolder
+from foldwise.run.weights import load_weights, saved_weights
+from foldwise.training.averaging import WeightAverage
+from foldwise.training.optimizers import load_state
+
+RAW = "raw."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands, after a whole number of steps.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: the epoch under way, from 0.
+        window: windows of it that are done.
+        best: best validation score so far, None before the first.
+        best_step: the step that had it.
+        stale: evaluations since.
+        loss_sum: summed loss of the rows since the last log line.
+        loss_rows: their number.
+        elapsed_s: seconds of training, over all the processes that took part.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    window: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    stale: int = 0
+    loss_sum: float = 0.0
+    loss_rows: int = 0
+    elapsed_s: float = 0.0
+
+
+def capture(
+    done: Progress,
+    model: nn.Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    average: WeightAverage,
+    *,
+    whole: bool,
+) -> checkpoints.Checkpoint:
+    """Return a checkpoint of a training; `whole` ones carry the optimizer and can be resumed.
+
+    The model's weights are those in it: the average where it is applied. The ones that training
+    goes on from are then kept beside the optimizer's state.
+
+    Raises:
+        FoldwiseError: the optimizer keeps something that is neither a tensor nor a JSON value.
+    """
+    saved = optimizer.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    values: dict[str, Any] = {}
+    for index, entries in saved["state"].items():
+        for name, value in _flat(entries):
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{name}"] = value
+            elif value is None or isinstance(value, bool | int | float | str):
+                values[f"{index}.{name}"] = value
+            else:
+                raise FoldwiseError(
+                    f"optimizer: {type(optimizer).__name__} keeps a {type(value).__name__} "
+                    f"({name!r}) in its state, which a checkpoint can't hold; keep a tensor or a "
+                    "number"
+                )
+    tensors |= {RAW + name: value for name, value in average.raw.items()}
+    state = {
+        "progress": asdict(done),
+        "groups": [
+            {key: value for key, value in group.items() if not isinstance(value, torch.Tensor)}
+            for group in saved["param_groups"]
+        ],
+        "schedule": schedule.state_dict(),
+        **({"values": values} if values else {}),
+    }
+    weights = saved_weights(model)
+    return checkpoints.Checkpoint(done.step, weights, tensors if whole else {}, state)
+
+
+def resume(
+    fold: FoldFolder,
+    model: nn.Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    average: WeightAverage,
+) -> Progress:
+    """Put everything that trains where the fold's newest checkpoint has it.
+
+    Returns:
+        Where that training stood; the beginning if nothing was saved yet.
+    """
+    checkpoint = checkpoints.newest(fold)
+    if checkpoint is None:
+        return Progress()
+    load_weights(model, checkpoint.model)
+    states: dict[int, dict[str, Any]] = {}
+    raw: dict[str, torch.Tensor] = {}
+    for key, value in {**checkpoint.optimizer, **checkpoint.state.get("values", {})}.items():
+        if key.startswith(RAW):
+            raw[key.removeprefix(RAW)] = value
+            continue
+        index, _, name = key.partition(".")
+        *above, last = name.split(_BELOW)
+        entries = states.setdefault(int(index), {})
+        for level in above:
+            entries = entries.setdefault(level, {})
+        entries[last] = value
+    average.resume(raw)
+    load_state(optimizer, {"state": states, "param_groups": checkpoint.state["groups"]})
+    schedule.load_state_dict(checkpoint.state["schedule"])
+    return Progress(**checkpoint.state["progress"])
+
+
+_BELOW = "/"  # between the names of maps within a parameter's state
+
+
+def _flat(entries: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in entries.items():
+        nested = isinstance(value, dict)
+        found += _flat(value, f"{above}{name}{_BELOW}") if nested else [(above + name, value)]
+    return found

@@ -1,0 +1,112 @@
+"""What `auto` means on a machine, by what torch says of it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from foldwise.config.schema import Training
+from foldwise.errors import FoldwiseError
+from foldwise.hardware import device
+from foldwise.hardware.device import build_accelerator, resolve_device, resolve_precision
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *there: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"), [(("cuda", "mps"), "cuda"), (("mps",), "mps"), ((), "cpu")]
+)
+def test_auto_takes_the_fastest_device_there_is(
+    monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], expected: str
+) -> None:
+    pretend(monkeypatch, *there)
+    assert resolve_device("auto") == expected
+
+
+def test_cpu_can_be_chosen_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "cuda")
+    assert resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "mps"])
+def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    pretend(monkeypatch)
+    message = f"^training.device: {wanted} isn't available here; use auto or cpu$"
+    with pytest.raises(FoldwiseError, match=message):
+        resolve_device(wanted)
+
+
+@pytest.mark.parametrize(("tiles", "expected"), [(True, "bf16"), (False, "float32")])
+def test_cpu_takes_bf16_only_with_amx_tiles(
+    monkeypatch: pytest.MonkeyPatch, tiles: bool, expected: str
+) -> None:
+    capabilities = {"amx_bf16": tiles, "avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert resolve_precision("auto", "cpu") == expected
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "float32")])
+def test_cuda_takes_bf16_where_it_is_not_emulated(
+    monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
+) -> None:
+    asked = []
+
+    def is_supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return supported
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    assert resolve_precision("auto", "cuda") == expected
+    assert asked == [False]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_precision_that_is_chosen_stands(precision: str) -> None:
+    assert resolve_precision(precision, "mps") == precision
+
+
+def test_mps_takes_float32() -> None:
+    assert resolve_precision("auto", "mps") == "float32"
+
+
+def test_accelerator_follows_each_config_of_one_process() -> None:
+    linear = torch.nn.Linear(2, 2)
+    for precision, expected in (("bf16", torch.bfloat16), ("float32", torch.float32)):
+        accelerator = build_accelerator(Training(device="cpu", precision=precision))
+        assert accelerator.device.type == "cpu"
+        with accelerator.autocast():
+            assert linear(torch.ones(1, 2)).dtype == expected
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "Accelerator", lambda **_: SimpleNamespace(num_processes=2))
+    with pytest.raises(FoldwiseError, match=r"^one process trains one fold; .* --folds 1$"):
+        build_accelerator(Training(device="cpu", precision="float32"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is set")
+def test_large_tensors_are_not_fetched_from_the_system_again() -> None:
+    """In a process of its own: the setting is for good."""
+    script = (
+        "import resource, torch\n"
+        "from foldwise.hardware.device import keep_freed_memory\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(4):\n"
+        "        torch.empty(16 << 20).fill_(1.0)\n"  # 64 MiB, 16,384 pages
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        # Twice before it counts: aligned blocks find a place that fits after some rounds only.
+        "print(faults(), keep_freed_memory(), *(faults() for _ in range(3)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    before, kept, _, _, after = done.stdout.split()
+    assert kept == "True"
+    assert int(before) > 1.5 * int(after)  # fetched four times, and seldom
