@@ -139,7 +139,8 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     from foldwise.config.schema import Config
     from foldwise.hardware.device import build_accelerator
     from foldwise.parts.usercode import UserCode
-    from foldwise.preparation.prepare import build_task, resolve
+    from foldwise.preparation.build import build_task
+    from foldwise.preparation.resolve import resolve
     from foldwise.run.folder import FoldFolder
     from foldwise.training.batching import Sampler
     from foldwise.training.loop import Settings, fit

@@ -15,7 +15,8 @@ from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.evaluation.bootstrap import intervals
 from foldwise.metrics.metric import builtin_metric, score
-from foldwise.run.folder import RunFolder, write_json, write_parquet, write_text
+from foldwise.run.files import write_json, write_parquet, write_text
+from foldwise.run.folder import RunFolder
 
 CLASSES = ["card", "debt", "loan"]
 

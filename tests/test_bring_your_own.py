@@ -15,7 +15,7 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
-from foldwise.training.tracking import read_history
+from foldwise.run.history import read_history
 from foldwise.workflow import cross_validate
 
 POOLING = """

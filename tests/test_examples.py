@@ -9,7 +9,8 @@ import pytest
 
 from foldwise.commands.train import train
 from foldwise.config.load import load_config
-from foldwise.run.folder import RunFolder, read_json
+from foldwise.run.files import read_json
+from foldwise.run.folder import RunFolder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

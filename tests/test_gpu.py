@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from foldwise.config.schema import Config, Optimizer, Schedule
+from foldwise.config.schema import Config
+from foldwise.config.training import Optimizer, Schedule
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.prepare import resolve
+from foldwise.preparation.resolve import resolve
 from foldwise.run import checkpoints
-from foldwise.run.folder import FoldFolder, read_json, sha256
+from foldwise.run.files import read_json, sha256
+from foldwise.run.folder import FoldFolder
 from foldwise.training.averaging import WeightAverage
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.resume import Progress, capture, resume

@@ -21,8 +21,9 @@ from foldwise import cli
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.run import checkpoints
-from foldwise.run.folder import FoldFolder, RunFolder, write_text
-from foldwise.training.tracking import read_history
+from foldwise.run.files import write_text
+from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.history import read_history
 from foldwise.workflow import cross_validate
 
 # SIGINT is ignored where the tests themselves run in a shell's background; a terminal's isn't.

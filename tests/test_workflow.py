@@ -22,9 +22,11 @@ from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
-from foldwise.preparation.prepare import resolve
+from foldwise.preparation.resolve import resolve
 from foldwise.run import checkpoints
-from foldwise.run.folder import RunFolder, lock, read_json, write_text
+from foldwise.run.files import read_json, write_text
+from foldwise.run.folder import RunFolder
+from foldwise.run.lock import lock
 from foldwise.workflow import cross_validate, validate
 
 # Labels that a reader of CSV or YAML likes to turn into something else.
@@ -276,7 +278,7 @@ def test_labels_of_validation_rows_do_not_reach_the_weights(
 
 
 def evaluated(run: RunFolder) -> list[dict[str, Any]]:
-    from foldwise.training.tracking import read_history
+    from foldwise.run.history import read_history
 
     return [line for line in read_history(run.fold(1).history) if line["split"] == "validation"]
 
@@ -520,7 +522,7 @@ import torch
 from sklearn.datasets import load_iris
 from torch import nn
 
-from foldwise.tasks.task import Multiclass
+from foldwise.tasks.multiclass import Multiclass
 
 
 class Mlp(nn.Module):

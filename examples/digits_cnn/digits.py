@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from foldwise.tasks.task import Multiclass
+from foldwise.tasks.multiclass import Multiclass
 
 
 class SmallCnn(nn.Module):

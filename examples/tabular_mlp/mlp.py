@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_breast_cancer
 from torch import nn
 
-from foldwise.tasks.task import Multiclass
+from foldwise.tasks.multiclass import Multiclass
 
 
 class Mlp(nn.Sequential):

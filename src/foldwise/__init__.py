@@ -15,7 +15,7 @@ _PUBLIC = {
     "read_table": "foldwise.table.reading",
     "assign_folds": "foldwise.split.folds",
     "encode": "foldwise.encoding.text",
-    "build_model": "foldwise.preparation.prepare",
+    "build_model": "foldwise.preparation.build",
     "fit": "foldwise.training.loop",
     "validate": "foldwise.workflow",
     "cross_validate": "foldwise.workflow",

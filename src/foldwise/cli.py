@@ -248,3 +248,7 @@ def _disk_is_full(error: Exception) -> bool:
     codes = (errno.ENOSPC, errno.EDQUOT)
     told = any(f"(os error {code})" in str(error) for code in codes)
     return told or (isinstance(error, OSError) and error.errno in codes)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,17 +13,19 @@ import numpy as np
 import polars as pl
 from torch import nn
 
-from foldwise.config.schema import Data
+from foldwise.config.rows import Data
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import mean_of_models
-from foldwise.evaluation.validate import load_task, to_table
+from foldwise.evaluation.validate import load_task
 from foldwise.hardware.device import build_accelerator
 from foldwise.models.adapters import merge_adapters
-from foldwise.preparation.prepare import holds, open_run, resolve
+from foldwise.preparation.build import holds, open_run
+from foldwise.preparation.resolve import resolve
 from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
 from foldwise.run.weights import load_weights
 from foldwise.table.reading import apply_missing, read_table
+from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
 from foldwise.training.inference import infer
 

@@ -23,13 +23,18 @@ from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
 from foldwise.hardware.device import build_accelerator
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.prepare import build_task, encode_rows, open_run, prepare, resolve
+from foldwise.preparation.build import build_task, open_run
+from foldwise.preparation.prepare import encode_rows, prepare
 from foldwise.preparation.provenance import check_continues, start_record, stop_record
-from foldwise.report.run_report import source_of, write_report
+from foldwise.preparation.resolve import resolve
+from foldwise.report.run_report import write_report
+from foldwise.report.source import source_of
 from foldwise.report.terminal import facts
-from foldwise.run.folder import RunFolder, lock
-from foldwise.training.find_rate import find_rate, with_optimizer
+from foldwise.run.folder import RunFolder
+from foldwise.run.lock import lock
+from foldwise.training.check import check_training
 from foldwise.training.fold import train_fold
+from foldwise.training.lr_finder import find_rate, with_optimizer
 
 
 def cross_validate(
@@ -70,6 +75,7 @@ def cross_validate(
         code = UserCode(config.code)
         task = build_task(config, code, stores=run.token_stores)
         prepared = prepare(config, code, run, task)
+        check_training(config, code)
         check_continues(prepared)
         prepared = encode_rows(prepared)
         accelerator = build_accelerator(config.training)
@@ -126,6 +132,7 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
     with ExitStack() as held:
         task = build_task(config, code, run=run, stores=run.token_stores)
         prepared = prepare(config, code, run, task)
+        check_training(config, code)
         check_continues(prepared)
         prepared = encode_rows(prepared)
         accelerator = build_accelerator(config.training)

@@ -19,7 +19,8 @@ from safetensors.numpy import save
 from foldwise import cli
 from foldwise.config.load import load_config
 from foldwise.errors import RunInterrupted
-from foldwise.run.folder import RunFolder, lock
+from foldwise.run.folder import RunFolder
+from foldwise.run.lock import lock
 from foldwise.workflow import cross_validate
 
 RUN = "runs/bad"

@@ -14,7 +14,9 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.prepare import build_task, prepare, resolve
+from foldwise.preparation.build import build_task
+from foldwise.preparation.prepare import prepare
+from foldwise.preparation.resolve import resolve
 from foldwise.run.folder import RunFolder
 from foldwise.workflow import cross_validate
 

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from foldwise.config.grammar import Part
 from foldwise.config.load import diff_configs, dump_config, load_config
-from foldwise.config.schema import Average, Config, Head, PerClass
+from foldwise.config.model import Head
+from foldwise.config.rows import PerClass
+from foldwise.config.schema import Config
+from foldwise.config.training import Average
 from foldwise.config.yaml_reader import MAX_VALUES
 from foldwise.errors import FoldwiseError
 

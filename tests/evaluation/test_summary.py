@@ -15,8 +15,9 @@ from foldwise.config.schema import Config
 from foldwise.evaluation import summary
 from foldwise.evaluation.summary import mean_of_models, summarize
 from foldwise.parts.usercode import UserCode
-from foldwise.run.folder import RunFolder, read_json, write_json, write_parquet
-from foldwise.tasks.task import Multiclass
+from foldwise.run.files import read_json, write_json, write_parquet
+from foldwise.run.folder import RunFolder
+from foldwise.tasks.multiclass import Multiclass
 
 CLASSES = ["a", "b", "c"]
 

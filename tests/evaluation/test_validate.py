@@ -13,14 +13,17 @@ from safetensors.numpy import load_file
 from sklearn.datasets import load_iris
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from foldwise.config.schema import Config, Training
+from foldwise.config.schema import Config
+from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.validate import load_fold, to_table, validate_fold
+from foldwise.evaluation.validate import load_fold, validate_fold
 from foldwise.hardware.device import build_accelerator
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.prepare import Prepared, build_task, encode_rows, prepare
+from foldwise.preparation.build import build_task
+from foldwise.preparation.prepare import Prepared, encode_rows, prepare
 from foldwise.run import checkpoints
-from foldwise.run.folder import read_json
+from foldwise.run.files import read_json
+from foldwise.tasks.predictions import to_table
 from foldwise.workflow import cross_validate
 
 LINEAR = """
@@ -30,7 +33,7 @@ import torch
 from sklearn.datasets import load_iris
 from torch import nn
 
-from foldwise.tasks.task import Multiclass
+from foldwise.tasks.multiclass import Multiclass
 
 
 class Linear(nn.Module):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from foldwise.config.schema import Training
+from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
 from foldwise.hardware import device
 from foldwise.hardware.device import build_accelerator, resolve_device, resolve_precision

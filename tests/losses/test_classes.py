@@ -13,12 +13,13 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from foldwise.config.schema import Config, Loss
+from foldwise.config.schema import Config
+from foldwise.config.training import Loss
 from foldwise.errors import FoldwiseError
 from foldwise.losses.classes import CrossEntropy, Focal, LogitAdjustment, RDrop, class_weights
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.prepare import resolve
-from foldwise.tasks.task import Multiclass
+from foldwise.preparation.resolve import resolve
+from foldwise.tasks.multiclass import Multiclass
 
 CLASSES = ["a", "b", "c"]
 COUNTS = (100, 25, 4)

@@ -16,7 +16,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from foldwise.config.schema import Config, Lora
+from foldwise.config.model import Lora
+from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.validate import load_fold
 from foldwise.hardware.device import build_accelerator
@@ -24,9 +25,11 @@ from foldwise.models.adapters import add_adapters, linear_layers, merge_adapters
 from foldwise.models.backbone import load_backbone
 from foldwise.models.quantize import keep_layout, quantization
 from foldwise.predictor import Predictor
-from foldwise.preparation.prepare import build_task, encode_rows, open_run, prepare
+from foldwise.preparation.build import build_task, open_run
+from foldwise.preparation.prepare import encode_rows, prepare
 from foldwise.run import checkpoints
-from foldwise.run.folder import RunFolder, read_json
+from foldwise.run.files import read_json
+from foldwise.run.folder import RunFolder
 from foldwise.run.weights import load_weights, saved_weights
 from foldwise.training.fold import train_fold
 from foldwise.workflow import cross_validate, validate

@@ -15,7 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from foldwise.config.schema import Lora
+from foldwise.config.model import Lora
 from foldwise.errors import FoldwiseError
 from foldwise.models.adapters import add_adapters, merge_adapters
 from foldwise.models.attention import choose_attention

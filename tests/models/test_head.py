@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from foldwise.config import schema
+from foldwise.config.model import Head as HeadConfig
 from foldwise.errors import FoldwiseError
 from foldwise.models.head import Head, build_head
 from foldwise.parts.usercode import UserCode
@@ -33,7 +33,7 @@ class Nothing:
 
 
 def build(code: UserCode | None = None, **settings: Any) -> nn.Module:
-    config = schema.Head.model_validate(settings)
+    config = HeadConfig.model_validate(settings)
     torch.manual_seed(0)
     return build_head(config, 4, 2, 0.5, code or UserCode())
 
@@ -139,7 +139,7 @@ def test_what_is_no_activation_is_refused(mine: UserCode, activation: str, messa
 )
 def test_a_setting_that_would_do_nothing_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        schema.Head.model_validate(settings)
+        HeadConfig.model_validate(settings)
 
 
 def test_a_head_can_be_built_without_a_config() -> None:

@@ -14,8 +14,11 @@ from foldwise.config.schema import Config
 from foldwise.encoding.batches import TextRows
 from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.prepare import Prepared, build_task, encode_rows, prepare, resolve
-from foldwise.run.folder import RunFolder, write_parquet
+from foldwise.preparation.build import build_task
+from foldwise.preparation.prepare import Prepared, encode_rows, prepare
+from foldwise.preparation.resolve import resolve
+from foldwise.run.files import write_parquet
+from foldwise.run.folder import RunFolder
 
 Make = Callable[..., Config]
 pytestmark = pytest.mark.filterwarnings("ignore:The groups parameter is ignored")

@@ -16,9 +16,11 @@ from foldwise.evaluation import diagnostics
 from foldwise.evaluation.slices import by_value
 from foldwise.metrics.metric import confusion, per_class
 from foldwise.report import run_rows
-from foldwise.report.run_report import Source, build_report
-from foldwise.run.folder import RunFolder, read_json
-from foldwise.split.folds import read_assignment
+from foldwise.report.run_report import build_report
+from foldwise.report.source import Source
+from foldwise.run.files import read_json
+from foldwise.run.folder import RunFolder
+from foldwise.split.assignment import read_assignment
 from foldwise.workflow import cross_validate
 from made_runs import make_run, noisy
 

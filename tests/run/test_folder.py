@@ -13,11 +13,9 @@ import polars as pl
 import pytest
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import (
-    RunFolder,
+from foldwise.run.files import (
     append_line,
     atomic,
-    lock,
     read_json,
     sha256,
     write_bytes,
@@ -25,6 +23,8 @@ from foldwise.run.folder import (
     write_parquet,
     write_text,
 )
+from foldwise.run.folder import RunFolder
+from foldwise.run.lock import lock
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_run_is_finished_once_its_metrics_are_there(tmp_path: Path) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from foldwise.run.folder import lock
+from foldwise.run.lock import lock
 with lock(Path(sys.argv[1]), "fold 1"):
     print("held", flush=True)
     time.sleep(60)

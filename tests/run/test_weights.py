@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from foldwise.config.schema import Optimizer
+from foldwise.config.training import Optimizer
 from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
-from foldwise.run.weights import footprint, load_weights, saved_weights
+from foldwise.run.weights import load_weights, saved_weights
+from foldwise.training.footprint import footprint
 
 
 def net() -> nn.Sequential:

@@ -15,8 +15,9 @@ from sklearn.model_selection import KFold
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import write_parquet
-from foldwise.split.folds import SCHEMA, Assignment, Labelled, assign_folds, read_assignment
+from foldwise.run.files import write_parquet
+from foldwise.split.assignment import SCHEMA, Assignment, read_assignment
+from foldwise.split.folds import Labelled, assign_folds
 
 pytestmark = pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldwise.config.schema import Data, PerClass
+from foldwise.config.rows import Data, PerClass
 from foldwise.errors import FoldwiseError
 from foldwise.table.reading import apply_missing, draw_sample, read_table
 

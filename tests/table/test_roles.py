@@ -8,7 +8,7 @@ import pytest
 from foldwise.table.reading import read_all
 from foldwise.table.roles import guess_role, guess_roles
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 WORDS = ["the bank lost my card again", "no answer to three letters", "charged twice for one fee"]
 
 

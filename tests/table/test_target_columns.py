@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from foldwise.config.schema import Data, PerClass
+from foldwise.config.rows import Data, PerClass
 from foldwise.errors import FoldwiseError
 from foldwise.table.reading import apply_missing, draw_sample, read_table
 

@@ -14,9 +14,10 @@ from sklearn.metrics import f1_score
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.metrics.build import build_metric
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.prepare import build_task
-from foldwise.tasks.task import Multiclass, build_metric
+from foldwise.preparation.build import build_task
+from foldwise.tasks.multiclass import Multiclass
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from foldwise.config import schema
+from foldwise.config.training import Average as AverageConfig
 from foldwise.training.averaging import WeightAverage, newest_share
 
 
-def share(**values: float) -> schema.Average:
-    return schema.Average.model_validate(values)
+def share(**values: float) -> AverageConfig:
+    return AverageConfig.model_validate(values)
 
 
 def model_with_everything() -> nn.Sequential:

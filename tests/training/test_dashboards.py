@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from foldwise.config.schema import Config
+from foldwise.run.history import read_history
 from foldwise.training.remote import Told, flat, summary_numbers
-from foldwise.training.tracking import read_history
 from foldwise.workflow import cross_validate
 
 mlflow = pytest.importorskip("mlflow")

@@ -18,18 +18,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LRScheduler
 
-from foldwise.config.schema import Average, Training
+from foldwise.config.training import Average, Training
 from foldwise.errors import RunInterrupted
 from foldwise.hardware.device import build_accelerator
 from foldwise.run.checkpoints import load, newest, pointed, steps
 from foldwise.run.folder import FoldFolder
+from foldwise.run.history import read_history
 from foldwise.training.averaging import newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.loading import reseed
 from foldwise.training.loop import Evaluate, Settings, fit
 from foldwise.training.resume import Progress
 from foldwise.training.schedules import Plateau
-from foldwise.training.tracking import Tracker, read_history
+from foldwise.training.tracking import Tracker
 
 ROWS, WIDTH, CLASSES = 22, 5, 3
 WEIGHT = torch.tensor([0.5, 1.0, 2.5])

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from foldwise.config import schema
 from foldwise.config.schema import Config
+from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.prepare import build_model
+from foldwise.preparation.build import build_model
 from foldwise.training.optimizers import build_optimizer, parameter_groups
 
 
@@ -31,13 +31,13 @@ class Tower(nn.Module):
         return [list(block.parameters()) for block in self.blocks]
 
 
-def settings(**values: Any) -> schema.Optimizer:
-    return schema.Optimizer.model_validate(
+def settings(**values: Any) -> OptimizerConfig:
+    return OptimizerConfig.model_validate(
         {"lr": 0.1, "head_lr": 1.0, "weight_decay": 0.01, "layer_decay": 0.5} | values
     )
 
 
-def rates(model: nn.Module, config: schema.Optimizer) -> dict[int, tuple[float, float]]:
+def rates(model: nn.Module, config: OptimizerConfig) -> dict[int, tuple[float, float]]:
     """Learning rate and decay of each parameter by its id; no parameter comes twice."""
     found: dict[int, tuple[float, float]] = {}
     for group in parameter_groups(model, config):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from foldwise.config import schema
+from foldwise.config.training import Optimizer as OptimizerConfig
+from foldwise.config.training import Schedule as ScheduleConfig
 from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
 from foldwise.run import checkpoints
@@ -30,9 +31,9 @@ class Training:
     def __init__(self, **values: Any) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2))
-        config = schema.Optimizer.model_validate({"lr": 0.01, **values})
+        config = OptimizerConfig.model_validate({"lr": 0.01, **values})
         self.optimizer = build_optimizer(self.model, config, UserCode())
-        self.schedule = build_schedule(self.optimizer, schema.Schedule(), 10, UserCode())
+        self.schedule = build_schedule(self.optimizer, ScheduleConfig(), 10, UserCode())
         self.average = WeightAverage(self.model, None)
 
     def steps(self, first: int, last: int) -> None:
@@ -87,7 +88,7 @@ def test_moments_of_a_paged_optimizer_go_back_into_its_own_buffers(tmp_path: Pat
     first, second = Training(), Training()
     for one in (first, second):
         one.optimizer = optim.PagedAdamW8bit(one.model.parameters(), lr=0.01, min_8bit_size=16)
-        one.schedule = build_schedule(one.optimizer, schema.Schedule(), 10, UserCode())
+        one.schedule = build_schedule(one.optimizer, ScheduleConfig(), 10, UserCode())
     with pytest.warns(UserWarning, match="Paged optimizers are not supported on CPU"):
         first.steps(0, 3)
     first.save(fold, 3)

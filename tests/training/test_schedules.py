@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from foldwise.config import schema
+from foldwise.config.training import Schedule as ScheduleConfig
 from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
 from foldwise.training.schedules import Plateau, build_schedule, factor
@@ -25,7 +25,7 @@ def made(steps: int = STEPS, **values: Any) -> tuple[torch.optim.Optimizer, LRSc
     model = nn.Linear(2, 2)
     groups = [{"params": [model.weight], "lr": 0.2}, {"params": [model.bias], "lr": 0.1}]
     optimizer = torch.optim.AdamW(groups)
-    config = schema.Schedule.model_validate(values)
+    config = ScheduleConfig.model_validate(values)
     return optimizer, build_schedule(optimizer, config, steps, UserCode())
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from foldwise.training.tracking import NumberTracker, TensorBoard, Tracker, read_history
+from foldwise.run.history import read_history
+from foldwise.training.tracking import NumberTracker, TensorBoard, Tracker
 
 
 class Told:

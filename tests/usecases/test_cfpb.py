@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 
 from foldwise.errors import FoldwiseError
+from foldwise.run.lock import locked
 from foldwise.synthetic.complaints import complaints
 from foldwise.usecases import cfpb
 from foldwise.usecases.cfpb import prepare
-from foldwise.usecases.download import locked
 
 REQUIRED = ["Consumer complaint narrative", "Sub-issue", "ZIP code", "Product"]
 KEPT = [

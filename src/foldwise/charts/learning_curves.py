@@ -32,7 +32,7 @@ def learning_curves(
     title: str,
 ) -> None:
     """Draw `learning_curves_spec` to a PNG, whole or not at all."""
-    from foldwise.run.folder import write_bytes
+    from foldwise.run.files import write_bytes
 
     image = io.BytesIO()
     learning_curves_spec(history, metrics, best_step, title).save(

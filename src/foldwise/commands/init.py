@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import write_text
+from foldwise.run.files import write_text
 
 PARTS = "my_parts.py"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import RunFolder, write_bytes, write_json
+from foldwise.run.files import write_bytes, write_json
+from foldwise.run.folder import RunFolder
 
 
 def lr_find(
@@ -50,9 +51,12 @@ def lr_find(
     from foldwise.commands.quiet import quiet_libraries
     from foldwise.hardware.device import build_accelerator
     from foldwise.parts.usercode import UserCode
-    from foldwise.preparation.prepare import build_task, encode_rows, prepare, resolve
+    from foldwise.preparation.build import build_task
+    from foldwise.preparation.prepare import encode_rows, prepare
+    from foldwise.preparation.resolve import resolve
     from foldwise.report.lr_finder import rates_chart, rates_table
-    from foldwise.training.find_rate import try_rates
+    from foldwise.training.check import check_training
+    from foldwise.training.lr_finder import try_rates
 
     quiet_libraries()
     resolved = resolve(loaded)
@@ -61,6 +65,7 @@ def lr_find(
     stores = RunFolder(Path(loaded.run.dir) / loaded.run.name).token_stores
     task = build_task(resolved, code, stores=stores)
     prepared = prepare(resolved, code, run, task)
+    check_training(resolved, code)
     if not 1 <= fold <= prepared.assignment.n_folds:
         raise FoldwiseError(f"--fold {fold}: there are {prepared.assignment.n_folds} folds")
     prepared = encode_rows(prepared)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from foldwise.commands.train import parse_folds
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import RunFolder, atomic
+from foldwise.run.files import atomic
+from foldwise.run.folder import RunFolder
 
 
 def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool) -> None:

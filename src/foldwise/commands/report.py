@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import RunFolder, read_json
+from foldwise.run.files import read_json
+from foldwise.run.folder import RunFolder
 
 
 def report(path: Path, trust_code: bool) -> None:
@@ -29,10 +30,12 @@ def report(path: Path, trust_code: bool) -> None:
     import polars as pl
 
     from foldwise.commands.quiet import quiet_libraries
-    from foldwise.preparation.prepare import build_task, encode_rows, open_run, prepare
+    from foldwise.preparation.build import build_task, open_run
+    from foldwise.preparation.prepare import encode_rows, prepare
     from foldwise.preparation.provenance import check_continues
-    from foldwise.report.run_report import Source, source_of, write_report
-    from foldwise.split.folds import read_assignment
+    from foldwise.report.run_report import write_report
+    from foldwise.report.source import Source, source_of
+    from foldwise.split.assignment import read_assignment
 
     quiet_libraries()
     config, code = open_run(run, trust_code=trust_code)

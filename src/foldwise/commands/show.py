@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from foldwise.report.terminal import results_table
-from foldwise.run.folder import RunFolder, read_json
+from foldwise.run.files import read_json
+from foldwise.run.folder import RunFolder
 
 
 def show_results(run: RunFolder) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import lock
+from foldwise.run.lock import lock
 
 
 def sweep(paths: Sequence[Path], overrides: Sequence[str], dry_run: bool) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import lock, read_json
+from foldwise.run.files import read_json
+from foldwise.run.lock import lock
 
 
 def tune(path: Path, overrides: Sequence[str]) -> None:
@@ -31,7 +32,7 @@ def tune(path: Path, overrides: Sequence[str]) -> None:
 
     from foldwise.commands.quiet import quiet_libraries
     from foldwise.parts.usercode import UserCode
-    from foldwise.preparation.prepare import build_task
+    from foldwise.preparation.build import build_task
     from foldwise.sweep.variants import Variant
     from foldwise.training.fold import metric_by_name
     from foldwise.workflow import cross_validate

@@ -84,6 +84,10 @@ Name = Annotated[str, StringConstraints(min_length=1)]
 Path = tuple[str | int, ...]
 
 
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
 class Section(BaseModel):
     """A map of the config: unknown keys are refused, values are never changed after loading."""
 

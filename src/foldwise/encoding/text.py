@@ -22,7 +22,7 @@ import polars as pl
 from rich.progress import track
 from tokenizers import Tokenizer
 
-from foldwise.run.folder import sync_file, sync_folder
+from foldwise.run.files import sync_file, sync_folder
 
 MISSING = "missing"
 CHUNK = 2_000

@@ -16,9 +16,10 @@ import polars as pl
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.metrics.metric import Metric
-from foldwise.preparation.prepare import build_task, open_run
-from foldwise.run.folder import RunFolder, read_json
-from foldwise.split.folds import Assignment, read_assignment
+from foldwise.preparation.build import build_task, open_run
+from foldwise.run.files import read_json
+from foldwise.run.folder import RunFolder
+from foldwise.split.assignment import Assignment, read_assignment
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from foldwise.evaluation.baselines import (
     value_column,
 )
 from foldwise.evaluation.bootstrap import intervals
-from foldwise.preparation.prepare import Prepared, holds
-from foldwise.run.folder import read_json, write_json, write_parquet
+from foldwise.preparation.build import holds
+from foldwise.preparation.prepare import Prepared
+from foldwise.run.files import read_json, write_json, write_parquet
 from foldwise.training.tracking import tell_trackers
 
 

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from accelerate import Accelerator
 from torch import nn
 
 from foldwise.config.schema import Config
 from foldwise.metrics.metric import score
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.prepare import Prepared, build_task
+from foldwise.preparation.build import build_task
+from foldwise.preparation.prepare import Prepared
 from foldwise.run import checkpoints
-from foldwise.run.folder import FoldFolder, RunFolder, read_json, write_json, write_parquet
+from foldwise.run.files import read_json, write_json, write_parquet
+from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.run.weights import load_weights
+from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
 from foldwise.training.inference import infer
 
@@ -98,27 +100,3 @@ def load_task(
     task = build_task(config, code, run=run, stores=stores)
     task.load_state({"target": read_json(run.classes), "rows": read_json(fold.encoders)})
     return task
-
-
-def to_table(
-    task: Task, part: pl.DataFrame, logits: np.ndarray, repeat: int | None, fold: int | None
-) -> pl.DataFrame:
-    """Return row, repeat, fold, target, prediction, prob_* and logit_* of some rows.
-
-    Args:
-        task: names the columns.
-        part: the rows, in the order of the logits.
-        logits: (n, n_outputs).
-        repeat: the repeat they were scored in; None for holdout rows.
-        fold: the fold whose model made the logits; None for several.
-    """
-    target = getattr(task, "target", "target")
-    return pl.DataFrame(
-        {
-            "row": part["row"],
-            "repeat": pl.Series([repeat] * part.height, dtype=pl.Int32),
-            "fold": pl.Series([fold] * part.height, dtype=pl.Int32),
-            **({"target": part[target]} if target in part.columns else {}),
-            **task.to_columns(logits),
-        }
-    )

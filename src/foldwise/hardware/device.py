@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
-import resource
-import sys
-
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from foldwise.config.schema import Training
+from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
+from foldwise.hardware.memory import keep_freed_memory
 
 
 def resolve_device(device: str) -> str:
@@ -75,32 +71,3 @@ def build_accelerator(training: Training) -> Accelerator:
             "CUDA_VISIBLE_DEVICES=0 foldwise train ... --folds 1"
         )
     return accelerator
-
-
-def keep_freed_memory() -> bool:
-    """Let the C library keep what tensors free, for the next step to use again.
-
-    glibc gives blocks over 32 MiB back to the system at once, and long texts make many a step: each
-    is then fetched and zeroed page by page again. Kept, steps of 32 texts of 256 tokens took 5.0 s
-    instead of 6.1 s on a virtual machine with 2 cores. Other C libraries are left alone.
-
-    Returns:
-        Whether the setting was made.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    trim_threshold, mmap_max = -1, -4  # the names' numbers in malloc.h
-    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, -1))
-
-
-def peak_memory_bytes(device: str) -> int:
-    """Return the most memory that this process has held so far, in bytes.
-
-    On CUDA what its tensors took of the device; elsewhere the process's largest resident set, with
-    the libraries, the table and, in a process that trained several folds, the folds before.
-    """
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

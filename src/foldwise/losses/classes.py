@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foldwise.config import schema
+from foldwise.config.training import Loss as LossConfig
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import find_part
 from foldwise.parts.usercode import UserCode
@@ -148,7 +148,7 @@ class RDrop(nn.Module):
         return losses + self.alpha * divergence / 2
 
 
-def weight_rule(loss: schema.Loss, code: UserCode) -> str | dict[str, float]:
+def weight_rule(loss: LossConfig, code: UserCode) -> str | dict[str, float]:
     """Return the rule of a loss's class weights: `auto` is sqrt where the loss takes weights.
 
     Raises:

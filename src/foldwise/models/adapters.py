@@ -13,7 +13,9 @@ from typing import Any
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from foldwise.config import schema
+from foldwise.config.model import Lora as LoraConfig
+from foldwise.config.model import Model as ModelConfig
+from foldwise.config.training import Training as TrainingConfig
 from foldwise.errors import FoldwiseError
 from foldwise.hardware.device import placement
 from foldwise.models.backbone import blocks_of, freeze, load_backbone
@@ -23,8 +25,8 @@ INSTALL = "pip install peft"
 
 
 def build_backbone(
-    model: schema.Model,
-    training: schema.Training,
+    model: ModelConfig,
+    training: TrainingConfig,
     folder: Path,
     weights: Path | None,
     attention: str,
@@ -61,7 +63,7 @@ def build_backbone(
     return backbone
 
 
-def add_adapters(backbone: nn.Module, lora: schema.Lora) -> None:
+def add_adapters(backbone: nn.Module, lora: LoraConfig) -> None:
     """Put low-rank adapters into a backbone, and freeze all else in it.
 
     LoRA (Hu et al. 2022), with scaling by the root of the rank (rsLoRA, Kalajdzievski 2023), or

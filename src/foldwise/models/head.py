@@ -7,15 +7,15 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from foldwise.config import schema
 from foldwise.config.grammar import Part
+from foldwise.config.model import Head as HeadConfig
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part
 from foldwise.parts.usercode import UserCode
 
 
 def build_head(
-    config: schema.Head | Part,
+    config: HeadConfig | Part,
     hidden_size: int,
     n_outputs: int,
     initializer_range: float,

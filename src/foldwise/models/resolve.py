@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import RunFolder, read_json, sha256
+from foldwise.run.files import read_json, sha256
+from foldwise.run.folder import RunFolder
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

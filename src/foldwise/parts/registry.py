@@ -22,7 +22,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "foldwise.tasks.text_classification:TextClassification",
     ),
     "target": {
-        "multiclass": "foldwise.tasks.task:Multiclass",
+        "multiclass": "foldwise.tasks.multiclass:Multiclass",
         "multilabel": "foldwise.tasks.multilabel:Multilabel",
         "ordinal": "foldwise.tasks.ordinal:Ordinal",
         "regression": "foldwise.tasks.regression:Regression",

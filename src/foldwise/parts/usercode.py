@@ -14,7 +14,7 @@ from traceback import extract_tb
 from types import ModuleType
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import sha256
+from foldwise.run.files import sha256
 
 
 class UserCode:

@@ -7,32 +7,24 @@ and kept.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
-from foldwise.config.grammar import BUILTIN
-from foldwise.config.load import load_config
-from foldwise.config.schema import LABEL_OTHER, Config
+from foldwise.config.rows import LABEL_OTHER
+from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.hardware.device import resolve_device, resolve_precision
-from foldwise.losses.classes import weight_rule
-from foldwise.parts.registry import build_part, find_part
+from foldwise.parts.registry import build_part
 from foldwise.parts.usercode import UserCode
+from foldwise.preparation.build import holds
 from foldwise.run.folder import RunFolder
-from foldwise.split.folds import Assignment, Labelled, assign_folds, read_assignment
+from foldwise.split.assignment import Assignment, read_assignment
+from foldwise.split.folds import Labelled, assign_folds
 from foldwise.table.duplicates import find_duplicates, join_groups
-from foldwise.table.reading import Holds, apply_missing, draw_sample, read_table
+from foldwise.table.reading import apply_missing, draw_sample, read_table
 from foldwise.tasks.task import Task
-from foldwise.training.optimizers import build_optimizer
-from foldwise.training.schedules import DEFAULT_WARMUP, build_schedule
-from foldwise.training.tracking import check_trackers
 
 
 @dataclass(frozen=True)
@@ -76,119 +68,6 @@ class Prepared:
         """The folds that the run consists of."""
         run = self.config.folds.run
         return list(range(1, self.assignment.n_folds + 1)) if run == "all" else sorted(run)
-
-
-def resolve(config: Config, like: Config | None = None) -> Config:
-    """Replace whatever is `auto` by what it means on this machine.
-
-    Args:
-        config: as loaded.
-        like: the resolved config of the run to be continued; its choices stand.
-
-    Raises:
-        FoldwiseError: the device isn't there, or no such loss.
-    """
-    training, model = config.training, config.model
-    device: str = training.device
-    if device == "auto":
-        device = like.training.device if like else resolve_device(device)
-    resolve_device(device)
-    precision: str = training.precision
-    if precision == "auto":
-        precision = like.training.precision if like else resolve_precision(precision, device)
-    size = training.batch_size
-    if size is None and training.tokens_per_batch is None:
-        size = 32
-    dropout = model.attention_dropout
-    if dropout is None:
-        dropout = like.model.attention_dropout if like else (0.0 if device == "cpu" else None)
-    attention: str = model.attention
-    if attention == "auto" and like:
-        attention = like.model.attention
-    schedule = config.schedule
-    if schedule.warmup is None and schedule.name in BUILTIN["schedule"]:
-        schedule = schedule.model_copy(update={"warmup": DEFAULT_WARMUP})
-    optimizer = config.optimizer
-    if optimizer.lr == "auto" and like:
-        found = {"lr": like.optimizer.lr, "head_lr": like.optimizer.head_lr}
-        optimizer = optimizer.model_copy(update=found)
-    loss = config.loss
-    if loss.class_weights == "auto":
-        rule = weight_rule(loss, UserCode(config.code))
-        loss = loss.model_copy(update={"class_weights": rule})
-    placed = {"device": device, "precision": precision, "batch_size": size}
-    return config.model_copy(
-        update={
-            "training": training.model_copy(update=placed),
-            "model": model.model_copy(
-                update={"attention_dropout": dropout, "attention": attention}
-            ),
-            "optimizer": optimizer,
-            "schedule": schedule,
-            "loss": loss,
-        }
-    )
-
-
-def open_run(run: RunFolder, *, trust_code: bool) -> tuple[Config, UserCode]:
-    """Load a run folder's config and, if trusted, its code.
-
-    Raises:
-        FoldwiseError: not a run folder, or it holds code and `trust_code` is off.
-    """
-    run.check_is_run()
-    config = load_config(run.config)
-    if config.code and not trust_code:
-        names = ", ".join(Path(path).name for path in config.code)
-        raise FoldwiseError(
-            f"{run.path} holds Python files of its own ({names}) that would be run; read them, "
-            "then give --trust-code"
-        )
-    placed = {
-        "run": config.run.model_copy(update={"dir": str(run.path.parent), "name": run.path.name})
-    }
-    return config.model_copy(update=placed), UserCode(config.code)
-
-
-def build_task(
-    config: Config, code: UserCode, run: RunFolder | None = None, stores: Path | None = None
-) -> Task:
-    """Build the task that the config names.
-
-    Args:
-        config: the whole config.
-        code: the user's files.
-        run: a run whose checkpoints will replace the weights; None to load pretrained ones.
-        stores: folder of token stores, or None.
-
-    Raises:
-        FoldwiseError: it isn't there, or lacks a method that the workflow calls.
-    """
-    part = find_part("task", config.task, code, "task")
-    methods = [name for name, _ in inspect.getmembers(Task, inspect.isfunction) if name[0] != "_"]
-    lacking = [name for name in methods if not callable(getattr(part, name, None))]
-    if lacking:
-        raise FoldwiseError(
-            f"task: {config.task} has no {', '.join(lacking)}; a subclass of "
-            "foldwise.tasks.task.Multiclass needs only rows (or data.path), dataset, collate and "
-            "build_model"
-        )
-    task: Task = build_part(
-        "task", config.task, {}, code, "task", config=config, code=code, run=run, stores=stores
-    )
-    return task
-
-
-def build_model(config: Config, classes: Sequence[str]) -> torch.nn.Module:
-    """Build the model that a config describes, with pretrained weights and a fresh head.
-
-    Args:
-        config: the whole config.
-        classes: the labels, in the order of the logits.
-    """
-    task = build_task(config, UserCode(config.code))
-    task.load_state({"target": {"classes": list(classes)}, "rows": {}})
-    return task.build_model()
 
 
 def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepared:
@@ -238,11 +117,6 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
         sha256,
         counts | assignment.report,
     )
-
-
-def holds(task: Task) -> Holds:
-    """Say what a cell of a task's target column is; one label unless the task says otherwise."""
-    return getattr(task, "holds", "label")
 
 
 def encode_rows(prepared: Prepared) -> Prepared:
@@ -373,22 +247,3 @@ def _check(config: Config, code: UserCode, task: Task, assignment: Assignment) -
         raise FoldwiseError(
             f"folds.run names fold {max(config.folds.run)}, but there are {assignment.n_folds}"
         )
-    check_trackers(config, code)
-    # Optimizer and schedule take a step with one weight: what can't work shows before training.
-    if config.training.device == "cuda" and not torch.cuda.is_available():
-        return  # trained on another machine, and only validated here
-    device = resolve_device(config.training.device)
-    layer = torch.nn.Linear(1, 1, device=device)
-    optimizer = build_optimizer(layer, config.optimizer, code)
-    schedule = build_schedule(optimizer, config.schedule, 10, code)
-    layer(torch.ones(1, 1, device=device)).sum().backward()
-    for what, name, part in (
-        ("optimizer", config.optimizer.name, optimizer),
-        ("schedule", config.schedule.name, schedule),
-    ):
-        try:
-            part.step()
-        except Exception as error:
-            raise FoldwiseError(
-                f"{what}: {name} can't be used: step() fails: {type(error).__name__}: {error}"
-            ) from error

@@ -16,7 +16,7 @@ from typing import Any
 from foldwise.config.load import dump_config
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.prepare import Prepared
-from foldwise.run.folder import (
+from foldwise.run.files import (
     copy_file,
     now,
     read_json,

@@ -8,7 +8,7 @@ import altair as alt
 from rich.table import Table
 
 from foldwise.charts.learning_curves import COLOURS
-from foldwise.config import schema
+from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.training.lr_finder import RangeTest
 
 _WORDS = {
@@ -18,7 +18,7 @@ _WORDS = {
 }
 
 
-def rates_table(found: RangeTest, optimizer: schema.Optimizer) -> Table:
+def rates_table(found: RangeTest, optimizer: OptimizerConfig) -> Table:
     """Build the table of suggestions, each with the head's rate in the config's ratio."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("suggestion")

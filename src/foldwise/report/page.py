@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import finite, write_text
+from foldwise.run.files import finite, write_text
 
 _MARK = "<!-- made by {} -->"
 

@@ -8,7 +8,6 @@ it the report has everything else and says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,53 +15,15 @@ import polars as pl
 from markupsafe import Markup
 
 from foldwise.config.load import dump_config
-from foldwise.config.schema import Config
 from foldwise.evaluation import diagnostics
 from foldwise.report import page, run_charts, run_rows
+from foldwise.report.source import Source
 from foldwise.report.terminal import facts
-from foldwise.run.folder import RunFolder, read_json
-from foldwise.split.folds import Assignment
-from foldwise.training.tracking import read_history
+from foldwise.run.files import read_json
+from foldwise.run.history import read_history
 
 if TYPE_CHECKING:
-    from foldwise.preparation.prepare import Prepared
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a report is drawn from.
-
-    Attributes:
-        run: the finished run.
-        config: as it ran.
-        task: with the run's classes.
-        assignment: rows and folds.
-        frame: the cross-validation rows as they were used; None where the table isn't at hand.
-        lengths: tokens of each row of `frame` before truncation; None where rows have none.
-        why: why there is no frame.
-    """
-
-    run: RunFolder
-    config: Config
-    task: Any
-    assignment: Assignment
-    frame: pl.DataFrame | None
-    lengths: np.ndarray | None
-    why: str = ""
-
-
-def source_of(prepared: Prepared) -> Source:
-    """Return what the report of a run at hand is drawn from."""
-    dataset = prepared.dataset
-    lengths = getattr(dataset, "tokens", getattr(dataset, "lengths", None))
-    return Source(
-        prepared.run,
-        prepared.config,
-        prepared.task,
-        prepared.assignment,
-        prepared.frame,
-        None if lengths is None else np.asarray(lengths),
-    )
+    pass
 
 
 def write_report(source: Source) -> None:

@@ -15,7 +15,7 @@ from foldwise.metrics.metric import confusion as count_pairs
 from foldwise.report import page
 
 if TYPE_CHECKING:
-    from foldwise.report.run_report import Source
+    from foldwise.report.source import Source
 
 CELL_ROWS = 20  # rows that are listed for a cell of the confusion matrix
 LISTED = 100  # mistakes and label errors that are listed

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from foldwise.run.folder import read_json
+from foldwise.run.files import read_json
 from foldwise.sweep.runner import Outcome, main_metric, scores_of
 from foldwise.sweep.variants import Variant
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.run.folder import FoldFolder, sha256, sync_file, sync_folder, to_json, write_json
+from foldwise.run.files import sha256, sync_file, sync_folder, to_json, write_json
+from foldwise.run.folder import FoldFolder
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +153,7 @@ def newest(fold: FoldFolder) -> Checkpoint | None:
                 return checkpoint
         except FoldwiseError as error:
             problems.append(str(error))
-            set_aside(folder)
+            quarantine(folder)
     if fold.last.exists() and not problems:
         problems.append(f"{fold.last} names one that isn't there")
     if problems:
@@ -201,7 +202,7 @@ def prune(fold: FoldFolder) -> None:
             _discard(folder)
 
 
-def set_aside(folder: Path) -> None:
+def quarantine(folder: Path) -> None:
     """Rename a damaged checkpoint so that nothing loads it and nothing is lost."""
     number = 1
     while (target := folder.with_name(f"damaged-{number}-{folder.name}")).exists():

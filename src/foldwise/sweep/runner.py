@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from foldwise.run.folder import now, read_json, write_json
+from foldwise.run.files import now, read_json, write_json
 from foldwise.sweep.variants import Variant
 
 State = Literal["waiting", "running", "finished", "skipped", "failed"]

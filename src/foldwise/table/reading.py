@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from foldwise.config.schema import Data, PerClass
+from foldwise.config.rows import Data, PerClass
 from foldwise.errors import FoldwiseError
 from foldwise.split.splitters import quantile_bins
 from foldwise.table.formats import find_files, read_file, read_names, read_sample, sha256_of

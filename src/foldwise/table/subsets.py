@@ -14,10 +14,11 @@ from pathlib import Path
 
 import polars as pl
 
-from foldwise.config.schema import PerClass
+from foldwise.config.rows import PerClass
 from foldwise.errors import FoldwiseError
+from foldwise.run.files import publish
+from foldwise.run.lock import locked
 from foldwise.table.reading import draw_sample
-from foldwise.usecases.download import locked, publish
 
 PER_CLASS = {"partial": 1000, "debug": 5}
 

@@ -17,7 +17,7 @@ import polars as pl
 from foldwise.errors import FoldwiseError
 from foldwise.metrics.metric import Metric
 from foldwise.metrics.numbers import ordinal_metric
-from foldwise.tasks.task import Multiclass
+from foldwise.tasks.multiclass import Multiclass
 
 
 class Ordinal(Multiclass):

@@ -36,7 +36,8 @@ from foldwise.models.trial_calls import check_head
 from foldwise.models.window import window
 from foldwise.parts.registry import find_part
 from foldwise.parts.usercode import UserCode
-from foldwise.run.folder import RunFolder, write_bytes
+from foldwise.run.files import write_bytes
+from foldwise.run.folder import RunFolder
 from foldwise.tasks.columns import (
     build_tokens,
     categories_of,

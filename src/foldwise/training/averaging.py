@@ -14,13 +14,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from foldwise.config import schema
+from foldwise.config.training import Average as AverageConfig
 
 # Optimizer step, from 1 -> share of the newest weights in the average; 0: not begun.
 Share = Callable[[int], float]
 
 
-def newest_share(config: schema.Average | None, steps: int) -> Share | None:
+def newest_share(config: AverageConfig | None, steps: int) -> Share | None:
     """Return how much the weights after each step count in the average; None for no average.
 
     `ema` divides by what the weights of all steps so far sum to, as Adam does (Kingma and Ba 2015,

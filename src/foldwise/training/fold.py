@@ -13,21 +13,22 @@ from rich.console import Console
 from torch import nn
 
 from foldwise.charts.learning_curves import learning_curves
-from foldwise.evaluation.validate import to_table
-from foldwise.hardware.device import peak_memory_bytes
+from foldwise.hardware.memory import peak_memory_bytes
 from foldwise.metrics.metric import Metric, builtin_metric, score
 from foldwise.preparation.prepare import Prepared
-from foldwise.run.folder import write_json
-from foldwise.run.weights import footprint
+from foldwise.run.files import write_json
+from foldwise.run.history import read_history
+from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
 from foldwise.training.averaging import newest_share
 from foldwise.training.batching import Sampler
+from foldwise.training.footprint import footprint
 from foldwise.training.inference import infer
 from foldwise.training.loading import reseed
 from foldwise.training.loop import Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.schedules import build_schedule
-from foldwise.training.tracking import Tracker, build_trackers, read_history
+from foldwise.training.tracking import Tracker, build_trackers
 
 
 def train_fold(

@@ -5,26 +5,36 @@ for training neural networks", section 3.3): too small, and the loss stays where
 it falls; too large, and it diverges. The model is spent afterwards: it is the caller's copy, made
 for the test, and nothing of it is kept. Any `nn.Module`, any batches, and the same windows, loss,
 clipping and precision as the training itself.
+
+For a run (`optimizer.lr: auto`, `foldwise lr-find`) one fold lends its training rows, and the rows
+that score it are not touched.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
+from foldwise.preparation.prepare import Prepared
 from foldwise.training.batching import Sampler, Window
+from foldwise.training.fold import begin_fold
 from foldwise.training.loading import load_batches, reseed
+from foldwise.training.optimizers import build_optimizer
 
+LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100  # what `optimizer.lr: auto` tries
 _SMOOTHING = 0.9  # share of the past in the running mean; about the last ten steps count
 _DIVERGED = 4.0  # times the lowest running mean
 _WIDTH = 4.0  # standard deviation, in steps, of the window that smooths the finished curve
@@ -60,6 +70,67 @@ class RangeTest:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
         }
+
+
+def try_rates(
+    prepared: Prepared,
+    number: int,
+    accelerator: Accelerator,
+    rates: np.ndarray,
+    console: Console | None = None,
+) -> RangeTest:
+    """Run the range test on a fold's training rows.
+
+    Args:
+        prepared: rows and folds, encoded.
+        number: the fold, from 1.
+        accelerator: device and precision.
+        rates: (steps,) rising learning rates of the top block; the other groups keep their ratios.
+        console: where progress is shown; None for silence.
+    """
+    config = prepared.config
+    model, train, sampler, _ = begin_fold(prepared, number, accelerator)
+    columns = (TextColumn("finding the learning rate"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
+        task = bar.add_task("", total=len(rates))
+        return range_test(
+            model,
+            prepared.task,
+            prepared.dataset,
+            sampler,
+            train,
+            build_optimizer(model, config.optimizer, prepared.code),
+            accelerator,
+            rates,
+            base=config.optimizer.rate,
+            seed=(config.run.seed, number),
+            clip=config.training.clip,
+            advance=lambda: bar.advance(task),
+        )
+
+
+def find_rate(
+    prepared: Prepared, accelerator: Accelerator, console: Console | None = None
+) -> tuple[Prepared, dict[str, Any]]:
+    """Put the range test's suggestion where the config says `optimizer.lr: auto`.
+
+    The first of the run's folds lends its training rows; the rows that score it are not touched.
+
+    Returns:
+        The run with a number for its learning rate, and what to write down of the test.
+    """
+    fold = prepared.folds[0]
+    found = try_rates(prepared, fold, accelerator, np.geomspace(LOWEST, HIGHEST, STEPS), console)
+    rate = float(f"{found.steepest:.2g}")
+    if console is not None:
+        console.print(f"learning rate: {rate:g}, found on fold {fold}'s training rows")
+    optimizer = prepared.config.optimizer.at(rate)
+    return with_optimizer(prepared, optimizer), {"lr": rate, "fold": fold, **found.as_json()}
+
+
+def with_optimizer(prepared: Prepared, optimizer: OptimizerConfig) -> Prepared:
+    """Return the same run with another optimizer section."""
+    return replace(prepared, config=prepared.config.model_copy(update={"optimizer": optimizer}))
 
 
 def range_test(

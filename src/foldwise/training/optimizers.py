@@ -12,13 +12,13 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from foldwise.config import schema
+from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part, find_part
 from foldwise.parts.usercode import UserCode
 
 
-def build_optimizer(model: nn.Module, config: schema.Optimizer, code: UserCode) -> Optimizer:
+def build_optimizer(model: nn.Module, config: OptimizerConfig, code: UserCode) -> Optimizer:
     """Build the optimizer that the config names over a model's trainable parameters.
 
     Raises:
@@ -72,7 +72,7 @@ def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
                 values[name].copy_(value)
 
 
-def parameter_groups(model: nn.Module, config: schema.Optimizer) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Group parameters by learning rate and decay.
 
     The top layer learns at `lr`, each layer below at `layer_decay` times the one above (Howard and

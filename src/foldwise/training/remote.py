@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from foldwise.run.folder import read_json, write_json
+from foldwise.run.files import read_json, write_json
 
 
 class Told:

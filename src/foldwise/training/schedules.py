@@ -15,13 +15,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from foldwise.config import schema
 from foldwise.config.grammar import BUILTIN
+from foldwise.config.training import DEFAULT_WARMUP, SCHEDULE_ARGUMENTS
+from foldwise.config.training import Schedule as ScheduleConfig
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part
 from foldwise.parts.usercode import UserCode
-
-DEFAULT_WARMUP = schema.DEFAULT_WARMUP
 
 Factor = Callable[[float], float]
 
@@ -34,7 +33,7 @@ CURVES: dict[str, Factor] = {
 
 
 def build_schedule(
-    optimizer: Optimizer, config: schema.Schedule, steps: int, code: UserCode
+    optimizer: Optimizer, config: ScheduleConfig, steps: int, code: UserCode
 ) -> LRScheduler:
     """Build the schedule that the config names.
 
@@ -50,7 +49,7 @@ def build_schedule(
     """
     if config.name in BUILTIN["schedule"]:
         warmup = DEFAULT_WARMUP if config.warmup is None else config.warmup
-        arguments = schema.SCHEDULE_ARGUMENTS.get(config.name, {}) | config.arguments
+        arguments = SCHEDULE_ARGUMENTS.get(config.name, {}) | config.arguments
         if config.name == "plateau":
             rising, patience = round(warmup * steps), int(arguments["patience"])
             return Plateau(optimizer, rising, arguments["factor"], patience)
@@ -86,7 +85,7 @@ def factor(
     at the peak and falls linearly over the last `decay` of the steps.
     """
     rising = round(warmup * steps)
-    chosen = arguments or schema.SCHEDULE_ARGUMENTS.get(name, {})
+    chosen = arguments or SCHEDULE_ARGUMENTS.get(name, {})
     curves = dict(CURVES)
     start = rising  # the step at which the rate begins to fall
     if name == "polynomial":

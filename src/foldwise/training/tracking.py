@@ -23,7 +23,9 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part, find_part, match_part
 from foldwise.parts.usercode import UserCode
-from foldwise.run.folder import RunFolder, append_line, finite, write_text
+from foldwise.run.files import append_line, finite, write_text
+from foldwise.run.folder import RunFolder
+from foldwise.run.history import read_history
 
 
 class NumberTracker(Protocol):
@@ -262,14 +264,6 @@ class Tracker:
             except Exception as error:  # a dashboard that is down must not cost the training
                 self.trackers.remove(tracker)
                 _warn(tracker, "log", error)
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl; a last line that a kill left half written is not there yet."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
 
 
 def _warn(tracker: Any, method: str, error: Exception) -> None:

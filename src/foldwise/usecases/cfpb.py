@@ -26,8 +26,9 @@ import polars as pl
 from rich.console import Console
 
 from foldwise.errors import FoldwiseError
+from foldwise.run.lock import locked
 from foldwise.table.subsets import PER_CLASS, place
-from foldwise.usecases.download import UNZIP_ERRORS, locked
+from foldwise.usecases.download import UNZIP_ERRORS
 
 REQUIRED = ("Consumer complaint narrative", "Sub-issue", "ZIP code", "Product")
 KEPT = (

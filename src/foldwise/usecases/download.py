@@ -8,15 +8,11 @@ file gets its name only when it is whole.
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
-import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError
@@ -33,7 +29,8 @@ from rich.progress import (
 )
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import sync_file, sync_folder
+from foldwise.run.files import publish
+from foldwise.run.lock import locked
 
 ARCHIVE_URL = "https://files.consumerfinance.gov/ccdb/complaints.csv.zip"
 TIMEOUT_S = 60.0  # without a byte
@@ -78,37 +75,6 @@ def fetch(folder: Path, url: str = ARCHIVE_URL) -> Path:
         publish(part, archive)
         note.unlink(missing_ok=True)
     return archive
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder; what the disk refuses meanwhile is one message."""
-    handle = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FoldwiseError(
-                f"{folder}: another process is fetching or preparing data here: wait for its end"
-            ) from error
-        yield
-    except OSError as error:  # the network's are handled where they occur
-        raise FoldwiseError(
-            f"{error.filename or folder}: {error.strerror or error}: "
-            "check the permissions and the free space"
-        ) from error
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def publish(whole: Path, final: Path) -> None:
-    """Give a file that is whole its name, so that a power cut leaves it whole or absent."""
-    sync_file(whole)
-    os.replace(whole, final)
-    sync_folder(final.parent)
 
 
 def _sidecars(archive: Path) -> tuple[Path, Path]:

@@ -1,0 +1,62 @@
+"""From the config as written to the config as it runs: whatever is `auto` gets its meaning here."""
+
+from __future__ import annotations
+
+from foldwise.config.grammar import BUILTIN
+from foldwise.config.schema import Config
+from foldwise.config.training import DEFAULT_WARMUP
+from foldwise.hardware.device import resolve_device, resolve_precision
+from foldwise.losses.classes import weight_rule
+from foldwise.parts.usercode import UserCode
+
+
+def resolve(config: Config, like: Config | None = None) -> Config:
+    """Replace whatever is `auto` by what it means on this machine.
+
+    Args:
+        config: as loaded.
+        like: the resolved config of the run to be continued; its choices stand.
+
+    Raises:
+        FoldwiseError: the device isn't there, or no such loss.
+    """
+    training, model = config.training, config.model
+    device: str = training.device
+    if device == "auto":
+        device = like.training.device if like else resolve_device(device)
+    resolve_device(device)
+    precision: str = training.precision
+    if precision == "auto":
+        precision = like.training.precision if like else resolve_precision(precision, device)
+    size = training.batch_size
+    if size is None and training.tokens_per_batch is None:
+        size = 32
+    dropout = model.attention_dropout
+    if dropout is None:
+        dropout = like.model.attention_dropout if like else (0.0 if device == "cpu" else None)
+    attention: str = model.attention
+    if attention == "auto" and like:
+        attention = like.model.attention
+    schedule = config.schedule
+    if schedule.warmup is None and schedule.name in BUILTIN["schedule"]:
+        schedule = schedule.model_copy(update={"warmup": DEFAULT_WARMUP})
+    optimizer = config.optimizer
+    if optimizer.lr == "auto" and like:
+        found = {"lr": like.optimizer.lr, "head_lr": like.optimizer.head_lr}
+        optimizer = optimizer.model_copy(update=found)
+    loss = config.loss
+    if loss.class_weights == "auto":
+        rule = weight_rule(loss, UserCode(config.code))
+        loss = loss.model_copy(update={"class_weights": rule})
+    placed = {"device": device, "precision": precision, "batch_size": size}
+    return config.model_copy(
+        update={
+            "training": training.model_copy(update=placed),
+            "model": model.model_copy(
+                update={"attention_dropout": dropout, "attention": attention}
+            ),
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "loss": loss,
+        }
+    )

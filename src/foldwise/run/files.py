@@ -1,0 +1,139 @@
+"""The only way files get onto the disk: whole or absent.
+
+In: plain values. Each file is written to a temporary name in the same folder, fsynced, renamed,
+and the folder fsynced, so a kill or a power cut at any moment leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foldwise.errors import FoldwiseError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it becomes `path`, durably.
+
+    The temporary file lies in the same folder because a rename is atomic only within a file system.
+
+    Args:
+        path: the file to write or replace.
+
+    Yields:
+        The temporary file's path, to be written by the caller.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically; numbers that aren't finite become null."""
+    write_text(path, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Return a value as `write_json` writes it, so that a reader can tell any other bytes."""
+    return json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run; FoldwiseError where it is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FoldwiseError(f"{path}: no such file; is this a complete run folder?") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FoldwiseError(f"{path}: damaged ({error}); restore it or remove the run") from None
+
+
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """Write a table atomically."""
+    with atomic(path) as temporary:
+        frame.write_parquet(temporary)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line in a single write."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line.encode("utf-8") + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def finite(value: Any) -> Any:
+    """Return the value with NaN and infinities replaced by None: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file atomically."""
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def sync_file(path: Path) -> None:
+    """Force a file's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Force a folder's entries (new names, renames) to the disk."""
+    sync_file(path)
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def publish(whole: Path, final: Path) -> None:
+    """Give a file that is whole its name, so that a power cut leaves it whole or absent."""
+    sync_file(whole)
+    os.replace(whole, final)
+    sync_folder(final.parent)

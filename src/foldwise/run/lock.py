@@ -1,0 +1,69 @@
+"""Locks are the kernel's (`flock`): they die with their process, so none is ever left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from foldwise.errors import FoldwiseError
+from foldwise.run.files import now
+
+
+@contextmanager
+def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold an exclusive kernel lock while the block runs.
+
+    Args:
+        path: the lock file; it stays behind, empty of meaning once nobody holds it.
+        what: what is locked, for the message ("fold 1 of runs/cfpb").
+        wait: wait for the holder instead of raising.
+
+    Raises:
+        FoldwiseError: another process holds the lock (its id, host and start are named).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            holder = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip()
+            raise FoldwiseError(
+                f"{what} is in use by {holder or 'another process'}; wait for it, "
+                "or choose another run.name"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(
+            descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now()}".encode(), 0
+        )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; what the disk refuses meanwhile is one message."""
+    handle = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FoldwiseError(
+                f"{folder}: another process is fetching or preparing data here: wait for its end"
+            ) from error
+        yield
+    except OSError as error:  # the network's are handled where they occur
+        raise FoldwiseError(
+            f"{error.filename or folder}: {error.strerror or error}: "
+            "check the permissions and the free space"
+        ) from error
+    finally:
+        if handle is not None:
+            os.close(handle)
