@@ -63,12 +63,59 @@ def test_every_row_comes_exactly_once_an_epoch(
 
 
 @settings(max_examples=80, deadline=None)
-@given(lengths=some_lengths, budget=st.integers(8, 2000))
+@given(lengths=some_lengths, budget=st.integers(8, 2000), bucketing=st.booleans())
 def test_the_token_budget_holds_but_for_a_row_that_exceeds_it_alone(
-    lengths: np.ndarray, budget: int
+    lengths: np.ndarray, budget: int, bucketing: bool
 ) -> None:
-    for batch in batches(sampler(lengths, tokens_per_batch=budget).windows(0)):
+    chosen = sampler(lengths, tokens_per_batch=budget, bucketing=bucketing)
+    for batch in batches(chosen.windows(0)):
         assert len(batch) * lengths[batch].max() <= budget or len(batch) == 1
+
+
+def test_the_token_budget_is_filled_in_random_order_without_bucketing() -> None:
+    # 32 rows a batch, as many as 512 tokens long, were 16,384 padded tokens at this budget.
+    lengths = np.clip(skewed() * 2, 3, 512)
+    chosen = sampler(lengths, tokens_per_batch=1024, bucketing=False)
+    found = batches(chosen.windows(0))
+    assert max(len(batch) * lengths[batch].max() for batch in found) <= 1024
+    # Rows come in the order drawn, and a batch ends only where the next row doesn't fit.
+    order = np.random.default_rng([0, 0]).permutation(len(lengths)).tolist()
+    place = {row: i for i, row in enumerate(order)}
+    for batch in found:
+        first = place[int(batch[0])]
+        assert batch.tolist() == order[first : first + len(batch)]
+        after = order[first : first + len(batch) + 1]
+        if len(after) > len(batch):
+            assert len(after) * lengths[after].max() > 1024
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    lengths=some_lengths,
+    budget=st.integers(8, 2000),
+    accumulate=st.integers(1, 5),
+    bucketing=st.booleans(),
+)
+def test_every_row_weighs_the_same_in_an_epoch_of_token_budgets(
+    lengths: np.ndarray, budget: int, accumulate: int, bucketing: bool
+) -> None:
+    rule = {"tokens_per_batch": budget, "accumulate": accumulate, "bucketing": bucketing}
+    chosen = sampler(lengths, **rule)
+    windows = chosen.windows(0)
+    weight = np.zeros(len(lengths))
+    for window, divisor in zip(windows, chosen.divisors(windows), strict=True):
+        weight[np.concatenate(window)] = 1 / divisor
+    assert np.ptp(weight) == 0
+    # Together they weigh as much as with windows of equal size: one for each step.
+    assert weight.sum() == pytest.approx(len(windows))
+
+
+def test_fixed_batches_are_divided_by_their_own_rows_also_where_the_last_does_not_fill() -> None:
+    chosen = sampler(np.arange(1, 23), batch_size=4, accumulate=2)
+    windows = chosen.windows(0)
+    rows = [sum(map(len, window)) for window in windows]
+    assert sorted(rows) == [6, 8, 8]
+    assert chosen.divisors(windows) == rows
 
 
 @settings(max_examples=40, deadline=None)

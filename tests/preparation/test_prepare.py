@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ from foldwise.preparation.prepare import Prepared, encode_rows, prepare
 from foldwise.preparation.resolve import resolve
 from foldwise.run.files import write_parquet
 from foldwise.run.folder import RunFolder
+from foldwise.tasks.task import Task
 
 Make = Callable[..., Config]
 pytestmark = pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
@@ -50,6 +52,24 @@ def write(tmp_path: Path) -> Callable[..., str]:
 def words(rows: int, first: int = 0) -> list[str]:
     """Texts that share no word."""
     return [f"alpha{i} beta{i} gamma{i} delta{i} epsilon{i}" for i in range(first, first + rows)]
+
+
+class Plain:
+    """A task whose rows have no lengths."""
+
+    def dataset(self, frame: pl.DataFrame) -> list[int]:
+        return [0] * frame.height
+
+
+def test_batches_filled_by_tokens_are_refused_for_rows_without_lengths(make_config: Make) -> None:
+    config = make_config(training={"batch_size": None, "tokens_per_batch": 64})
+    found = replace(prepared(config), task=cast(Task, Plain()))
+    with pytest.raises(FoldwiseError) as caught:
+        encode_rows(found)
+    assert str(caught.value) == (
+        "training.tokens_per_batch: the rows of task multiclass have no `lengths` to count "
+        "tokens by; give batch_size, and set tokens_per_batch to null"
+    )
 
 
 def test_rows_labels_and_ids_line_up(make_config: Make, table_path: Path) -> None:

@@ -191,11 +191,15 @@ class Fixed:
     def windows(self, epoch: int) -> list[list[np.ndarray]]:
         return self.fixed
 
+    def divisors(self, windows: list[list[np.ndarray]]) -> list[int]:
+        return [sum(len(batch) for batch in window) for window in windows]
+
 
 def by_hand(
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
     big_batches: list[list[int]],
     clip: float | None = None,
+    divisor: float | None = None,
 ) -> dict[str, Tensor]:
     """One epoch of big batches in plain torch."""
     model, data = build(), Rows()
@@ -208,7 +212,7 @@ def by_hand(
         logits = model(torch.from_numpy(data.x[batch]))
         target = torch.from_numpy(data.y[batch])
         log_p = logits.log_softmax(1)[torch.arange(len(batch)), target]
-        loss = -(WEIGHT[target] * log_p).sum() / len(batch)
+        loss = -(WEIGHT[target] * log_p).sum() / (divisor or len(batch))
         opt.zero_grad()
         loss.backward()
         if clip is not None:
@@ -234,6 +238,17 @@ def test_accumulated_gradient_is_the_big_batchs_also_in_a_window_that_does_not_f
     big = [[a + b] for a, b in windows]
     model, _, _ = train(tmp_path / "b", settings=one, optimizer=optimizer, sampler=Fixed(*big))
     assert_close(weights(model), expected)
+
+
+def test_each_row_weighs_the_same_where_tokens_fill_the_batches(tmp_path: Path) -> None:
+    # Lengths from 1 to 22 at 24 tokens a batch: from 1 row of 22 tokens to 6 of 4.
+    sampler = Sampler(np.arange(1, ROWS + 1), ROWS, None, 24, 2, SETTINGS.seed)
+    windows = sampler.windows(0)
+    big = [[int(row) for batch in window for row in batch] for window in windows]
+    assert len(set(map(len, big))) > 2
+    one = replace(SETTINGS, epochs=1)
+    model, _, _ = train(tmp_path, settings=one, optimizer=sgd, sampler=sampler)
+    assert_close(weights(model), by_hand(sgd, big, divisor=ROWS / len(windows)))
 
 
 def test_gradient_norm_is_clipped_over_all_parameters(tmp_path: Path) -> None:
@@ -362,13 +377,18 @@ def test_log_has_each_due_step_once(tmp_path: Path, every: int, expected: list[i
     assert [line["epoch"] for line in logged] == pytest.approx([step / 6 for step in expected])
 
 
-def test_logged_loss_is_the_mean_over_the_rows_since_the_last_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", [None, 24])
+def test_logged_loss_is_the_mean_over_the_rows_since_the_last_line(
+    tmp_path: Path, tokens: int | None
+) -> None:
     # With a rate of 0 the weights stand still, so the mean can be computed from outside.
     def still(model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(model.parameters(), lr=0.0)
 
-    settings = replace(SETTINGS, epochs=1, log_every=10)
-    _, fold, _ = train(tmp_path, settings=settings, optimizer=still)
+    settings = replace(SETTINGS, epochs=1, log_every=100)
+    sampler = Sampler(np.arange(1, ROWS + 1), ROWS, None, tokens, 1, SETTINGS.seed)
+    sampler = replace(sampler, batch_size=None if tokens else 4)
+    _, fold, _ = train(tmp_path, settings=settings, optimizer=still, sampler=sampler)
     data = Rows()
     expected = functional.cross_entropy(
         build()(torch.from_numpy(data.x)), torch.from_numpy(data.y), WEIGHT, reduction="none"

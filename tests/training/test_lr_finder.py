@@ -41,8 +41,7 @@ def line_test(rates: np.ndarray, x: np.ndarray | None = None, **changed: Any) ->
     model = Slope()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     task = changed.pop("task", None) or Line()
-    settings = {"base": 0.1, "seed": (0, 1), "clip": None} | changed
-    sampler = Sampler(
+    sampler = changed.pop("sampler", None) or Sampler(
         lengths=None,
         rows=ROWS,
         batch_size=16,
@@ -51,6 +50,7 @@ def line_test(rates: np.ndarray, x: np.ndarray | None = None, **changed: Any) ->
         seed=(0, 1),
         chunks=None,
     )
+    settings = {"base": 0.1, "seed": (0, 1), "clip": None} | changed
     rows = np.arange(ROWS)
     accelerator = Accelerator(cpu=True)
     return range_test(model, task, values, sampler, rows, optimizer, accelerator, rates, **settings)
@@ -76,6 +76,21 @@ def test_groups_keep_their_ratios() -> None:
 def test_more_steps_than_an_epoch_has_go_on_with_the_next() -> None:
     found = line_test(np.geomspace(1e-6, 1e-3, 30))  # 4 batches an epoch
     assert (len(found.losses), found.ended) == (30, "steps")
+
+
+def test_rows_weigh_as_in_training_where_tokens_fill_the_batches() -> None:
+    # The curve is that of plain gradient descent on sums divided by the mean rows a window.
+    x, rates = np.random.default_rng(0).normal(size=ROWS), np.geomspace(1e-3, 1e-1, 12)
+    sampler = Sampler(np.arange(1, ROWS + 1), ROWS, None, 64, 1, (0, 1))
+    windows = sampler.windows(0)
+    assert len({len(window[0]) for window in windows}) > 3
+    w, losses = 0.0, []
+    for rate, (batch,) in zip(rates, windows, strict=False):
+        residual = (w - 2) * x[batch]
+        losses.append((residual**2).mean())  # what is shown is the mean over the step's rows
+        w -= rate * (2 * residual * x[batch]).sum() / (ROWS / len(windows))
+    found = line_test(rates, x, sampler=sampler)
+    np.testing.assert_allclose(found.losses, losses, rtol=1e-5)
 
 
 def test_a_loss_that_is_never_finite_is_refused() -> None:

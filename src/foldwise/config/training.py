@@ -201,7 +201,8 @@ class Training(Section):
     tokens_per_batch: int | None = Field(
         default=None,
         ge=8,
-        description="Padded tokens a micro-batch, instead of a fixed number of rows.",
+        description="Padded tokens a micro-batch at most, instead of a fixed number of rows; every "
+        "row weighs the same in an epoch.",
     )
     accumulate: int = Field(
         default=1,
@@ -235,7 +236,8 @@ class Training(Section):
     log_every: int = Field(default=10, ge=1, description="Steps between logged training losses.")
     bucketing: bool = Field(
         default=True,
-        description="Batches of rows of like length: less padding, same rows in an epoch.",
+        description="Batches of rows of like length: less padding, same rows in an epoch; false: "
+        "in random order, also where tokens_per_batch fills them.",
     )
     workers: int = Field(default=0, ge=0, le=64, description="Processes that prepare batches.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(

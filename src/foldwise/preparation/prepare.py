@@ -120,8 +120,18 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
 
 
 def encode_rows(prepared: Prepared) -> Prepared:
-    """Add the encoded rows: the one step of preparing that writes, into the token store."""
-    return replace(prepared, dataset=prepared.task.dataset(prepared.frame))
+    """Add the encoded rows: the one step of preparing that writes, into the token store.
+
+    Raises:
+        FoldwiseError: batches are to be filled by tokens, but the rows have no lengths.
+    """
+    dataset, config = prepared.task.dataset(prepared.frame), prepared.config
+    if config.training.tokens_per_batch is not None and getattr(dataset, "lengths", None) is None:
+        raise FoldwiseError(
+            f"training.tokens_per_batch: the rows of task {config.task} have no `lengths` to count "
+            "tokens by; give batch_size, and set tokens_per_batch to null"
+        )
+    return replace(prepared, dataset=dataset)
 
 
 def _read(config: Config, task: Task) -> tuple[pl.DataFrame, str, int]:

@@ -24,16 +24,19 @@ class Sampler:
     Every row comes exactly once an epoch. The rows are shuffled, cut into stretches of 50 batches,
     sorted by length within a stretch, cut into batches, and the batches shuffled. Rows that don't
     fill a batch are drawn before sorting, so no row's length makes it likelier to be in the short
-    batch: each row is treated alike across epochs.
+    batch: each row is treated alike across epochs. Without bucketing nothing is sorted, and batches
+    are cut from the shuffled rows as they come.
 
     Attributes:
         lengths: tokens of each row, int64 (rows,); None: rows have no lengths, plain shuffling.
+            Needed with tokens_per_batch.
         rows: number of rows.
         batch_size: rows a micro-batch; None with tokens_per_batch.
         tokens_per_batch: padded tokens a micro-batch at most; None with batch_size.
         accumulate: micro-batches a window, which is one optimizer step.
         seed: together with the epoch all that the order follows from.
         chunks: inputs that each row is cut into, equally long, int64 (rows,); None: one each.
+        bucketing: whether batches are of like length.
     """
 
     lengths: np.ndarray | None
@@ -43,6 +46,7 @@ class Sampler:
     accumulate: int
     seed: Sequence[int]
     chunks: np.ndarray | None = None
+    bucketing: bool = True
 
     def windows(self, epoch: int) -> list[Window]:
         """Return the epoch's windows: lists of micro-batches, each int64 positions (b,)."""
@@ -51,6 +55,22 @@ class Sampler:
         batches = [batches[i] for i in rng.permutation(len(batches))]
         step = self.accumulate
         return [batches[i : i + step] for i in range(0, len(batches), step)]
+
+    def divisors(self, windows: Sequence[Window]) -> list[float]:
+        """Return what the summed loss of each window is divided by, so that rows weigh alike.
+
+        With a fixed batch size that is the window's own number of rows; the last one's rows are
+        drawn anew in each epoch. With a token budget windows of long rows hold few of them: divided
+        by their own number, a long row would weigh several times a short one. So all windows of an
+        epoch are divided by their mean number of rows, and every row weighs the same in it.
+
+        Args:
+            windows: of one whole epoch.
+        """
+        sizes = [sum(len(batch) for batch in window) for window in windows]
+        if self.tokens_per_batch is None:
+            return [float(size) for size in sizes]
+        return [sum(sizes) / len(sizes)] * len(sizes)
 
     def padding(self, windows: Sequence[Window]) -> tuple[int, int]:
         """Return the tokens of the windows' rows, and the padding around them."""
@@ -61,36 +81,39 @@ class Sampler:
         return tokens, sum(self._padded(batch) for batch in batches) - tokens
 
     def _batches(self, order: np.ndarray) -> list[np.ndarray]:
-        if self.tokens_per_batch is not None and self.lengths is not None:
-            return self._by_tokens(order)
+        if self.tokens_per_batch is not None:
+            return self._by_tokens(order, self.tokens_per_batch)
         size = self.batch_size or 32
         full = len(order) // size * size
         batches = [order[full:]] if full < len(order) else []
         for start in range(0, full, BUCKET * size):
-            stretch = order[start : min(start + BUCKET * size, full)]
-            if self.lengths is not None:
-                stretch = stretch[np.argsort(self.lengths[stretch], kind="stable")]
+            stretch = self._sorted(order[start : min(start + BUCKET * size, full)])
             batches += list(stretch.reshape(-1, size))
         return batches
 
-    def _by_tokens(self, order: np.ndarray) -> list[np.ndarray]:
+    def _by_tokens(self, order: np.ndarray, most: int) -> list[np.ndarray]:
+        # A batch takes the next row as long as all its inputs, as wide as the widest, fit.
         assert self.lengths is not None
-        assert self.tokens_per_batch is not None
-        typical = max(1, int(self.tokens_per_batch / max(1, self.lengths.mean())))
+        inputs = np.ones_like(self.lengths) if self.chunks is None else self.chunks
+        widths = self.lengths // inputs
+        typical = max(1, int(most / max(1, self.lengths.mean())))
+        stretch_size = BUCKET * typical if self.bucketing else len(order)
         batches = []
-        for start in range(0, len(order), BUCKET * typical):
-            stretch = order[start : start + BUCKET * typical]
-            stretch = stretch[np.argsort(self.lengths[stretch], kind="stable")]
-            inputs = np.ones_like(stretch) if self.chunks is None else self.chunks[stretch]
-            widths = self.lengths[stretch] // inputs  # ascending: only full inputs are several
-            ends = np.cumsum(inputs)
-            first, before = 0, 0
-            for i in range(1, len(stretch) + 1):
-                full = i == len(stretch) or (ends[i] - before) * widths[i] > self.tokens_per_batch
-                if full:
+        for start in range(0, len(order), stretch_size):
+            stretch = self._sorted(order[start : start + stretch_size])
+            first, held, widest = 0, 0, 0
+            for i, row in enumerate(stretch.tolist()):
+                held, widest = held + inputs[row], max(widest, widths[row])
+                if i > first and held * widest > most:
                     batches.append(stretch[first:i])
-                    first, before = i, ends[i - 1]
+                    first, held, widest = i, inputs[row], widths[row]
+            batches.append(stretch[first:])
         return batches
+
+    def _sorted(self, stretch: np.ndarray) -> np.ndarray:
+        if self.lengths is None or not self.bucketing:
+            return stretch
+        return stretch[np.argsort(self.lengths[stretch], kind="stable")]
 
     def _padded(self, batch: np.ndarray) -> int:
         # Tokens of a batch with its padding: all its inputs are as wide as the widest.

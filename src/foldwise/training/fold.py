@@ -149,13 +149,14 @@ def begin_fold(
     sizes = None if lengths is None else lengths[train]
     chunks = getattr(prepared.dataset, "chunks", None)
     sampler = Sampler(
-        lengths=sizes if config.training.bucketing else None,
+        lengths=sizes,
         rows=len(train),
         batch_size=config.training.batch_size,
         tokens_per_batch=config.training.tokens_per_batch,
         accumulate=config.training.accumulate,
         seed=(config.run.seed, number),
         chunks=None if chunks is None else chunks[train],
+        bucketing=config.training.bucketing,
     )
     return model, train, sampler, sizes
 

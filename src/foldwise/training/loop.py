@@ -6,7 +6,9 @@ that was killed goes on from its last checkpoint and ends with the same weights,
 
 A *window* is the micro-batches of one optimizer step. The loss is summed over the window's rows and
 divided by their number, so accumulated gradients are those of the big batch, in a last window that
-doesn't fill as in any other.
+doesn't fill as in any other. With `tokens_per_batch` windows hold more rows or fewer, and all of an
+epoch are divided by their mean number: every row weighs the same (`Sampler.divisors`). What is
+logged is the mean over rows either way.
 """
 
 from __future__ import annotations
@@ -120,6 +122,7 @@ def fit(
         if stopped:
             break
         windows = sampler.windows(epoch)
+        divisors = sampler.divisors(windows)
         first = done.window if epoch == done.epoch else 0
         batches = load_batches(
             dataset,
@@ -143,7 +146,7 @@ def fit(
                 with accelerator.autocast():
                     outputs = model(**{k: v for k, v in batch.items() if k != "target"})
                 loss = task.loss(outputs.float(), batch).sum()
-                accelerator.backward(loss / window_rows)
+                accelerator.backward(loss / divisors[number])
                 window_loss += loss.detach().to(window_loss)
 
             norm = nn.utils.clip_grad_norm_(_trainable(model), settings.clip or math.inf)

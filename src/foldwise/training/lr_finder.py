@@ -175,7 +175,7 @@ def range_test(
     for step, rate in enumerate(rates):
         for group, start in zip(optimizer.param_groups, starts, strict=True):
             group["lr"] = start / base * float(rate)
-        window, batches = next(windows)
+        window, divisor, batches = next(windows)
         n = sum(len(batch) for batch in window)
         loss_sum = 0.0
         for number, batch in enumerate(batches):
@@ -184,7 +184,7 @@ def range_test(
             with accelerator.autocast():
                 outputs: Tensor = model(**{k: v for k, v in placed.items() if k != "target"})
             loss = task.loss(outputs.float(), placed).sum()
-            accelerator.backward(loss / n)
+            accelerator.backward(loss / divisor)
             loss_sum += loss.item()
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         norm = nn.utils.clip_grad_norm_(trainable, clip or math.inf)
@@ -264,9 +264,10 @@ def _valley(smoothed: np.ndarray) -> int:
 
 def _windows(
     dataset: Any, sampler: Sampler, rows: np.ndarray, collate: Any, seed: tuple[int, int]
-) -> Iterator[tuple[Window, Iterator[dict[str, Tensor]]]]:
+) -> Iterator[tuple[Window, float, Iterator[dict[str, Tensor]]]]:
+    # Window after window, what its loss is divided by, and its batches.
     for epoch in count():
         windows = sampler.windows(epoch)
         batches = load_batches(dataset, rows, windows, 0, collate, (*seed, epoch), 0)
-        for window in windows:
-            yield window, (next(batches) for _ in window)
+        for window, divisor in zip(windows, sampler.divisors(windows), strict=True):
+            yield window, divisor, (next(batches) for _ in window)
