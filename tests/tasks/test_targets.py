@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from foldwise.config.schema import Config
+from foldwise.encoding.batches import stack_targets
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import find_part
 from foldwise.parts.usercode import UserCode
@@ -115,6 +116,32 @@ def test_numbers_are_standardised_by_the_training_rows_and_come_back_in_their_un
 def test_losses_of_numbers(loss: Any, expected: float) -> None:
     target = make("regression", loss=loss)
     assert target.loss(torch.zeros(1, 1), {"target": torch.tensor([3.0])}).tolist() == [expected]
+
+
+def test_numbers_far_from_zero_keep_their_differences() -> None:
+    # Seconds since 1970 over seven minutes: as float32 these thousand were four values.
+    values = 1.7e9 + np.arange(1000) * 0.4
+    frame = pl.DataFrame({"y": values})
+    target = make("regression")
+    target.fit_rows(frame)
+    found = target.target_values(frame)
+    assert (found.dtype, found.tolist()) == (np.float64, values.tolist())
+    batch = stack_targets(list(found))
+    outputs = torch.from_numpy((values - values.mean()) / values.std()).float().unsqueeze(1)
+    losses = target.loss(outputs, batch)
+    assert losses.dtype == torch.float32  # as the model's outputs are, whatever the loss
+    assert losses.max() < 1e-10
+    predictions = target.to_columns(outputs.numpy())["prediction"]
+    assert predictions.dtype == np.float64
+    np.testing.assert_allclose(predictions, values, rtol=0, atol=1e-4)
+
+
+@given(value=st.floats(-1e12, 1e12), n=st.integers(1, 50))
+def test_training_rows_that_are_all_alike_have_a_deviation_of_one(value: float, n: int) -> None:
+    # The mean of equal numbers may be off by a rounding, which is no deviation to divide by.
+    target = make("regression")
+    target.fit_rows(rows(*[value] * n))
+    assert target.deviation == 1.0
 
 
 def test_numbers_that_are_all_alike_teach_nothing() -> None:

@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             price=pl.col("label").replace_strict(NUMBERS) + rng.normal(size=rows),
             rating=pl.col("label").replace_strict(RATINGS),
             tags=pl.Series([SETS[label] for label in table["label"]]),
-        )
+        ).with_columns(stamp=pl.col("price") + 1.7e9)
         table.write_parquet(path / f"{name}.parquet")
         table.write_ndjson(path / f"{name}.jsonl")
     return path
@@ -66,10 +66,11 @@ def run_of(folder: Path, backbone: Path) -> Callable[..., RunFolder]:
     done: dict[str, RunFolder] = {}
 
     def run(task: str, target: str, **data: Any) -> RunFolder:
-        if task not in done:
+        name = f"{task}-{target}"
+        if name not in done:
             config = Config.model_validate(
                 {
-                    "run": {"name": task, "dir": str(folder / "runs"), "seed": 7},
+                    "run": {"name": name, "dir": str(folder / "runs"), "seed": 7},
                     "task": task,
                     "data": {
                         "path": str(folder / "table.parquet"),
@@ -92,8 +93,8 @@ def run_of(folder: Path, backbone: Path) -> Callable[..., RunFolder]:
                     "trackers": [],
                 }
             )
-            done[task] = cross_validate(config)
-        return done[task]
+            done[name] = cross_validate(config)
+        return done[name]
 
     return run
 
@@ -136,6 +137,20 @@ def test_regression_scores_in_the_units_of_the_target(
     mean = np.mean([pl.read_parquet(run.fold(n).holdout)["prediction"] for n in (1, 2)], axis=0)
     np.testing.assert_allclose(held["prediction"], mean)
     validates_alike(run)
+
+
+def test_numbers_far_from_zero_are_learnt_as_well_as_those_near_it(
+    run_of: Callable[..., RunFolder],
+) -> None:
+    # As float32 all of the far ones were 1.7e9, give or take 128.
+    near, far = run_of("regression", "price"), run_of("regression", "stamp")
+    errors = [read_json(run.metrics)["oof"]["rmse"]["value"] for run in (near, far)]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-4)
+    assert pl.read_parquet(far.out_of_fold).schema["prediction"] == pl.Float64
+    baselines = [read_json(run.metrics)["baselines"] for run in (near, far)]
+    for name in ("mean", "median", "lookup", "tfidf"):
+        values = [b[name]["oof"]["rmse"]["value"] for b in baselines]
+        assert values[1] == pytest.approx(values[0], rel=1e-4)
 
 
 def test_ordinal_probabilities_and_scores_follow_the_order(

@@ -3,6 +3,9 @@
 In: the numbers as read. Out: one logit a row, in units of the training rows' standard deviation
 around their mean, and a prediction in the target's own units. So the loss and the learning rates
 mean the same whether the target is a share or a price.
+
+Whatever is of the target's own scale is float64: neighbours in float32 are 128 apart at 1.7e9,
+seconds since 1970. What the model learns is centred and scaled first.
 """
 
 from __future__ import annotations
@@ -52,7 +55,8 @@ class Regression(Target):
         """Compute mean and standard deviation of a fold's training rows."""
         values = frame[self.target].to_numpy()
         self.mean = float(values.mean())
-        self.deviation = float(values.std()) or 1.0  # training rows that are all alike
+        # Rows that are all alike have none; asked so, because a rounded mean would leave some.
+        self.deviation = float(values.std()) if np.ptp(values) > 0 else 1.0
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Return the mean and standard deviation of the training rows."""
@@ -70,17 +74,21 @@ class Regression(Target):
         values: Any = np.arange(4.0)
         for metric in self.metrics():
             evaluate(metric, values, values, np.empty((4, 0)))
-        try_loss(self, torch.zeros(2, 1), torch.zeros(2))
+        try_loss(self, torch.zeros(2, 1), torch.zeros(2, dtype=torch.float64))
 
     def target_values(self, frame: pl.DataFrame) -> np.ndarray | None:
-        """Return the numbers, float32 (n,): what is scored are the table's, in float64."""
-        return frame[self.target].to_numpy().astype(np.float32)
+        """Return the numbers as the table has them, float64 (n,)."""
+        return frame[self.target].to_numpy()
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Return the loss of each row, (B,), of standardised predictions (B, 1)."""
+        """Return the loss of each row, (B,), of standardised predictions (B, 1).
+
+        The target (B,) is in the table's units and float64; it may lie on the CPU where the device
+        has no such numbers.
+        """
         if self._loss is None:
             self._loss = build_loss(self.config, self.code).to(outputs.device)
-        standardised = (batch["target"] - self.mean) / self.deviation
+        standardised = ((batch["target"] - self.mean) / self.deviation).to(outputs)
         losses: Tensor = self._loss(outputs.squeeze(1), standardised)
         return check_one_a_row(losses, len(outputs), self.config.loss.name)
 

@@ -24,7 +24,7 @@ from foldwise.training.averaging import newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.footprint import footprint
 from foldwise.training.inference import infer
-from foldwise.training.loading import reseed
+from foldwise.training.loading import reseed, to_device
 from foldwise.training.loop import Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.schedules import build_schedule
@@ -199,7 +199,7 @@ def _evaluation(
             logits, target = infer(model, dataset, positions, task.collate, accelerator)
             with torch.inference_mode():
                 placed = torch.from_numpy(logits).to(accelerator.device)
-                batch = {"target": torch.as_tensor(target).to(accelerator.device)}
+                batch = to_device({"target": torch.as_tensor(target)}, accelerator.device)
                 loss = task.loss(placed, batch).double().mean().item()
             table = to_table(task, prepared.frame[positions], logits, None, number)
             values = score(list(metrics.values()), *task.to_arrays(table))

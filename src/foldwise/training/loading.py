@@ -21,6 +21,16 @@ def reseed(*numbers: int) -> None:
     torch.manual_seed(seed)
 
 
+def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Return a batch on the device; float64, which MPS doesn't have, stays where it is there."""
+    return {
+        name: tensor
+        if device.type == "mps" and tensor.dtype == torch.float64
+        else tensor.to(device)
+        for name, tensor in batch.items()
+    }
+
+
 class _Batches(Dataset[dict[str, torch.Tensor]]):
     """Whole micro-batches as items, each prepared under its own seed in whichever process."""
 

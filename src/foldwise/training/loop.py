@@ -31,7 +31,7 @@ from foldwise.run import checkpoints
 from foldwise.run.folder import FoldFolder
 from foldwise.training.averaging import Share, WeightAverage
 from foldwise.training.batching import Sampler, Window
-from foldwise.training.loading import load_batches, reseed
+from foldwise.training.loading import load_batches, reseed, to_device
 from foldwise.training.resume import Progress, capture, resume
 from foldwise.training.schedules import Plateau
 from foldwise.training.tracking import Tracker
@@ -140,7 +140,7 @@ def fit(
             window_rows = sum(len(batch) for batch in window)
             window_loss = torch.zeros((), dtype=torch.float64, device=loss_sum.device)
             for _ in window:
-                batch = {k: v.to(accelerator.device) for k, v in next(batches).items()}
+                batch = to_device(next(batches), accelerator.device)
                 reseed(*settings.seed, epoch, micro, 1)
                 micro += 1
                 with accelerator.autocast():

@@ -31,7 +31,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.preparation.prepare import Prepared
 from foldwise.training.batching import Sampler, Window
 from foldwise.training.fold import begin_fold
-from foldwise.training.loading import load_batches, reseed
+from foldwise.training.loading import load_batches, reseed, to_device
 from foldwise.training.optimizers import build_optimizer
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100  # what `optimizer.lr: auto` tries
@@ -179,7 +179,7 @@ def range_test(
         n = sum(len(batch) for batch in window)
         loss_sum = 0.0
         for number, batch in enumerate(batches):
-            placed = {k: v.to(accelerator.device) for k, v in batch.items()}
+            placed = to_device(batch, accelerator.device)
             reseed(*seed, step, number, 2)
             with accelerator.autocast():
                 outputs: Tensor = model(**{k: v for k, v in placed.items() if k != "target"})
