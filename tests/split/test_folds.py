@@ -213,16 +213,18 @@ def test_a_splitters_folds_are_the_runs() -> None:
     holdout=st.sampled_from([None, 0.1, 0.2]),
     seed=st.integers(0, 99),
     n=st.integers(2, 3),
+    share=st.sampled_from([1, 2, 5, 11, 30]),  # rows that have the same time
 )
 def test_time_folds_train_on_the_past_and_hold_out_the_latest(
-    rows: Labelled, holdout: float | None, seed: int, n: int
+    rows: Labelled, holdout: float | None, seed: int, n: int, share: int
 ) -> None:
-    when = np.random.default_rng(seed).permutation(len(rows.row))
+    when = np.random.default_rng(seed).permutation(len(rows.row)) // share
     chosen = config(holdout=holdout, n=n, strategy={"name": "time"}, time="when")
     try:
         assignment = split(rows, chosen, when=[str(value) for value in when])
     except FoldwiseError as error:
-        if "leave a fold empty" in str(error) or "finds no row" in str(error):
+        refusals = ("leave a fold empty", "finds no row", "too few for", "can't be divided")
+        if any(words in str(error) for words in refusals):
             return
         raise
     check_parts(assignment, rows)
@@ -235,7 +237,42 @@ def test_time_folds_train_on_the_past_and_hold_out_the_latest(
         assert latest[assignment.training(fold)].max() < latest[inner].min()
     if holdout is not None:
         assert latest[np.setdiff1d(rows.row, out)].max() < latest[out].min()
-        assert len(out) >= int(len(when) * holdout)
+        assert len(out) >= int(len(when) * holdout) - share // 2
+
+
+TIME: dict[str, Any] = {"strategy": {"name": "time"}, "time": "when"}
+
+
+def test_rows_of_one_time_are_held_out_together_or_not_at_all() -> None:
+    # Days of 5 rows: a tenth of 40 rows ends within the last day, whose rows straddled.
+    rows = labelled(["a", "b"] * 20)
+    days = [f"2024-01-{1 + i // 5:02}" for i in range(40)]
+    assignment = split(rows, config(holdout=0.1, **TIME), when=days)
+    check_parts(assignment, rows)
+    assert assignment.holdout().tolist() == list(range(35, 40))
+    # Of the 7 days before, 2 at least train first; a tenth of 10 and of 20 rows is a day too.
+    assert [assignment.inner(fold).tolist() for fold in (1, 2)] == [
+        list(range(5, 10)),
+        list(range(15, 20)),
+    ]
+
+
+def test_a_holdout_is_refused_where_all_times_are_equal() -> None:
+    rows = labelled(["a", "b"] * 20)
+    assert message_of(rows, config(holdout=0.1, **TIME), when=["2024-01-01"] * 40) == (
+        "holdout.fraction: 40 rows can't be divided by time: column 'when' (folds.time) holds one "
+        "time for all of them; give finer times, or set holdout to null"
+    )
+
+
+def test_inner_rows_are_refused_where_a_fold_has_one_time_to_train_on() -> None:
+    rows = labelled(["a", "b"] * 20)
+    days = ["1"] * 10 + [str(i) for i in range(10, 40)]
+    assert message_of(rows, config(**TIME), when=days) == (
+        "selection.rows: inner, fold 1: 10 rows can't be divided by time: column 'when' "
+        "(folds.time) holds one time for all of them; give finer times, or set selection.rows to "
+        "last"
+    )
 
 
 def test_the_first_stretch_of_time_trains_and_is_never_scored() -> None:

@@ -17,6 +17,7 @@ from foldwise.split.splitters import (
     deal,
     from_column,
     from_time,
+    latest,
     set_aside,
     time_ranks,
     with_splitter,
@@ -224,6 +225,37 @@ def test_too_few_times_are_refused() -> None:
 def test_times_so_uneven_that_a_fold_is_empty_are_refused() -> None:
     with pytest.raises(FoldwiseError, match="leave a fold empty"):
         from_time(times(*"1111111123"), "when", np.arange(10), 2)
+
+
+def last_of(times: list[int], fraction: float, groups: list[int] | None = None) -> list[int]:
+    group = np.arange(len(times)) if groups is None else np.array(groups)
+    values = pl.Series("when", [str(time) for time in times])
+    return np.flatnonzero(latest(values, "when", group, fraction, "key", "leave it")).tolist()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "first"), [(0.02, 40), (0.05, 36), (0.2, 36), (0.25, 36), (0.3, 24), (0.9, 12)]
+)
+def test_the_latest_times_whose_rows_come_nearest_to_the_share_are_taken(
+    fraction: float, first: int
+) -> None:
+    # 12, 12, 12 and 4 rows: 4, 16 or 28 can be taken; none where the share is less than a row.
+    assert last_of([i // 12 for i in range(40)], fraction) == list(range(first, 40))
+
+
+@settings(max_examples=50, deadline=None)
+@given(times=st.lists(st.integers(0, 6), min_size=2, max_size=40), fraction=st.floats(0.01, 0.99))
+def test_rows_of_equal_time_are_taken_together(times: list[int], fraction: float) -> None:
+    if len(set(times)) == 1:
+        return
+    taken = {times[i] for i in last_of(times, fraction)}
+    assert not taken or taken == {time for time in times if time >= min(taken)} < set(times)
+
+
+def test_duplicates_that_reach_over_all_times_leave_nothing_to_divide() -> None:
+    message = "^key: 4 rows can't be divided by time: duplicate texts reach over all times of co"
+    with pytest.raises(FoldwiseError, match=message):
+        last_of([0, 1, 2, 3], 0.5, [0, 1, 0, 1])
 
 
 def test_numbers_are_ordered_as_numbers() -> None:

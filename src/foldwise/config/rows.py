@@ -109,7 +109,10 @@ class Data(Section):
 class Holdout(Section):
     """Rows kept out of all folds, scored once by the mean of the fold models."""
 
-    fraction: Fraction | None = Field(default=None, description="Share of the rows, stratified.")
+    fraction: Fraction | None = Field(
+        default=None,
+        description="Share of the rows, stratified; the latest ones where folds go by time.",
+    )
     path: Name | None = Field(default=None, description="A table of its own with the same columns.")
 
     @model_validator(mode="after")
@@ -135,7 +138,9 @@ class Folds(Section):
         default=None, description="Column whose equal values stay in one fold."
     )
     time: Name | None = Field(
-        default=None, description="Column to order rows by (strategy time): train on the past only."
+        default=None,
+        description="Column to order rows by (strategy time): train on the past only. Rows of "
+        "equal time stay together, in folds, holdout and inner rows.",
     )
     column: Name | None = Field(
         default=None, description="Column that holds each row's fold (strategy column)."

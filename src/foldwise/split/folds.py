@@ -23,8 +23,8 @@ from foldwise.split.splitters import (
     deal,
     from_column,
     from_time,
+    latest,
     set_aside,
-    time_ranks,
     with_splitter,
 )
 
@@ -89,7 +89,14 @@ def assign_folds(
         )
     if config.holdout is not None and config.holdout.fraction is not None:
         if config.folds.time is not None:
-            out = _latest(columns[config.folds.time], rows.group, config.holdout.fraction)
+            out = latest(
+                columns[config.folds.time],
+                config.folds.time,
+                rows.group,
+                config.holdout.fraction,
+                "holdout.fraction",
+                "set holdout to null",
+            )
         else:
             rng = np.random.default_rng([seed, 1])
             out = set_aside(_codes(label, size), rows.group, config.holdout.fraction, rng)
@@ -187,7 +194,14 @@ def _inner_rows(
     group = rows.group[positions]
     fraction = config.selection.fraction
     if config.folds.time is not None:
-        chosen = _latest(columns[config.folds.time][positions], group, fraction)
+        chosen = latest(
+            columns[config.folds.time][positions],
+            config.folds.time,
+            group,
+            fraction,
+            f"selection.rows: inner, fold {fold}",
+            "set selection.rows to last",
+        )
     else:
         codes = _codes(None if label is None else label[positions], len(positions))
         chosen = set_aside(codes, group, fraction, rng)
@@ -198,15 +212,6 @@ def _inner_rows(
         )
     picked: np.ndarray = positions[chosen]
     return picked
-
-
-def _latest(time: pl.Series, group: np.ndarray, fraction: float) -> np.ndarray:
-    order = np.argsort(time_ranks(time, time.name), kind="stable")
-    late = np.zeros(len(order), dtype=bool)
-    late[order[len(order) - int(len(order) * fraction) :]] = True
-    # A group goes where its latest row goes, so that nothing kept out has a twin in training.
-    kept_out: np.ndarray = np.isin(group, group[late])
-    return kept_out
 
 
 def _apply_rare_classes(

@@ -213,6 +213,47 @@ def from_time(
     return fold, [np.flatnonzero(fold > k) for k in range(n)]
 
 
+def latest(
+    values: pl.Series, name: str, groups: np.ndarray, fraction: float, key: str, instead: str
+) -> np.ndarray:
+    """Choose the latest rows, about `fraction` of all; rows of equal time go together.
+
+    Of the times to begin at, the one is taken whose rows from there on come nearest to the
+    fraction. A group goes where its latest row goes, so that nothing chosen has a twin in what is
+    left.
+
+    Args:
+        values: the time of each row.
+        name: of the column.
+        groups: group of each row, int64 (rows,).
+        fraction: share to take, in (0, 1); where that is less than a row, nothing is taken.
+        key: of the config, that an error names.
+        instead: what to do without such rows, that an error advises.
+
+    Returns:
+        Whether each row is taken, bool (rows,).
+
+    Raises:
+        FoldwiseError: all times are equal, or groups reach over all of them; or as `time_ranks`.
+    """
+    times = time_ranks(values, name)
+    wanted = int(len(times) * fraction)
+    if not wanted:
+        return np.zeros(len(times), dtype=bool)
+    alike = f"column {name!r} (folds.time) holds one time for all of them"
+    rows_from = np.cumsum(np.bincount(times)[::-1])[:-1]  # from the last time on, the last two, ...
+    if len(rows_from):
+        first = times.max() - int(np.abs(rows_from - wanted).argmin())
+        taken: np.ndarray = np.isin(groups, groups[times >= first])
+        if not taken.all():
+            return taken
+        alike = f"duplicate texts reach over all times of column {name!r} (folds.time)"
+    raise FoldwiseError(
+        f"{key}: {len(times)} rows can't be divided by time: {alike}; give finer times, or "
+        f"{instead}"
+    )
+
+
 def time_ranks(values: pl.Series, name: str) -> np.ndarray:
     """Return the rank of each row's time from 0, equal times alike, int64 (rows,).
 
