@@ -6,15 +6,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from torch import nn
 
+from conftest import make_table
 from foldwise.config.schema import Config
 from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
+from foldwise.models.inputs import ColumnLinear
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_model
+from foldwise.tasks.text_classification import TextClassification
 from foldwise.training.optimizers import build_optimizer, parameter_groups
 
 
@@ -62,6 +66,61 @@ def test_vectors_are_not_decayed() -> None:
     assert len(vectors) == 6
     assert {found[id(p)][1] for p in vectors} == {0.0}
     assert {found[id(p)][1] for p in model.parameters() if p.ndim > 1} == {0.01}
+
+
+class RMSNorm(nn.Module):
+    """Stands for a family's own norm: of a name that says so, here of two dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 2))
+
+
+class Shapes(nn.Module):
+    """Biases and norms of two dimensions, beside weights that are neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.columns = ColumnLinear(4, 2, 3)
+        self.norm = nn.LayerNorm((3, 2))
+        self.other = RMSNorm()
+        self.relative_attention_bias = nn.Embedding(8, 2)
+        self.attention_biases = nn.Parameter(torch.zeros(2, 8))
+        self.bilinear = nn.Bilinear(2, 2, 2)
+        self.attend = nn.MultiheadAttention(2, 1, add_bias_kv=True)
+        self.embedding = nn.Embedding(8, 2)
+        self.unbiased = nn.Linear(2, 2, bias=False)
+
+
+def test_biases_and_norms_of_any_rank_are_not_decayed() -> None:
+    model = Shapes()
+    found = rates(model, settings())
+    decayed = {name for name, p in model.named_parameters() if found[id(p)][1] > 0}
+    assert decayed == {
+        "columns.weight",
+        "bilinear.weight",
+        "attend.in_proj_weight",
+        "attend.out_proj.weight",
+        "embedding.weight",
+        "unbiased.weight",
+    }
+
+
+def test_no_bias_of_columns_beside_the_text_is_decayed(make_config: Callable[..., Config]) -> None:
+    data = {"categorical": ["kind"], "numeric": ["amount"]}
+    for kind in ("linear", "piecewise_linear", "periodic"):
+        model_config = {"fusion": "tokens", "tabular": {"numeric": {"embedding": kind}}}
+        config = make_config(data=data, model=make_config().model.model_dump() | model_config)
+        task = TextClassification(config, UserCode([]))
+        frame = make_table(12).with_columns(pl.col("amount").cast(float))
+        task.fit_target(frame)
+        task.fit_rows(frame)
+        model = task.build_model()
+        found = rates(model, settings())
+        biases = [name for name, p in model.named_parameters() if name.endswith("bias")]
+        assert any(dict(model.named_parameters())[name].ndim == 2 for name in biases)
+        decayed = [name for name, p in model.named_parameters() if found[id(p)][1] > 0]
+        assert not [name for name in decayed if "bias" in name or "norm" in name.lower()]
 
 
 def test_head_lr_null_is_lr() -> None:

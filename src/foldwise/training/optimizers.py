@@ -1,12 +1,14 @@
 """From a model and the config to an optimizer with its parameter groups.
 
 In: any `nn.Module`; one that has `layers()` (parameters from the bottom up) gets a learning rate
-for each layer. Out: a torch optimizer. Biases, norms and other vectors are not decayed.
+for each layer. Out: a torch optimizer. Biases and norms, whatever their rank, and other vectors are
+not decayed.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from torch import nn
@@ -16,6 +18,11 @@ from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part, find_part
 from foldwise.parts.usercode import UserCode
+
+# A bias by its name, such as a table of them: relative_attention_bias.weight, bias_ih_l0.
+_BIAS = re.compile(r"(^|[._])bias(es)?($|[._])")
+# A norm by its class's: LayerNorm, BatchNorm1d, and LlamaRMSNorm and the like of the families.
+_NORM = re.compile(r"Norm(\dd)?$")
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, code: UserCode) -> Optimizer:
@@ -77,7 +84,8 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
     The top layer learns at `lr`, each layer below at `layer_decay` times the one above (Howard and
     Ruder 2018), everything outside the layers at `head_lr`. A model without `layers()` learns at
-    `lr` throughout.
+    `lr` throughout. Decay pulls towards 0, which is no better a place for a bias or for the scale
+    of a norm than another, so these are left alone, as is whatever has fewer than two dimensions.
 
     Returns:
         Groups with params, lr, weight_decay and a name for the log; empty ones left out.
@@ -91,10 +99,18 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
             rates[id(parameter)] = (name, config.rate * config.layer_decay**height)
     rest = ("head", config.head_lr or config.rate) if layers else ("all", config.rate)
     groups: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
+    of_norms = {
+        id(parameter)
+        for module in model.modules()
+        if _NORM.search(type(module).__name__)
+        for parameter in module.parameters(recurse=False)
+    }
+    for path, parameter in model.named_parameters():
         if parameter.requires_grad:
+            decayed = parameter.ndim > 1 and id(parameter) not in of_norms
+            decayed = decayed and not _BIAS.search(path)
             name, rate = rates.get(id(parameter), rest)
-            groups.setdefault((name, rate, parameter.ndim > 1), []).append(parameter)
+            groups.setdefault((name, rate, decayed), []).append(parameter)
     return [
         {
             "params": parameters,
