@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from foldwise.config.schema import Config
 from foldwise.hardware.device import build_accelerator
@@ -14,6 +15,7 @@ from foldwise.preparation.build import build_task
 from foldwise.preparation.prepare import Prepared, encode_rows, prepare
 from foldwise.preparation.resolve import resolve
 from foldwise.run.folder import RunFolder
+from foldwise.training import fold as training_fold
 from foldwise.training.fold import begin_fold
 
 
@@ -38,3 +40,31 @@ def test_tokens_fill_batches_in_random_order_where_bucketing_is_off(
         for b in batches
         for first in np.flatnonzero(order == b[0])
     )
+
+
+def test_the_curves_training_rows_are_not_the_first_of_an_epochs_order(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Short lists of numbers are padded with zeros: a stream of (seed, fold) is that of
+    # (seed, fold, 0), from which the first epoch's order is drawn.
+    found = prepared(make_config())
+    accelerator = build_accelerator(found.config.training)
+    model, train, sampler, _ = begin_fold(found, 1, accelerator)
+    asked: list[np.ndarray] = []
+    original = training_fold.infer
+
+    def infer(model: object, dataset: object, positions: np.ndarray, *rest: object) -> object:
+        asked.append(positions)
+        return original(model, dataset, positions, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training_fold, "infer", infer)
+    evaluate = training_fold._evaluation(found, 1, None, accelerator)
+    assert evaluate is not None
+    evaluate(model)
+    sample, picking = asked
+    assert picking.tolist() == found.positions(found.assignment.inner(1)).tolist()
+    assert len(set(sample)) == len(sample) == len(picking)
+    assert set(sample) <= set(train)
+    for epoch in range(3):
+        order = np.random.default_rng([*sampler.seed, epoch]).permutation(len(train))
+        assert set(sample) != set(train[order[: len(sample)]])

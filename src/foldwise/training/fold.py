@@ -187,7 +187,7 @@ def _evaluation(
     rows = prepared.assignment
     picking = rows.inner(number) if config.selection.rows == "inner" else rows.scored(number)
     train = rows.training(number)
-    rng = np.random.default_rng([config.run.seed, number])
+    rng = np.random.default_rng([config.run.seed, number, 0, 0, 3])  # as `reseed` has it
     sample = np.sort(rng.permutation(train)[: min(len(picking), 1000)])
     metrics = {m.name: m for m in [*task.metrics(), *([metric] if metric else [])]}
     splits = {"training": sample, "validation": picking}

@@ -14,7 +14,14 @@ from foldwise.training.batching import Window
 
 
 def reseed(*numbers: int) -> None:
-    """Seed Python's, numpy's and torch's global generators from some numbers."""
+    """Seed Python's, numpy's and torch's global generators from some numbers.
+
+    Within a fold what is drawn has five: run.seed, fold, epoch, micro-batch (in the range test:
+    step, micro-batch) and what for: 0 rows and batches, 1 dropout, 2 dropout in the range test, 3
+    the learning curve's training rows. Shorter lists are padded with zeros, so (seed, fold) and
+    (seed, fold, 0) are one seed; the first initialises the model, through torch's generator, and
+    (seed, fold, epoch) orders the rows, through numpy's: nothing else may use them.
+    """
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
