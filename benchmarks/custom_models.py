@@ -6,6 +6,10 @@ Each variant is one `foldwise train` on the same three folds: 3 epochs, 128 toke
 be stopped and started again: finished runs are skipped, an interrupted one goes on. At the end, and
 whenever all runs are there, it prints the table of docs/experiments.md: out-of-fold macro-F1 with
 its interval, training seconds, peak memory of the process, and the size of one fold's checkpoint.
+
+`embeddings` is no run: the frozen backbone's mean vectors of the narratives, through a logistic
+regression that is fitted until it has converged. It says what a head on a frozen backbone can
+reach, given the steps.
 """
 
 from __future__ import annotations
@@ -14,8 +18,25 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from foldwise.config.load import load_config
+from foldwise.evaluation.bootstrap import intervals
+from foldwise.hardware.device import build_accelerator
+from foldwise.metrics.metric import builtin_metric
+from foldwise.parts.usercode import UserCode
+from foldwise.preparation.build import build_task
+from foldwise.preparation.prepare import encode_rows, prepare
+from foldwise.preparation.resolve import resolve
+from foldwise.run.folder import RunFolder
+from foldwise.training.inference import infer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT = REPOSITORY.parent / "shared" / "data" / "cfpb_dev.csv.gz"
@@ -51,11 +72,54 @@ def main() -> None:
     options = parser.parse_args()
     if not options.data.exists():
         sys.exit(f"{options.data} is not there; --data names the table")
-    for name in options.names or VARIANTS:
+    for name in options.names or [*VARIANTS, "embeddings"]:
+        if name == "embeddings":
+            print(embeddings(options.data, options.dir), flush=True)
+            continue
         run = options.dir / name
         if not (run / "metrics.json").exists():
             train(name, options.data, options.dir)
         print(row(run), flush=True)
+
+
+def embeddings(data: Path, runs: Path) -> str:
+    """Return the line of a logistic regression on frozen mean vectors, fitted fold by fold.
+
+    It has no epoch to pick, so it is fitted on a fold's training and inner rows, as the baselines
+    are, with balanced class weights as theirs.
+    """
+    settings = [f"data.path={data}", f"run.dir={runs}", "run.name=embeddings", *COMMON, *NARRATIVE]
+    config = resolve(load_config(REPOSITORY / "configs" / "cfpb.yaml", settings))
+    code, run = UserCode(config.code), RunFolder(runs / "embeddings")
+    prepared = encode_rows(prepare(config, code, run, build_task(config, code)))
+    task, accelerator = prepared.task, build_accelerator(config.training)
+    task.fit_rows(prepared.frame)
+    start = time.process_time()
+    model: Any = task.build_model().to(accelerator.device)
+    model.head = torch.nn.Identity()
+    every = np.arange(prepared.frame.height)
+    vectors, target = infer(model, prepared.dataset, every, task.collate, accelerator)
+    assert target is not None
+    rows = prepared.assignment
+    predicted = np.full(len(target), -1)
+    for fold in prepared.folds:
+        scored = prepared.positions(rows.scored(fold))
+        known = prepared.positions(np.concatenate([rows.training(fold), rows.inner(fold)]))
+        regression = LogisticRegression(class_weight="balanced", max_iter=10_000)
+        with threadpool_limits(limits=1):
+            regression.fit(vectors[known], target[known])
+            predicted[scored] = regression.predict(vectors[scored])
+        print(f"fold {fold}: {regression.n_iter_[0]} iterations", file=sys.stderr)
+    seconds = time.process_time() - start
+    metrics = [builtin_metric(name) for name in ("f1_macro", "accuracy")]
+    shape = np.zeros((len(target), len(np.unique(target))))
+    groups = rows.groups(prepared.frame["row"].to_numpy())
+    scores = intervals(metrics, target, predicted, shape, groups, config.run.seed)
+    f1 = scores["f1_macro"]
+    return (
+        f"| embeddings | {f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}] "
+        f"| {scores['accuracy']['value']:.3f} | {seconds:,.0f} | | |"
+    )
 
 
 def train(name: str, data: Path, runs: Path) -> None:
