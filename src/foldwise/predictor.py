@@ -20,13 +20,14 @@ from foldwise.evaluation.validate import load_task
 from foldwise.hardware.device import build_accelerator
 from foldwise.models.adapters import merge_adapters
 from foldwise.preparation.build import holds, open_run
+from foldwise.preparation.prepare import group_column
 from foldwise.preparation.resolve import resolve
 from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
 from foldwise.run.weights import load_weights
 from foldwise.table.reading import apply_missing, read_table
 from foldwise.tasks.predictions import to_table
-from foldwise.tasks.task import Task
+from foldwise.tasks.task import Task, merge_labels
 from foldwise.training.inference import infer
 
 
@@ -101,7 +102,8 @@ class Predictor:
 
         Args:
             path: as in data.path.
-            labelled: the target column must be there.
+            labelled: the target column must be there; rare labels that training merged are merged
+                here too, and the column of folds.group is read where the table has it.
 
         Raises:
             FoldwiseError: the table can't be read, or lacks a column.
@@ -117,8 +119,11 @@ class Predictor:
                 "missing": self.config.data.missing.model_copy(update=missing),
             }
         )
-        frame = read_table(data, need_target=labelled, holds=holds(self.task)).frame
-        return apply_missing(frame, data, need_target=labelled)[0]
+        beside = group_column(self.config, path) if labelled else []
+        frame = read_table(data, need_target=labelled, holds=holds(self.task), beside=beside).frame
+        frame = apply_missing(frame, data, need_target=labelled)[0]
+        merged = getattr(self.task, "merged", []) if labelled else []
+        return merge_labels(frame, data.target, merged)
 
     @property
     def task(self) -> Task:

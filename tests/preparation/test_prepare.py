@@ -16,7 +16,7 @@ from foldwise.encoding.batches import TextRows
 from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task
-from foldwise.preparation.prepare import Prepared, encode_rows, prepare
+from foldwise.preparation.prepare import Prepared, encode_rows, prepare, row_groups
 from foldwise.preparation.resolve import resolve
 from foldwise.run.files import write_parquet
 from foldwise.run.folder import RunFolder
@@ -173,6 +173,7 @@ def test_merged_labels_are_the_same_in_a_continued_run(make_config: Make, write:
     assert first.frame["label"].to_list() == ["a", "b"] * 12 + ["other"] * 3
     assert again.frame.equals(first.frame)
     assert first.task.state() == again.task.state()
+    assert first.task.state()["target"]["merged"] == ["c", "d"]
 
 
 def test_a_holdout_of_the_table_merges_the_same_labels(make_config: Make, write: Any) -> None:
@@ -198,6 +199,24 @@ def test_a_holdout_file_merges_the_same_labels(make_config: Make, write: Any) ->
     for found in (first, continued(first)):
         assert found.holdout is not None
         assert found.holdout["label"].to_list() == ["a", "other", "other", "never seen"]
+
+
+def test_a_holdout_file_may_lack_the_column_that_groups_rows(make_config: Make, write: Any) -> None:
+    who = [f"w{i % 9}" for i in range(30)]
+    path = write(text=words(30), label=["a", "b", "c"] * 10, who=who)
+    twice = [*words(2, 50), *words(2, 50)]
+    for columns, groups in (({}, [0, 1, 0, 1]), ({"who": ["x", "x", "y", "z"]}, [0, 0, 0, 0])):
+        out = write("out.csv", text=twice, label=["a", "b", "a", "b"], **columns)
+        found = prepared(
+            make_config(
+                data={"path": path},
+                folds={"group": "who"},
+                holdout={"path": out},
+                selection={"rows": "last"},
+            )
+        )
+        assert found.holdout is not None
+        assert row_groups(found.holdout, found.config).tolist() == groups
 
 
 @pytest.mark.parametrize("strategy", ["time", "column"])

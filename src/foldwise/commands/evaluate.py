@@ -29,14 +29,15 @@ def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
     from foldwise.commands.quiet import quiet_libraries
     from foldwise.evaluation.bootstrap import intervals
     from foldwise.predictor import Predictor
+    from foldwise.preparation.prepare import row_groups
 
     quiet_libraries()
     predictor = Predictor(run, voting, trust_code=trust_code)
     frame = predictor.read(data, labelled=True)
     arrays = predictor.task.to_arrays(predictor.predict(frame))
-    rows = frame["row"].to_numpy()
+    groups = row_groups(frame, predictor.config)
     seed = predictor.config.folds.seed
-    scores = intervals(predictor.task.metrics(), *arrays, groups=rows, seed=seed)
+    scores = intervals(predictor.task.metrics(), *arrays, groups=groups, seed=seed)
     table = Table("metric", "value", "95% interval", title=f"{run.name} on {frame.height} rows")
     for name, entry in scores.items():
         table.add_row(name, f"{entry['value']:.3f}", f"[{entry['low']:.3f}, {entry['high']:.3f}]")

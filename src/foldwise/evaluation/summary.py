@@ -7,6 +7,7 @@ computed over whole folds or all rows at once; a mean of per-batch F1 is another
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,11 @@ from foldwise.evaluation.baselines import (
 )
 from foldwise.evaluation.bootstrap import intervals
 from foldwise.preparation.build import holds
-from foldwise.preparation.prepare import Prepared
+from foldwise.preparation.prepare import Prepared, row_groups
 from foldwise.run.files import read_json, write_json, write_parquet
 from foldwise.training.tracking import tell_trackers
+
+Groups = Callable[[np.ndarray], np.ndarray]  # rows by number -> the group of each
 
 
 def score_baselines(prepared: Prepared, number: int) -> None:
@@ -68,27 +71,28 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
             name: float(np.std(values, ddof=1)) if len(values) > 1 else None
             for name, values in columns.items()
         },
-        "oof": _intervals(prepared, out_of_fold),
+        "oof": _intervals(prepared, out_of_fold, prepared.assignment.groups),
         "holdout": None,
         "baselines": {},
         "selection": prepared.config.selection.rows,
         "smaller_is_better": [m.name for m in task.metrics() if not m.greater_is_better],
         "rows": {"oof": out_of_fold.height, "holdout": 0},
     }
+    held_groups = _holdout_groups(prepared)
     if prepared.holdout is not None:
         held = mean_of_models([pl.read_parquet(fold.holdout) for fold in folds], task)
         write_parquet(run.holdout, held)
-        metrics["holdout"] = _intervals(prepared, held)
+        metrics["holdout"] = _intervals(prepared, held, held_groups)
         metrics["rows"]["holdout"] = held.height
     for name in _names(prepared):
         scored = pl.concat([pl.read_parquet(f.path / f"baseline-{name}.parquet") for f in folds])
         entry: dict[str, Any] = {
-            "oof": _intervals(prepared, scored.sort("repeat", "row")),
+            "oof": _intervals(prepared, scored.sort("repeat", "row"), prepared.assignment.groups),
             "holdout": None,
         }
         if prepared.holdout is not None:
             held = _baseline(prepared, name, prepared.frame, prepared.holdout)
-            entry["holdout"] = _intervals(prepared, held)
+            entry["holdout"] = _intervals(prepared, held, held_groups)
         if "column" in scored.columns:  # the lookup's choice, fold by fold, most frequent first
             entry["columns"] = scored["column"].value_counts(sort=True)["column"].to_list()
         metrics["baselines"][name] = entry
@@ -165,15 +169,22 @@ def mean_of_models(tables: list[pl.DataFrame], task: Any = None) -> pl.DataFrame
     )
 
 
-def _intervals(prepared: Prepared, table: pl.DataFrame) -> dict[str, dict[str, float]]:
-    rows = table["row"].to_numpy()
-    from_file = prepared.config.holdout is not None and prepared.config.holdout.path is not None
-    in_table = "repeat" in table.columns and table["repeat"].null_count() == 0
-    # Rows of another file are numbered in that file: they have no groups here.
-    groups = prepared.assignment.groups(rows) if in_table or not from_file else rows
+def _holdout_groups(prepared: Prepared) -> Groups:
+    holdout = prepared.config.holdout
+    if prepared.holdout is None or holdout is None or holdout.path is None:
+        return prepared.assignment.groups
+    # Rows of another file are numbered in that file, and the run's groups don't know them.
+    rows = prepared.holdout["row"].to_numpy()
+    group = row_groups(prepared.holdout, prepared.config)
+    return lambda wanted: group[np.searchsorted(rows, wanted)]
+
+
+def _intervals(
+    prepared: Prepared, table: pl.DataFrame, groups: Groups
+) -> dict[str, dict[str, float]]:
     return intervals(
         prepared.task.metrics(),
         *prepared.task.to_arrays(table),
-        groups=groups,
+        groups=groups(table["row"].to_numpy()),
         seed=prepared.config.folds.seed,
     )

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from foldwise.config.rows import LABEL_OTHER
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part
@@ -23,8 +22,9 @@ from foldwise.run.folder import RunFolder
 from foldwise.split.assignment import Assignment, read_assignment
 from foldwise.split.folds import Labelled, assign_folds
 from foldwise.table.duplicates import find_duplicates, join_groups
+from foldwise.table.formats import find_files, read_names
 from foldwise.table.reading import apply_missing, draw_sample, read_table
-from foldwise.tasks.task import Task
+from foldwise.tasks.task import Task, merge_labels
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,16 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
         assignment, kept = _split(table, kept, config, task, code)
     kept = kept.filter(np.isin(kept["row"].to_numpy(), assignment.kept()))
     kept = _merge_labels(kept, assignment, config)
+    merged = _merged_labels(sampled, kept, config)
     held = np.isin(kept["row"].to_numpy(), assignment.holdout())
     frame = kept.filter(~held)
     holdout = kept.filter(held) if held.any() else None
     if config.holdout is not None and config.holdout.path is not None:
-        merged = _merged_labels(sampled, frame, config)
         holdout, twins = _read_holdout(config.holdout.path, config, frame, merged, task)
         counts["training_rows_with_a_near_duplicate_in_the_holdout"] = twins
     task.fit_target(frame)
+    if merged:
+        task.merged = merged  # type: ignore[attr-defined]
     if holdout is not None and hasattr(task, "check_labels"):
         task.check_labels(holdout)
     _check(config, code, task, assignment)
@@ -178,7 +180,7 @@ def _split(
         if not callable(getattr(splitter, "split", None)):
             raise FoldwiseError(f"folds.strategy {strategy.name} has no split(X, y, groups)")
     target = None if holds(task) == "label" else kept[str(config.data.target)].to_numpy()
-    rows = Labelled(kept["row"].to_numpy(), label, _groups(kept, config), target)
+    rows = Labelled(kept["row"].to_numpy(), label, row_groups(kept, config), target)
     dropped = np.setdiff1d(table["row"].to_numpy(), rows.row).tolist()
     assignment, merged = assign_folds(rows, config, kept.select("row", *columns), splitter, dropped)
     if merged is not None and rows.one_class_each and config.data.target is not None:
@@ -186,14 +188,23 @@ def _split(
     return assignment, kept
 
 
-def _groups(kept: pl.DataFrame, config: Config) -> np.ndarray:
-    """Number the rows that must stay together: duplicate texts, and equal values of folds.group."""
-    text = kept.select(config.data.text)
+def row_groups(rows: pl.DataFrame, config: Config) -> np.ndarray:
+    """Number the rows that must stay together: duplicate texts, and equal values of folds.group.
+
+    Args:
+        rows: of the run's table, or of another; the latter may lack the column of folds.group.
+        config: `data.text` and `folds` are read.
+
+    Returns:
+        (rows,) int64; rows of equal number are one observation.
+    """
+    text = rows.select(config.data.text)
     if config.data.text and config.folds.duplicates != "ignore":
         group = find_duplicates(text, config.folds.duplicates, config.folds.similarity).group
     else:
-        group = np.arange(kept.height)
-    return group if config.folds.group is None else join_groups(group, kept[config.folds.group])
+        group = np.arange(rows.height)
+    by = config.folds.group
+    return join_groups(group, rows[by]) if by is not None and by in rows.columns else group
 
 
 def _merge_labels(kept: pl.DataFrame, assignment: Assignment, config: Config) -> pl.DataFrame:
@@ -212,12 +223,7 @@ def _merge_labels(kept: pl.DataFrame, assignment: Assignment, config: Config) ->
         .agg(pl.col("group").n_unique())
         .filter(pl.col("group") < config.folds.n)["label"]
     )
-    return kept.with_columns(
-        pl.when(pl.col(target).is_in(rare.to_list()))
-        .then(pl.lit(LABEL_OTHER))
-        .otherwise(target)
-        .alias(target)
-    )
+    return merge_labels(kept, target, rare.to_list())
 
 
 def _merged_labels(before: pl.DataFrame, after: pl.DataFrame, config: Config) -> list[str]:
@@ -225,24 +231,33 @@ def _merged_labels(before: pl.DataFrame, after: pl.DataFrame, config: Config) ->
     target = config.data.target
     if config.data.rare_classes != "merge" or target is None:
         return []
-    return sorted(set(before[target].cast(pl.String)) - set(after[target].cast(pl.String)))
+    label = pl.col(target).cast(pl.String)
+    names = after.select("row", called=label).join(before.select("row", label=label), on="row")
+    return sorted(names.filter(pl.col("called") != pl.col("label"))["label"].unique())
 
 
 def _read_holdout(
     path: str, config: Config, frame: pl.DataFrame, merged: list[str], task: Task
 ) -> tuple[pl.DataFrame, int]:
     data = config.data.model_copy(update={"path": path, "sample": None})
-    holdout, _ = apply_missing(read_table(data, holds=holds(task)).frame, data)
-    if merged and data.target is not None:
-        label = pl.col(data.target)
-        other = pl.when(label.is_in(merged)).then(pl.lit(LABEL_OTHER)).otherwise(label)
-        holdout = holdout.with_columns(other.alias(data.target))
+    table = read_table(data, holds=holds(task), beside=group_column(config, path))
+    holdout, _ = apply_missing(table.frame, data)
+    holdout = merge_labels(holdout, data.target, merged)
     if not data.text or config.folds.duplicates == "ignore":
         return holdout, 0
     texts = pl.concat([frame.select(data.text), holdout.select(data.text)])
     group = find_duplicates(texts, config.folds.duplicates, config.folds.similarity).group
     twins = np.isin(group[: frame.height], group[frame.height :])
     return holdout, int(twins.sum())
+
+
+def group_column(config: Config, path: str) -> list[str]:
+    """Return the column of folds.group where another table has it: its rows may lack it."""
+    group = config.folds.group
+    if group is None:
+        return []
+    file = path if path.partition(":")[0] == "synthetic" else find_files(path)[0]
+    return [group] if group in read_names(file)[0] else []
 
 
 def _check(config: Config, code: UserCode, task: Task, assignment: Assignment) -> None:

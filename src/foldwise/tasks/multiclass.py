@@ -42,13 +42,14 @@ class Multiclass(Target):
         self._weigh(self.target_ids(frame))
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """Return the class list, and of the training rows the class counts and weights."""
+        """Return classes and merged labels, and of the training rows class counts and weights."""
         rows = {"class_counts": self.class_counts, "class_weights": self.weights}
-        return {"target": {"classes": self.classes}, "rows": rows}
+        return {"target": {"classes": self.classes, "merged": self.merged}, "rows": rows}
 
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
-        """Take back class list, class counts and class weights."""
+        """Take back classes, merged labels, class counts and class weights."""
         self.classes = list(state["target"]["classes"])
+        self.merged = list(state["target"].get("merged", []))
         self.class_counts = state.get("rows", {}).get("class_counts")
         self.weights = state.get("rows", {}).get("class_weights")
         self._loss = None

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor, nn
 
+from foldwise.config.rows import LABEL_OTHER
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.metrics.build import build_metric
@@ -82,6 +83,7 @@ class Target:
     Attributes:
         holds: what a cell of the target column is: one label, a set of labels, or a number.
         classes: the labels, in the order of the logits; none where a number is predicted.
+        merged: the table's labels that are called LABEL_OTHER (`data.rare_classes: merge`).
 
     Args:
         config: `data.target`, `loss` and `metrics` are read.
@@ -95,6 +97,7 @@ class Target:
         self.code = code
         self.target = config.data.target or "target"
         self.classes: list[str] = []
+        self.merged: list[str] = []
 
     def rows(self) -> pl.DataFrame:
         """Refuse: a table is needed unless the task brings its own rows."""
@@ -121,6 +124,21 @@ class Target:
 
     def check_labels(self, frame: pl.DataFrame) -> None:
         """Accept any label: one that is new to the model counts as wrong."""
+
+
+def merge_labels(frame: pl.DataFrame, target: str | None, merged: Sequence[str]) -> pl.DataFrame:
+    """Call rare labels what training called them: the one place that does.
+
+    Args:
+        frame: with the target column.
+        target: its name; None where the config names none.
+        merged: the labels that become LABEL_OTHER; any other stays as it is.
+    """
+    if not merged or target is None:
+        return frame
+    label = pl.col(target)
+    other = pl.when(label.is_in(list(merged))).then(pl.lit(LABEL_OTHER)).otherwise(label)
+    return frame.with_columns(other.alias(target))
 
 
 class TargetTask:
@@ -150,6 +168,15 @@ class TargetTask:
     @classes.setter
     def classes(self, classes: list[str]) -> None:
         self.half.classes = classes
+
+    @property
+    def merged(self) -> list[str]:
+        """The table's labels that are called LABEL_OTHER."""
+        return self.half.merged  # type: ignore[no-any-return]
+
+    @merged.setter
+    def merged(self, merged: list[str]) -> None:
+        self.half.merged = merged
 
     @property
     def n_outputs(self) -> int:
