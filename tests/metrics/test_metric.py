@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_auroc
 
 from foldwise.errors import FoldwiseError
+from foldwise.evaluation.bootstrap import intervals
 from foldwise.metrics.metric import (
     BUILTIN_METRICS,
     Metric,
@@ -34,7 +35,7 @@ LABEL_BASED = {
         ("precision", sk.precision_score),
         ("recall", sk.recall_score),
     )
-    for average in ("macro", "micro", "weighted")
+    for average in ("micro", "weighted")
 } | {"accuracy": sk.accuracy_score, "mcc": sk.matthews_corrcoef}
 
 
@@ -64,6 +65,60 @@ def test_label_based_metrics_equal_sklearn_with_absent_and_unseen_classes(
     target, prediction, _ = fold
     as_strings = target.astype(str), prediction.astype(str)
     assert value_of(name, fold) == pytest.approx(LABEL_BASED[name](*as_strings), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
+@pytest.mark.parametrize("name", ["f1", "precision", "recall"])
+@given(fold=folds(unseen=2))
+@settings(max_examples=25, deadline=None)
+def test_macro_averages_are_sklearns_over_the_classes_that_have_rows(name: str, fold: Rows) -> None:
+    target, prediction, _ = fold
+    function = {"f1": sk.f1_score, "precision": sk.precision_score, "recall": sk.recall_score}[name]
+    expected = function(
+        target, prediction, labels=np.unique(target), average="macro", zero_division=0
+    )
+    assert value_of(f"{name}_macro", fold) == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_stray_prediction_of_a_class_that_is_never_scored_costs_one_row() -> None:
+    # Five scored classes of 40 rows, six of each wrong, and a sixth that only trains.
+    target = np.repeat(np.arange(5), 40)
+    prediction = np.where(np.arange(200) % 40 < 6, (target + 1) % 5, target)
+    whole = np.eye(6)[prediction]
+    assert value_of("f1_macro", (target, prediction, whole)) == pytest.approx(0.85)
+    stray = prediction.copy()
+    stray[20] = 5  # it was right: class 0 loses a hit
+    fold = (target, stray, np.eye(6)[stray])
+    # Averaged over six classes it would be 0.706.
+    f1 = (4 * 0.85 + 66 / (66 + 6 + 7)) / 5
+    assert value_of("f1_macro", fold) == pytest.approx(f1)
+    assert value_of("recall_macro", fold) == pytest.approx((4 * 34 + 33) / 5 / 40)
+    assert value_of("precision_macro", fold) == pytest.approx((4 * 34 / 40 + 33 / 39) / 5)
+
+
+def test_a_resample_that_draws_no_row_of_a_class_is_averaged_over_the_others() -> None:
+    # Of class 2 there is a single row; predictions of it come from other classes' rows too.
+    target = np.array([0] * 30 + [1] * 30 + [2])
+    prediction = target.copy()
+    prediction[[0, 30]] = 2
+    (found,) = intervals(
+        [builtin_metric("recall_macro")],
+        target,
+        prediction,
+        np.eye(3)[prediction],
+        np.arange(61),
+        0,
+    ).values()
+    # 0.68 and below where a resample without that row counts its class as 0.
+    assert found["low"] > 0.9
+
+
+def test_a_class_without_rows_has_no_scores_of_its_own() -> None:
+    target, prediction = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
+    rows = per_class(target, prediction, ["a", "b", "c"])
+    assert [row["recall"] for row in rows[:2]] == [0.5, 1.0]
+    assert rows[2]["support"] == 0
+    assert all(math.isnan(rows[2][name]) for name in ("precision", "recall", "f1"))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
@@ -147,8 +202,8 @@ def test_f1_of_batches_averaged_is_not_the_f1_of_the_fold() -> None:
     )
     whole = f1.compute(target, prediction, probabilities)
     assert whole == pytest.approx((4 / 6 + 4 / 5 + 4 / 5) / 3)
-    # First half: F1 of 4/5 and 2/3. Second half: 0 (never a target, predicted once), 1, 4/5.
-    assert averaged == pytest.approx(((4 / 5 + 2 / 3) / 2 + (0 + 1 + 4 / 5) / 3) / 2)
+    # First half: F1 of 4/5 and 2/3. Second half: 1 and 4/5; class 0 is predicted, but has no row.
+    assert averaged == pytest.approx(((4 / 5 + 2 / 3) / 2 + (1 + 4 / 5) / 2) / 2)
     assert abs(whole - averaged) > 0.05
 
 
@@ -238,8 +293,10 @@ def test_per_class_and_confusion_equal_sklearn(fold: Rows) -> None:
     report = sk.precision_recall_fscore_support(target, prediction, labels=ids, zero_division=0)
     rows = per_class(target, prediction, [f"class {i}" for i in ids])
     assert [row["label"] for row in rows] == [f"class {i}" for i in ids]
+    there = report[3] > 0
     for name, column in zip(("precision", "recall", "f1", "support"), report, strict=True):
-        assert [row[name] for row in rows] == pytest.approx(list(column), abs=1e-6)
+        of_classes = np.array([row[name] for row in rows])
+        assert of_classes[there] == pytest.approx(column[there], abs=1e-6)
     all_ids = list(range(n + 2))
     expected = sk.confusion_matrix(target, prediction, labels=all_ids)
     np.testing.assert_array_equal(confusion(target, prediction, n + 2), expected)

@@ -24,7 +24,22 @@ def sets(rows: int = 40, labels: int = 5, seed: int = 0) -> tuple[np.ndarray, ..
     return target, (probabilities >= 0.5).astype(np.int64), probabilities
 
 
-@pytest.mark.parametrize("average", ["macro", "micro", "weighted", "samples"])
+@pytest.mark.parametrize("name", ["f1", "precision", "recall"])
+def test_macro_averages_of_label_sets_are_scikit_learns_over_labels_that_rows_have(
+    name: str,
+) -> None:
+    target, prediction, probabilities = sets()
+    assert prediction[:, 4].any()
+    expected = getattr(sk, f"{name}_score")(
+        target, prediction, labels=range(4), average="macro", zero_division=0
+    )
+    found = multilabel_metric(f"{name}_macro").compute(target, prediction, probabilities)
+    assert found == pytest.approx(expected)
+    none = np.zeros_like(target)
+    assert multilabel_metric(f"{name}_macro").compute(none, prediction, probabilities) == 0
+
+
+@pytest.mark.parametrize("average", ["micro", "weighted", "samples"])
 @pytest.mark.parametrize("name", ["f1", "precision", "recall"])
 def test_scores_of_label_sets_are_scikit_learns(name: str, average: str) -> None:
     arrays = sets()
@@ -55,16 +70,21 @@ def test_scores_by_label_are_scikit_learns() -> None:
     found = per_label(target, prediction, list("abcde"))
     assert [row["label"] for row in found] == list("abcde")
     for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        np.testing.assert_allclose([row[name] for row in found], values)
+        np.testing.assert_allclose([row[name] for row in found][:4], values[:4])
+    assert found[4] == {"label": "e", "support": 0} | {
+        name: pytest.approx(math.nan, nan_ok=True) for name in ("precision", "recall", "f1")
+    }
 
 
 def test_label_new_to_the_model_counts_as_missed() -> None:
     target, prediction, probabilities = sets()
     known = probabilities[:, :4]
     value = multilabel_metric("recall_macro").compute(target, prediction, known)
-    assert value == pytest.approx(
-        sk.recall_score(target, prediction, average="macro", zero_division=0)
-    )
+    by_label = sk.recall_score(target, prediction, average=None, zero_division=0)
+    assert value == pytest.approx(by_label[:4].mean())  # label 4 has no rows
+    target[:8, 4], prediction[:, 4] = 1, 0
+    value = multilabel_metric("recall_macro").compute(target, prediction, known)
+    assert value == pytest.approx(by_label[:4].sum() / 5)
     areas = multilabel_metric("auroc_macro").compute(target, prediction, known)
     assert areas == pytest.approx(sk.roc_auc_score(target[:, :4], known))
 

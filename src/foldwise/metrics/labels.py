@@ -2,8 +2,10 @@
 
 In: 0 or 1 for each row and label, int64 (rows, m), of target and prediction, and probabilities
 (rows, n_labels); columns past n_labels are labels of a holdout that no model knows, never
-predicted. Out: floats that agree with scikit-learn's on the same arrays, 0 where it is 0/0; `auroc`
-leaves unknown labels out, and labels that all or none of the rows have.
+predicted. Out: floats that agree with scikit-learn's on the same arrays, 0 where it is 0/0. Macro
+averages go over the labels that some row has, as metric.py's go over classes with rows (as
+scikit-learn's do on those columns); `auroc` leaves unknown labels out, and labels that all or none
+of the rows have.
 """
 
 from __future__ import annotations
@@ -38,13 +40,14 @@ def per_label(target: Ids, prediction: Ids, labels: Sequence[str]) -> list[dict[
     """Score each label by itself.
 
     Returns:
-        A dict a label with label, precision, recall, f1 (0 where 0/0) and support (rows).
+        A dict a label with label, precision, recall, f1 (0 where 0/0) and support (rows). The
+        scores of a label that no row has are nan.
     """
     values = {name: _SCORES[name](*_counts(target, prediction, 0)) for name in _SCORES}
     support = target.sum(axis=0)
     return [
         {"label": label}
-        | {name: float(values[name][i]) for name in ("precision", "recall", "f1")}
+        | {name: float(v[i]) if support[i] else math.nan for name, v in values.items()}
         | {"support": int(support[i])}
         for i, label in enumerate(labels)
     ]
@@ -74,10 +77,14 @@ def _averaged(name: str, average: str) -> Compute:
         if average == "micro":
             return float(score(*_counts(target, prediction, None)))
         values = score(*_counts(target, prediction, 1 if average == "samples" else 0))
-        if average != "weighted":
+        if average == "samples":
             return float(values.mean())
         support = target.sum(axis=0)
-        return float(values @ support / support.sum()) if support.any() else 0.0
+        if not support.any():
+            return 0.0
+        if average == "macro":
+            return float(values[support > 0].mean())
+        return float(values @ support / support.sum())
 
     return compute
 

@@ -4,6 +4,12 @@ In: target class ids, predicted class ids and class probabilities of *all* score
 per-batch values is another number wherever the metric isn't linear (F1, precision, AUROC), so no
 room may call these on batches. Out: floats that agree with scikit-learn's on the same arrays.
 
+Macro averages go over the classes that have rows among those scored, as scikit-learn's do with
+`labels=np.unique(target)`. Scikit-learn's default adds the classes that are only predicted, each
+as a 0: one stray prediction of a class that is never scored (`rare_classes: train_only`, inner rows
+that lack a class, a resample that draws none of its rows) would cost as much as a whole class. It
+costs the recall of its row's class, and no precision: that of a class without rows isn't defined.
+
 Ids from `n_classes` up are labels of a holdout that no model knows. To the label-based metrics
 each is a class of its own that is never predicted, as scikit-learn has it with string labels: its
 rows are wrong, and it lowers macro averages. `log_loss` and `auroc_*` leave these rows out.
@@ -136,7 +142,8 @@ def per_class(target: Ids, prediction: Ids, class_names: Sequence[str]) -> list[
         class_names: names by id; those of unknown labels may follow.
 
     Returns:
-        A dict a class name with label, precision, recall, f1 (0 where 0/0) and support (rows).
+        A dict a class name with label, precision, recall, f1 (0 where 0/0) and support (rows). The
+        scores of a class without rows are nan; the means of the others are the macro averages.
     """
     n = max(len(class_names), _highest(target) + 1)
     counts = confusion(target, prediction, n)
@@ -145,10 +152,11 @@ def per_class(target: Ids, prediction: Ids, class_names: Sequence[str]) -> list[
         "recall": _by_label(multiclass_recall, target, prediction, n, "none"),
         "f1": _by_label(multiclass_f1_score, target, prediction, n, "none"),
     }
+    support = counts.sum(axis=1)
     return [
         {"label": label}
-        | {name: float(values[i]) for name, values in columns.items()}
-        | {"support": int(counts[i].sum())}
+        | {name: float(values[i]) if support[i] else math.nan for name, values in columns.items()}
+        | {"support": int(support[i])}
         for i, label in enumerate(class_names)
     ]
 
@@ -185,7 +193,12 @@ def _by_label(
 def _averaged(function: Callable[..., torch.Tensor], average: str) -> Compute:
     def compute(target: Ids, prediction: Ids, probabilities: Floats) -> float:
         n = _n_labels(target, probabilities)
-        return float(_by_label(function, target, prediction, n, average))
+        if average != "macro":
+            return float(_by_label(function, target, prediction, n, average))
+        # Not torchmetrics' own mean, which counts classes that are only predicted.
+        scores = _by_label(function, target, prediction, n, "none")
+        has_rows = torch.bincount(torch.tensor(target), minlength=n) > 0
+        return float((has_rows * scores / has_rows.sum()).sum())
 
     return compute
 
