@@ -6,7 +6,7 @@ from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from foldwise.evaluation.label_errors import likely_label_errors
+from foldwise.evaluation.label_errors import likely_label_errors, witness
 
 
 def test_five_percent_of_flipped_labels_are_found() -> None:
@@ -59,3 +59,29 @@ def test_the_only_row_of_a_class_is_left_alone_without_a_warning() -> None:
     probabilities[np.arange(201), target] = 0.8
     probabilities[[5, 200]] = [0.1, 0.9, 0.0]
     assert likely_label_errors(target, probabilities).tolist() == [5]
+
+
+def test_a_list_carries_how_good_its_model_is() -> None:
+    target = np.array([0] * 60 + [1] * 40 + [2])  # label 2 is new to the model
+    guess = target.copy() % 2
+    guess[[0, 1, *range(60, 86)]] = 1 - guess[[0, 1, *range(60, 86)]]
+    found = witness(target, np.eye(2)[guess])
+    assert (found.rows, found.agrees, found.frequent) == (100, 0.72, 0.6)
+    assert found.informed
+    assert found.told.startswith(
+        "The model agrees with 72.0% of the 100 labels (the most frequent one alone: 60.0%). Most "
+        "of the list is likely to be its own mistakes: "
+    )
+    good = witness(target, np.eye(2)[target % 2])
+    assert good.told == (
+        "The model agrees with 100.0% of the 100 labels (the most frequent one alone: 60.0%)."
+    )
+
+
+def test_a_model_that_learnt_nothing_is_not_believed() -> None:
+    target = np.array([0] * 60 + [1] * 40)
+    found = witness(target, np.eye(2)[np.zeros(100, dtype=np.int64)])
+    assert found.told == (
+        "Don't believe this list: the model contradicts 40.0% of the labels, and is no better "
+        "than always naming the most frequent one (60.0% of the rows)."
+    )

@@ -13,7 +13,7 @@ from conftest import make_table
 from foldwise.cli import app
 from foldwise.config.schema import Config
 from foldwise.evaluation import diagnostics
-from foldwise.evaluation.slices import by_value
+from foldwise.evaluation.slices import by_value, score_slices
 from foldwise.metrics.metric import confusion, per_class
 from foldwise.report import run_rows
 from foldwise.report.run_report import build_report
@@ -112,7 +112,13 @@ def test_the_numbers_behind_the_page_agree_with_the_runs_scores(trained: RunFold
     assert counts[0] / counts.sum() == accuracy
     assert np.trace(confusion(target, prediction, 3)) / len(right) == accuracy
     kinds = pl.read_csv(trained.path.parents[1] / "table.csv")["kind"].gather(oof["row"])
-    slices = by_value(right.astype(np.float64), oof["row"].to_numpy(), kinds.to_list(), seed=0)
+    (slices,) = score_slices(
+        [by_value(kinds.to_list())],
+        right.astype(np.float64),
+        oof["row"].to_numpy(),
+        smaller_is_better=False,
+        seed=0,
+    )
     assert sum(part.rows * part.score for part in slices) / len(right) == accuracy
     assert f"over all rows {scores['accuracy']:.3f}" in trained.report.read_text()
 
@@ -120,6 +126,15 @@ def test_the_numbers_behind_the_page_agree_with_the_runs_scores(trained: RunFold
     for name in ("f1", "precision", "recall"):
         mean = np.mean([entry[name] for entry in by_class])
         assert mean == pytest.approx(scores[f"{name}_macro"], abs=1e-6)
+
+
+def test_likely_label_errors_stand_beside_the_models_own_quality(trained: RunFolder) -> None:
+    accuracy = read_json(trained.metrics)["oof"]["accuracy"]["value"]
+    told = trained.report.read_text().split("Likely label errors</h2>")[1].split("</section>")[0]
+    assert (
+        f"The model agrees with {accuracy:.1%} of the 90 labels" in told
+        or f"the model contradicts {1 - accuracy:.1%} of the labels" in told
+    )
 
 
 def test_the_slider_moves_the_numbers(trained: RunFolder, browser: Browser) -> None:

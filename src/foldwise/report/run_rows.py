@@ -9,8 +9,8 @@ import polars as pl
 from markupsafe import Markup
 
 from foldwise.evaluation.diagnostics import most_confident_mistakes
-from foldwise.evaluation.label_errors import likely_label_errors
-from foldwise.evaluation.slices import Slice, by_length, by_value
+from foldwise.evaluation.label_errors import SURE, Witness, likely_label_errors, witness
+from foldwise.evaluation.slices import FEWEST, Slice, by_length, by_value, score_slices
 from foldwise.metrics.metric import confusion as count_pairs
 from foldwise.report import page
 
@@ -118,11 +118,11 @@ def largest_errors(source: Source, scored: pl.DataFrame, error: np.ndarray) -> l
 
 def label_errors(
     source: Source, scored: pl.DataFrame, target: np.ndarray, probabilities: np.ndarray
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[dict[str, Any]], int, Witness]:
     """List the likely label errors, each row once however often it was scored.
 
     Returns:
-        The likeliest, and how many there are.
+        The likeliest, how many there are, and how good the model is that says so.
     """
     rows = scored["row"].to_numpy()
     unique, first, place = np.unique(rows, return_index=True, return_inverse=True)
@@ -137,21 +137,22 @@ def label_errors(
         entry = describe(int(first[i]), float(mean[i].max()))
         entry["prediction"] = str(source.task.classes[int(mean[i].argmax())])
         listed.append(entry | {"note": f"its own label has {own:.3f}"})
-    return listed, len(found)
+    return listed, len(found), witness(target[first], mean)
 
 
 def label_error_section(
-    found: tuple[list[dict[str, Any]], int], data: dict[str, Any]
+    found: tuple[list[dict[str, Any]], int, Witness], data: dict[str, Any]
 ) -> page.Section:
     """Build the section of likely label errors."""
-    listed, rows = found
+    listed, rows, model = found
     told = (
         f"{rows:,} rows whose label the out-of-fold predictions contradict in a way that the other "
         "rows don't excuse (confident learning, Northcutt et al. 2021), the likeliest first"
         + (f"; the first {len(listed)} are listed" if rows > len(listed) else "")
         + ". The model may be wrong too: look before you relabel."
     )
-    body = page.paragraph(told) + _list("label_errors", listed, data)
+    quality = page.paragraph(model.told, "" if model.agrees >= SURE else "warning")
+    body = page.paragraph(told) + quality + _list("label_errors", listed, data)
     return page.Section("Likely label errors", body)
 
 
@@ -174,30 +175,44 @@ def slice_sections(source: Source, scored: pl.DataFrame, arrays: Any) -> list[pa
     rows = scored["row"].to_numpy()
     groups = source.assignment.groups(rows)
     places = np.searchsorted(source.frame["row"].to_numpy(), rows)
-    seed = source.config.folds.seed
-    overall = float(values.mean())
-    smaller = what != "accuracy"
-    sections = []
-    parts = [
-        _slices(column, by_value(values, groups, cells.to_list(), seed), what, overall, smaller)
-        for column in source.config.data.categorical
-        for cells in [source.frame[column].cast(pl.String).fill_null("missing")[places]]
+    titles = [*source.config.data.categorical]
+    columns = [
+        by_value(source.frame[name].cast(pl.String).fill_null("missing")[places].to_list())
+        for name in titles
     ]
-    if parts:
-        sections.append(page.Section("By column", Markup("").join(parts)))
     if source.lengths is not None:
-        slices = by_length(values, groups, source.lengths[places], seed)
-        body = _slices("Length", slices, what, overall, smaller)
+        titles.append("Length")
+        columns.append(by_length(source.lengths[places]))
+    scores = score_slices(
+        columns,
+        values,
+        groups,
+        smaller_is_better=what != "accuracy",
+        seed=source.config.folds.seed,
+    )
+    overall = float(values.mean())
+    parts = [
+        _slices(title, slices, what, overall) for title, slices in zip(titles, scores, strict=True)
+    ]
+    note = page.paragraph(
+        "Marked is what is clearly worse than over all rows: of tables whose columns have nothing "
+        "to do with the score, one in 40 has a mark anywhere. Parts of fewer than "
+        f"{FEWEST} distinct rows are too small to be judged.",
+        "note",
+    )
+    sections = []
+    if source.lengths is not None:
         cut = source.config.text.max_length
-        body += page.paragraph(f"Lengths before truncation; max_length is {cut}.", "note")
-        sections.append(page.Section("By length", body))
+        told = page.paragraph(f"Lengths before truncation; max_length is {cut}.", "note")
+        sections.append(page.Section("By length", parts.pop() + told + note))
+    if parts:
+        sections.insert(0, page.Section("By column", Markup("").join(parts) + note))
     return sections
 
 
-def _slices(title: str, slices: list[Slice], what: str, overall: float, smaller: bool) -> Markup:
+def _slices(title: str, slices: list[Slice], what: str, overall: float) -> Markup:
     def mark(part: Slice) -> str:
-        worse = part.low > overall if smaller else part.high < overall
-        return "clearly worse than over all" if worse else ""
+        return "clearly worse than over all" if part.worse else "" if part.enough else "too small"
 
     rows: list[list[page.Cell]] = [
         [s.name, s.rows, s.score, s.low, s.high, mark(s)] for s in slices
