@@ -17,7 +17,8 @@ from pathlib import Path
 
 from foldwise.config.load import load_config
 from foldwise.evaluation.candidates import read_candidates
-from foldwise.evaluation.compare import paired_bootstrap
+from foldwise.evaluation.compare import bootstrap_scores
+from foldwise.evaluation.simultaneous import row_differences
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT = REPOSITORY.parent / "shared" / "data" / "cfpb_dev.csv.gz"
@@ -60,7 +61,7 @@ def main() -> None:
         )
     best = max(fixed, key=lambda run: run.scores["oof"]["f1_macro"]["value"])
     metric = next(metric for metric in auto.metrics if metric.name == "f1_macro")
-    ahead = paired_bootstrap(auto, best, metric, 0.95)
+    (ahead,) = row_differences(*bootstrap_scores([auto, best], metric), [1, 1], None)
     print(
         f"auto minus {best.name}: {ahead.value:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}]: "
         + ("worse" if ahead.high < 0 else "not worse")

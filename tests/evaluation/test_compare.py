@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.candidates import Candidate, read_candidates
-from foldwise.evaluation.compare import compare, corrected_t_test, paired_bootstrap
+from foldwise.evaluation.compare import bootstrap_scores, compare
+from foldwise.evaluation.simultaneous import row_differences
 from made_runs import CLASSES, make_run, noisy
 
 N = 300
 TARGET = np.random.default_rng(0).integers(3, size=N)
 FOLD = np.arange(N) % 5 + 1
+SAME: dict[str, Any] = {"optimizer": {"lr": 1e-9}}
 
 
 @pytest.fixture
-def run(make_config: Callable[..., Config]) -> Callable[..., Path]:
+def run(make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., Path]:
     """Make a finished run: its name, how often it is right, a seed; settings by keyword."""
 
     def make(name: str, right: float, seed: int, **changed: Any) -> Path:
@@ -30,7 +31,14 @@ def run(make_config: Callable[..., Config]) -> Callable[..., Path]:
         rest = {
             key: changed.pop(key) for key in ("held", "data_sha256", "memory") if key in changed
         }
-        config = make_config(run={"name": name, "seed": seed}, folds={"n": 5}, **changed)
+        # Each run is a config of its own, unless it is told another rate.
+        made = {"lr": 1e-5 * (1 + len(list(tmp_path.rglob("oof.parquet"))))}
+        config = make_config(
+            run={"name": name, "seed": seed},
+            folds={"n": changed.pop("n", 5)},
+            optimizer=changed.pop("optimizer", made),
+            **changed,
+        )
         target = arrays.get("target", TARGET)
         fold = arrays.get("fold", FOLD)
         groups = arrays.get("groups")
@@ -40,36 +48,13 @@ def run(make_config: Callable[..., Config]) -> Callable[..., Path]:
     return make
 
 
-def test_the_t_test_is_the_plain_one_where_training_sets_do_not_overlap() -> None:
-    differences = np.array([0.02, 0.05, -0.01, 0.04, 0.03])
-    found, p_value = corrected_t_test(differences, 0.0, 0.95)
-    plain = stats.ttest_1samp(differences, 0.0)
-    low, high = plain.confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((low, high))
-    assert p_value == pytest.approx(plain.pvalue)
-
-
-def test_the_t_test_widens_by_nadeau_and_bengios_factor() -> None:
-    differences = np.array([0.02, 0.05, -0.01, 0.04, 0.03])
-    plain, _ = corrected_t_test(differences, 0.0, 0.95)
-    wider, _ = corrected_t_test(differences, 0.25, 0.95)
-    factor = (wider.high - wider.value) / (plain.high - plain.value)
-    assert factor == pytest.approx(math.sqrt((1 / 5 + 1 / 4) / (1 / 5)))
-
-
-def test_differences_without_spread_have_no_p_value() -> None:
-    found, p_value = corrected_t_test(np.zeros(4), 0.25, 0.95)
-    assert (found.value, found.low, found.high) == (0, 0, 0)
-    assert math.isnan(p_value)
-    assert not found.clear
-
-
 def test_the_bootstrap_is_the_one_by_hand(run: Callable[..., Path]) -> None:
     groups = np.arange(N) // 2
     paths = [run("a", 0.8, 1, groups=groups), run("b", 0.6, 2, groups=groups)]
     a, b = read_candidates(paths)
     metric = next(m for m in a.metrics if m.name == "accuracy")
-    found = paired_bootstrap(a, b, metric, 0.95, resamples=1000)
+    values, drawn = bootstrap_scores([a, b], metric, resamples=1000)
+    (found,) = row_differences(values, drawn, [1, 1], None)
     right_a, right_b = (run.arrays[1] == run.arrays[0] for run in (a, b))
     ahead = (right_a.astype(float) - right_b).reshape(-1, 2).sum(axis=1)
     rng = np.random.default_rng(7)
@@ -87,9 +72,67 @@ def test_a_clear_winner_is_named_whichever_stands_first(run: Callable[..., Path]
         )
 
 
-def test_other_seeds_make_no_clear_difference(run: Callable[..., Path]) -> None:
-    runs = [run(f"seed-{seed}", 0.7, seed) for seed in range(2)]
-    assert compare(read_candidates(runs), resamples=300).verdict == "verdict: no clear difference"
+def test_runs_that_differ_in_their_seed_alone_have_nothing_to_choose_between(
+    run: Callable[..., Path],
+) -> None:
+    runs = [run(f"seed-{seed}", 0.5 + 0.4 * seed, seed, **SAME) for seed in range(2)]
+    found = compare(read_candidates(runs), "accuracy", resamples=300)
+    assert found.verdict == "verdict: no clear difference"
+    assert len(found.pairs) == 1
+    spread = np.std([r.scores["oof"]["accuracy"]["value"] for r in found.ranked], ddof=1)
+    assert found.notes[-1] == (
+        "The runs differ in run.seed alone, so what lies between them is chance: another run.seed "
+        f"moves accuracy by {spread:.3f} (standard deviation, from 1 more run than configs)."
+    )
+
+
+def test_two_seeds_of_each_config_are_compared_by_their_mean_with_their_noise(
+    run: Callable[..., Path],
+) -> None:
+    a = [run("a-1", 0.95, 1, **SAME), run("a-2", 0.95, 2, **SAME)]
+    other = {"optimizer": {"lr": 9e-9}}
+    b = [run("b-1", 0.5, 3, **other), run("b-2", 0.5, 4, **other)]
+    found = compare(read_candidates([a[0], b[0], b[1], a[1]]), "accuracy", resamples=300)
+    assert [config.name for config in found.contenders] == ["a-1, a-2", "b-1, b-2"]
+    scores = {r.name: r.scores["oof"]["accuracy"]["value"] for r in found.ranked}
+    ahead = np.mean([scores["a-1"], scores["a-2"]]) - np.mean([scores["b-1"], scores["b-2"]])
+    assert found.pairs[0].rows.value == pytest.approx(ahead)
+    assert found.noise is not None
+    assert found.noise.degrees == 2
+    assert found.notes == [
+        f"Seed noise is in both intervals: another run.seed moves accuracy by "
+        f"{math.sqrt(found.noise.rows):.3f} (standard deviation, from 2 more runs than configs)."
+    ]
+    assert found.verdict == "verdict: a-1, a-2 better than b-1, b-2"
+    alone = compare(read_candidates([a[0], b[0]]), "accuracy", resamples=300)
+    assert alone.notes == [
+        "Seed noise is unknown: no config was run with two seeds. Train each again with another "
+        "run.seed and run.name, and compare all of them."
+    ]
+
+
+def test_runs_of_other_code_or_of_the_same_seed_are_not_seeds_of_one_config(
+    run: Callable[..., Path],
+) -> None:
+    a, b = read_candidates([run("a", 0.9, 1, **SAME), run("b", 0.6, 2, **SAME)])
+    b = replace(b, origin=("other code", None))
+    assert compare([a, b], resamples=300).noise is None
+    twin = replace(read_candidates([run("c", 0.6, 1, **SAME)])[0], origin=a.origin)
+    found = compare([a, twin], resamples=300)
+    assert (found.noise, found.verdict) == (None, "verdict: a better than c")
+
+
+def test_two_folds_cannot_decide_and_say_so(run: Callable[..., Path]) -> None:
+    fold = np.arange(N) % 2 + 1
+    runs = [run("weak", 0.4, 1, fold=fold, n=2), run("strong", 0.95, 2, fold=fold, n=2)]
+    found = compare(read_candidates(runs), resamples=300)
+    assert found.verdict == "verdict: no clear difference"
+    assert found.pairs[0].folds.value > 0.3
+    assert found.pairs[0].rows.clear
+    assert found.notes[0] == (
+        "Two folds can't decide: the spread between folds is not to be told from so few. Give "
+        "folds.n: 5, or 3 and folds.repeats: 2, and train again."
+    )
 
 
 def test_equal_models_seldom_make_a_winner(run: Callable[..., Path]) -> None:
@@ -125,12 +168,21 @@ def test_where_less_is_better_the_lower_run_wins(run: Callable[..., Path]) -> No
     assert found.pairs[0].rows.value > 0
 
 
-def test_several_runs_are_ranked_and_their_intervals_widened(run: Callable[..., Path]) -> None:
+def test_several_runs_are_ranked_and_their_intervals_hold_together(
+    run: Callable[..., Path],
+) -> None:
     paths = [run("low", 0.4, 1), run("high", 0.9, 2), run("middle", 0.7, 3)]
     found = compare(read_candidates(paths), resamples=300)
     assert [candidate.name for candidate in found.ranked] == ["high", "middle", "low"]
     assert [pair.other for pair in found.pairs] == ["middle", "low"]
-    assert found.pairs[0].level == pytest.approx(0.975)
+    assert found.notes[0] == (
+        "The intervals of a column hold for all 3 pairs of 3 together with 95%, so for the best "
+        "too, which these scores picked."
+    )
+    alone = compare(found.ranked[:2], resamples=300).pairs[0]
+    for wide, narrow in ((found.pairs[0].rows, alone.rows), (found.pairs[0].folds, alone.folds)):
+        assert wide.value == narrow.value
+    assert found.pairs[0].rows.low < alone.rows.low
     assert found.verdict == "verdict: high better than middle"
 
 

@@ -55,6 +55,7 @@ class Candidate:
         out_of_fold: the table these come from, by repeat and row.
         assignment: which rows did what in each fold.
         data_sha256: of the table's bytes.
+        origin: hashes of the code and of the pretrained weights that it was made with.
         cost: what it took.
     """
 
@@ -67,6 +68,7 @@ class Candidate:
     out_of_fold: pl.DataFrame
     assignment: Assignment
     data_sha256: str
+    origin: tuple[Any, Any]
     cost: Cost
 
 
@@ -103,6 +105,7 @@ def _read(name: str, path: Path, run: RunFolder, trust_code: bool) -> Candidate:
     task = build_task(config, code, run=run)
     task.load_state({"target": read_json(run.classes), "rows": {}})
     out_of_fold = pl.read_parquet(run.out_of_fold)
+    manifest = read_json(run.manifest)
     return Candidate(
         name=name,
         run=run,
@@ -112,7 +115,8 @@ def _read(name: str, path: Path, run: RunFolder, trust_code: bool) -> Candidate:
         arrays=task.to_arrays(out_of_fold),
         out_of_fold=out_of_fold,
         assignment=read_assignment(pl.read_parquet(run.folds)),
-        data_sha256=read_json(run.manifest)["data_sha256"],
+        data_sha256=manifest["data_sha256"],
+        origin=(manifest.get("code_sha256"), manifest.get("backbone_sha256")),
         cost=_cost(run),
     )
 

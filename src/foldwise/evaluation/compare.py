@@ -1,9 +1,12 @@
-"""Is one run better than another? Two finished runs on the same folds in, a verdict out.
+"""Is one config better than another? Finished runs on the same folds in, a verdict out.
 
 Two tests, since each sees what the other can't. The fold-wise one (a t-test corrected for training
 sets that overlap) sees that models trained on other rows come out differently; with few folds it
 has little power. The bootstrap over out-of-fold rows sees that other rows would be scored
 differently, and nothing of training. A winner needs both to exclude zero.
+
+Runs that differ in their seed alone are one config, with the mean of their scores; what lies
+between them is the noise of training, and widens both tests (simultaneous.py).
 """
 
 from __future__ import annotations
@@ -13,54 +16,56 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from foldwise.config.load import diff_configs
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.bootstrap import drawn_rows, percentiles
+from foldwise.evaluation.bootstrap import drawn_rows
 from foldwise.evaluation.candidates import Candidate
+from foldwise.evaluation.simultaneous import (
+    FEWEST_FOLDS,
+    Difference,
+    SeedNoise,
+    fold_differences,
+    row_differences,
+    seed_noise,
+)
 from foldwise.metrics.metric import Metric, evaluate
 
 RESAMPLES = 2000
+UNDECIDED = "verdict: no clear difference"
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How far one run is ahead of another, with its interval; positive is better.
+class Contender:
+    """A config, by the runs that were made of it with different seeds.
 
     Attributes:
-        value: better minus worse: with a metric where less is better, the sign is turned.
-        low: lower end of the interval.
-        high: upper end.
+        runs: one or more, in the order given.
     """
 
-    value: float
-    low: float
-    high: float
+    runs: tuple[Candidate, ...]
 
     @property
-    def clear(self) -> bool:
-        """Whether the interval lies wholly above zero."""
-        return self.low > 0
+    def name(self) -> str:
+        """The names of its runs."""
+        return ", ".join(run.name for run in self.runs)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The best run against one other.
+    """The best config against one other.
 
     Attributes:
-        best: name of the run with the best out-of-fold score.
+        best: name of the config with the best out-of-fold score.
         other: name of the other.
-        level: of both intervals: 0.95, or more where several others are compared at once.
         by_fold: the differences of the folds' scores, in the order of the folds.
         folds: their mean, with the corrected t-test's interval.
-        p_value: of that test, two-sided; nan where the folds don't differ among themselves.
+        p_value: of that test, two-sided, allowing for all pairs; nan where there is none.
         rows: the difference of the pooled scores, with the paired bootstrap's interval.
     """
 
     best: str
     other: str
-    level: float
     by_fold: tuple[float, ...]
     folds: Difference
     p_value: float
@@ -79,28 +84,65 @@ class Comparison:
     Attributes:
         metric: what they are compared by.
         ranked: the runs, best out-of-fold score first.
-        pairs: the best against each other run, in their order.
+        contenders: the configs, best mean score first; the runs, where there is only one config.
+        pairs: the best against each other, in their order.
+        noise: of training, between seeds; None where no config was run with two.
+        seeds_only: whether all runs are of one config.
     """
 
     metric: Metric
     ranked: tuple[Candidate, ...]
+    contenders: tuple[Contender, ...]
     pairs: tuple[Pair, ...]
+    noise: SeedNoise | None
+    seeds_only: bool
 
     @property
     def verdict(self) -> str:
         """Say whether the best is clearly better than the runner-up, in one line."""
-        if not self.pairs[0].clear:
-            return "verdict: no clear difference"
+        if self.seeds_only or not self.pairs[0].clear:
+            return UNDECIDED
         return f"verdict: {self.pairs[0].best} better than {self.pairs[0].other}"
+
+    @property
+    def notes(self) -> list[str]:
+        """Say what the intervals hold for, and what they can't know."""
+        told = []
+        folds, k = len(self.pairs[0].by_fold), len(self.contenders)
+        if folds < FEWEST_FOLDS:
+            named = {0: "No fold", 1: "One fold", 2: "Two folds"}[folds]
+            told.append(
+                f"{named} can't decide: the spread between folds is not to be told from so few. "
+                "Give folds.n: 5, or 3 and folds.repeats: 2, and train again."
+            )
+        if k > 2:
+            told.append(
+                f"The intervals of a column hold for all {k * (k - 1) // 2} pairs of {k} together "
+                "with 95%, so for the best too, which these scores picked."
+            )
+        if self.noise is None:
+            told.append(
+                "Seed noise is unknown: no config was run with two seeds. Train each again with "
+                "another run.seed and run.name, and compare all of them."
+            )
+            return told
+        runs = "run" if self.noise.degrees == 1 else "runs"
+        moved = (
+            f"another run.seed moves {self.metric.name} by {math.sqrt(self.noise.rows):.3f} "
+            f"(standard deviation, from {self.noise.degrees} more {runs} than configs)"
+        )
+        told.append(
+            f"The runs differ in run.seed alone, so what lies between them is chance: {moved}."
+            if self.seeds_only
+            else f"Seed noise is in both intervals: {moved}."
+        )
+        return told
 
 
 def compare(
     candidates: Sequence[Candidate], metric: str | None = None, resamples: int = RESAMPLES
 ) -> Comparison:
-    """Set the best run against each of the others.
-
-    With k others the intervals have the level 1 - 0.05/k (Bonferroni), so that all hold together
-    with 95%.
+    """Set the best config against each of the others.
 
     Args:
         candidates: two or more finished runs.
@@ -117,14 +159,24 @@ def compare(
     chosen = _metric(candidates, metric)
     sign = 1 if chosen.greater_is_better else -1
 
-    def rank(candidate: Candidate) -> float:
-        value = candidate.scores["oof"][chosen.name]["value"]
+    def rank(run: Candidate) -> float:
+        value = run.scores["oof"][chosen.name]["value"]
         return -math.inf if value is None else sign * value
 
-    best, *others = sorted(candidates, key=rank, reverse=True)
-    level = 1 - 0.05 / len(others)
-    pairs = tuple(_pair(best, other, chosen, level, resamples) for other in others)
-    return Comparison(chosen, (best, *others), pairs)
+    ranked = sorted(candidates, key=rank, reverse=True)
+    by_fold = _by_fold(ranked, chosen, sign)
+    configs = _contenders(candidates)
+    seeds_only = len(configs) == 1
+    noise = seed_noise(
+        [np.array([by_fold[run.name] for run in config.runs]) for config in configs],
+        [np.array([rank(run) for run in config.runs]) for config in configs],
+    )
+    if seeds_only:
+        configs = [Contender((run,)) for run in ranked]
+    configs.sort(key=lambda config: float(np.mean([*map(rank, config.runs)])), reverse=True)
+    # Of one config's seeds nothing is asked but their spread, which mustn't be counted twice.
+    pairs = _pairs(configs, by_fold, chosen, None if seeds_only else noise, resamples)
+    return Comparison(chosen, tuple(ranked), tuple(configs), pairs, noise, seeds_only)
 
 
 def check_pairs(first: Candidate, second: Candidate) -> None:
@@ -149,80 +201,85 @@ def check_pairs(first: Candidate, second: Candidate) -> None:
     )
 
 
-def corrected_t_test(
-    differences: np.ndarray, test_to_train: float, level: float
-) -> tuple[Difference, float]:
-    """Test whether fold-wise differences have mean zero (Nadeau and Bengio 2003).
+def bootstrap_scores(
+    runs: Sequence[Candidate], metric: Metric, resamples: int = RESAMPLES
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score runs on the same resamples of their out-of-fold rows (Efron and Tibshirani 1993).
 
-    The folds' training sets overlap, so their differences vary less than those of independent
-    ones would; the variance of the mean is taken as (1/J + n_test/n_train) s^2 instead of s^2/J,
-    with J - 1 degrees of freedom.
+    Whole groups of near-duplicates are drawn at a time.
 
     Args:
-        differences: (J,) one a fold, J >= 2.
-        test_to_train: rows scored over rows trained on, the mean over folds.
-        level: of the interval.
+        runs: k runs with the same out-of-fold rows in the same order.
+        metric: recomputed on every resample.
+        resamples: number of draws.
 
     Returns:
-        The mean with its interval, and the two-sided p-value; equal differences throughout have
-        no spread to test, so the interval is the mean itself and p is nan.
-    """
-    n = len(differences)
-    mean = float(differences.mean())
-    error = math.sqrt((1 / n + test_to_train) * float(differences.var(ddof=1)))
-    if error == 0:
-        return Difference(mean, mean, mean), math.nan
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
-    p_value = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
-    return Difference(mean, mean - reach, mean + reach), p_value
-
-
-def paired_bootstrap(
-    best: Candidate, other: Candidate, metric: Metric, level: float, resamples: int = RESAMPLES
-) -> Difference:
-    """Bootstrap the difference of two runs' pooled out-of-fold scores.
-
-    Both are scored on the same drawn rows (Efron and Tibshirani 1993), whole groups of
-    near-duplicates at a time.
-
-    Args:
-        best: the run that is ahead.
-        other: the other; its out-of-fold rows are the same, in the same order.
-        metric: recomputed on every resample.
-        level: of the percentile interval.
-        resamples: number of draws.
+        Scores of all rows (k,) and of the draws (resamples, k), turned so that more is better.
     """
     sign = 1 if metric.greater_is_better else -1
-    seed = best.config.folds.seed
-    groups = best.assignment.groups(best.out_of_fold["row"].to_numpy())
-    draws = np.array(
-        [
-            _scored(best, metric, rows) - _scored(other, metric, rows)
-            for rows in drawn_rows(groups, seed, resamples)
-        ]
+    first = runs[0]
+    groups = first.assignment.groups(first.out_of_fold["row"].to_numpy())
+    drawn = drawn_rows(groups, first.config.folds.seed, resamples)
+    draws = [[_scored(run, metric, rows) for run in runs] for rows in drawn]
+    values = [_scored(run, metric, np.arange(len(groups))) for run in runs]
+    return sign * np.array(values), sign * np.array(draws)
+
+
+def _contenders(candidates: Sequence[Candidate]) -> list[Contender]:
+    """Put runs together whose configs differ in seed and name alone.
+
+    A seed that is there already makes no new draw of the noise: such a run stands for itself.
+    """
+    found: list[list[Candidate]] = []
+    ignored = ("run.name", "run.dir", "run.seed", "code")
+    for run in candidates:
+        for runs in found:
+            seeds = {other.config.run.seed for other in runs}
+            alike = run.origin == runs[0].origin and run.config.run.seed not in seeds
+            if alike and not diff_configs(runs[0].config, run.config, ignore=ignored):
+                runs.append(run)
+                break
+        else:
+            found.append([run])
+    return [Contender(tuple(runs)) for runs in found]
+
+
+def _by_fold(runs: Sequence[Candidate], metric: Metric, sign: int) -> dict[str, np.ndarray]:
+    # Each run's scores of the folds on which the metric is defined for all; more is better.
+    names = list(runs[0].scores["folds"])
+    table = [[run.scores["folds"][fold][metric.name] for fold in names] for run in runs]
+    scores = sign * np.array(table, dtype=np.float64)
+    kept = scores[:, np.isfinite(scores).all(axis=0)]
+    return {run.name: kept[i] for i, run in enumerate(runs)}
+
+
+def _pairs(
+    configs: Sequence[Contender],
+    scores: dict[str, np.ndarray],
+    metric: Metric,
+    noise: SeedNoise | None,
+    resamples: int,
+) -> tuple[Pair, ...]:
+    by_fold = np.array([np.mean([scores[r.name] for r in c.runs], axis=0) for c in configs])
+    seeds = [len(config.runs) for config in configs]
+    best = configs[0]
+    folds = fold_differences(by_fold, _test_to_train(best.runs[0]), seeds, noise)
+    values, draws = bootstrap_scores(
+        [run for config in configs for run in config.runs], metric, resamples
     )
-    every = np.arange(best.out_of_fold.height)
-    value = sign * (_scored(best, metric, every) - _scored(other, metric, every))
-    interval = percentiles(sign * draws, level)
-    return Difference(value, interval["low"], interval["high"])
-
-
-def _pair(best: Candidate, other: Candidate, metric: Metric, level: float, resamples: int) -> Pair:
-    sign = 1 if metric.greater_is_better else -1
-    scores = [
-        [run.scores["folds"][fold][metric.name] for fold in best.scores["folds"]]
-        for run in (best, other)
-    ]
-    # A fold on which the metric isn't defined (None) can't be set against itself.
-    known = [(a, b) for a, b in zip(*scores, strict=True) if a is not None and b is not None]
-    by_fold = np.array([sign * (a - b) for a, b in known])
-    if len(by_fold) < 2:
-        nothing = Difference(math.nan, math.nan, math.nan)
-        folds, p_value = nothing, math.nan
-    else:
-        folds, p_value = corrected_t_test(by_fold, _test_to_train(best), level)
-    rows = paired_bootstrap(best, other, metric, level, resamples)
-    return Pair(best.name, other.name, level, tuple(by_fold.tolist()), folds, p_value, rows)
+    starts = np.cumsum([0, *seeds[:-1]])
+    rows = row_differences(
+        np.add.reduceat(values, starts) / seeds,
+        np.add.reduceat(draws, starts, axis=1) / seeds,
+        seeds,
+        noise,
+    )
+    return tuple(
+        Pair(best.name, other.name, tuple((by_fold[0] - theirs).tolist()), *by_folds, over_rows)
+        for other, theirs, by_folds, over_rows in zip(
+            configs[1:], by_fold[1:], folds, rows, strict=True
+        )
+    )
 
 
 def _metric(candidates: Sequence[Candidate], name: str | None) -> Metric:

@@ -12,6 +12,7 @@ from foldwise.evaluation.compare import Comparison
 from foldwise.report import page
 from foldwise.report.compare_terminal import (
     config_differences,
+    config_pairs,
     cost_columns,
     difference,
     interval,
@@ -34,7 +35,9 @@ def comparison_page(comparison: Comparison) -> str:
 
 def _verdict(comparison: Comparison) -> Markup:
     first = comparison.pairs[0]
-    if first.clear:
+    if comparison.seeds_only:
+        why = "All runs are of one config: there is nothing to choose between."
+    elif first.clear:
         why = (
             f"Both tests put {first.best} ahead of {first.other} on {comparison.metric.name}: "
             f"by {difference(first.folds)} fold by fold and {difference(first.rows)} over all rows."
@@ -45,7 +48,8 @@ def _verdict(comparison: Comparison) -> Markup:
             f"includes zero in at least one test: {difference(first.folds)} fold by fold, "
             f"{difference(first.rows)} over all rows."
         )
-    return page.paragraph(comparison.verdict, "lead") + page.paragraph(why)
+    notes = Markup("").join(page.paragraph(note) for note in comparison.notes)
+    return page.paragraph(comparison.verdict, "lead") + page.paragraph(why) + notes
 
 
 def _runs(comparison: Comparison) -> Markup:
@@ -134,7 +138,6 @@ def _scores_alone(comparison: Comparison) -> alt.LayerChart:
 
 
 def _pairs(comparison: Comparison) -> Markup:
-    level = f"{100 * comparison.pairs[0].level:.4g}%"
     rows = [
         [
             pair.other,
@@ -147,7 +150,7 @@ def _pairs(comparison: Comparison) -> Markup:
     ]
     best = comparison.pairs[0].best
     headings = [f"{best} ahead of", "fold by fold", "p", "over all rows", "clear"]
-    caption = f"How far {best} is ahead, better minus worse, with {level} intervals"
+    caption = f"How far {best} is ahead, better minus worse, with 95% intervals for all pairs"
     points = [
         {"other": pair.other, "ahead": value, "fold": number}
         for pair in comparison.pairs
@@ -169,7 +172,7 @@ def _pairs(comparison: Comparison) -> Markup:
 
 
 def _configs(comparison: Comparison) -> Markup:
-    return Markup("").join(_config(comparison.ranked[0], other) for other in comparison.ranked[1:])
+    return Markup("").join(_config(first, other) for first, other in config_pairs(comparison))
 
 
 def _config(first: Candidate, second: Candidate) -> Markup:
@@ -190,7 +193,9 @@ def _explained() -> Markup:
             "Over all rows: the difference of the pooled scores, with a paired bootstrap that "
             "draws groups of near-duplicate rows 2,000 times. It sees that other rows would be "
             "scored differently, but not that training would come out differently.",
-            "A winner needs both intervals above zero. With several runs the intervals are wider, "
-            "so that all of them hold together with 95% (Bonferroni).",
+            "A winner needs both intervals above zero. With several runs the intervals are wider: "
+            "all pairs' hold together with 95% (max-T), so the best may be picked by these scores.",
+            "Runs of one config with different seeds count as one, with the mean of their scores; "
+            "the variance between them is the noise of training, and is part of both intervals.",
         )
     )

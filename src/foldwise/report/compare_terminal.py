@@ -11,15 +11,16 @@ from rich.text import Text
 
 from foldwise.config.load import diff_configs
 from foldwise.evaluation.candidates import Candidate
-from foldwise.evaluation.compare import Comparison, Difference, Pair
+from foldwise.evaluation.compare import Comparison, Pair
+from foldwise.evaluation.simultaneous import Difference
 
 
 def comparison_tables(comparison: Comparison) -> list[RenderableType]:
     """Build what stands above the verdict: the runs, their configs' differences, the tests."""
     parts: list[RenderableType] = [_runs(comparison)]
-    for other in comparison.ranked[1:]:
-        title = f"\n{comparison.ranked[0].name} -> {other.name}"
-        lines = config_differences(comparison.ranked[0], other) or ["the configs are the same"]
+    for first, other in config_pairs(comparison):
+        title = f"\n{first.name} -> {other.name}"
+        lines = config_differences(first, other) or ["the configs are the same"]
         parts.append(Text.assemble((title, "bold"), "".join(f"\n  {line}" for line in lines)))
     parts.append(_pairs(comparison))
     parts.append(
@@ -30,7 +31,14 @@ def comparison_tables(comparison: Comparison) -> list[RenderableType]:
             style="dim",
         )
     )
+    parts += [Text(note) for note in comparison.notes]
     return parts
+
+
+def config_pairs(comparison: Comparison) -> list[tuple[Candidate, Candidate]]:
+    """Pair the best config's first run with every other run."""
+    first = comparison.contenders[0].runs[0]
+    return [(first, run) for run in comparison.ranked if run is not first]
 
 
 def config_differences(first: Candidate, second: Candidate) -> list[str]:
@@ -59,14 +67,16 @@ def interval(scores: dict[str, Any] | None, name: str) -> str:
 
 
 def difference(found: Difference) -> str:
-    """Return `+0.031 [+0.010, +0.052]`."""
+    """Return `+0.031 [+0.010, +0.052]`; a dash for what isn't known."""
     if math.isnan(found.value):
         return "-"
+    if math.isnan(found.low):
+        return f"{found.value:+.3f} [-, -]"
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def p_value(pair: Pair) -> str:
-    """Return the fold-wise test's p-value; a dash where it isn't defined."""
+    """Return the fold-wise test's p-value for all pairs; a dash where it isn't defined."""
     return "-" if math.isnan(pair.p_value) else f"{pair.p_value:.3f}"
 
 
@@ -92,12 +102,11 @@ def _runs(comparison: Comparison) -> Table:
 
 
 def _pairs(comparison: Comparison) -> Table:
-    level = f"{100 * comparison.pairs[0].level:.4g}%"
     table = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), header_style="bold")
     table.add_column(f"{comparison.pairs[0].best} ahead of", overflow="fold")
-    table.add_column(f"folds [{level}]", justify="right")
+    table.add_column("folds [95%]", justify="right")
     table.add_column("p", justify="right")
-    table.add_column(f"rows [{level}]", justify="right")
+    table.add_column("rows [95%]", justify="right")
     for pair in comparison.pairs:
         table.add_row(pair.other, difference(pair.folds), p_value(pair), difference(pair.rows))
     return table
