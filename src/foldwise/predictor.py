@@ -134,7 +134,7 @@ class Predictor:
         fold = self.run.fold(number)
         task = load_task(self.run, fold, self.config, self.code, stores=None)
         model = task.build_model()
-        load_weights(model, checkpoints.load(checkpoints.pointed(fold)).model)
+        load_weights(model, checkpoints.load_best(fold).model)
         if self.config.model.lora is not None:
             merge_adapters(model)
         return task, model.to(self.accelerator.device).eval()

@@ -75,8 +75,8 @@ def test_tied_and_transposed_tensors_are_saved(fold: FoldFolder) -> None:
 def test_training_goes_on_from_the_newest_with_an_optimizer(fold: FoldFolder) -> None:
     saved(fold, 1, 2)
     save(fold, checkpoint(3), best=True, last=False)
-    assert_same(newest(fold), checkpoint(2))
     assert pointed(fold, "best").name == "step-000003"
+    assert_same(newest(fold), checkpoint(2))
 
 
 def test_optimizer_without_state_can_be_continued_too(fold: FoldFolder) -> None:
@@ -197,7 +197,9 @@ def test_pruning_keeps_the_newest_two_best_and_last(fold: FoldFolder) -> None:
     saved(fold, 1, 2, 3, 4, 5)
     assert steps(fold) == [1, 4, 5]
     save(fold, checkpoint(6), best=True, last=True)
-    assert steps(fold) == [5, 6]
+    assert steps(fold) == [1, 5, 6]  # who goes on from step 5 has the best of that time
+    save(fold, checkpoint(7), best=False, last=True)
+    assert steps(fold) == [6, 7]
 
 
 def test_pruning_keeps_two_to_continue_from_whatever_weights_alone_come_after(
@@ -206,7 +208,7 @@ def test_pruning_keeps_two_to_continue_from_whatever_weights_alone_come_after(
     saved(fold, 1, 2, 3)
     for step in (4, 5, 6):
         save(fold, checkpoint(step), best=True, last=False)
-    assert steps(fold) == [2, 3, 6]
+    assert steps(fold) == [1, 2, 3, 6]
     flip(fold.checkpoints / "step-000003" / "optimizer.safetensors")
     assert_same(newest(fold), checkpoint(2))
 
@@ -223,9 +225,22 @@ def test_pruning_never_touches_foreign_files(fold: FoldFolder) -> None:
     assert [path for path in before if path not in after] == []
 
 
-def test_pruning_spares_all_while_a_pointer_cannot_be_read(fold: FoldFolder) -> None:
+@pytest.mark.parametrize("pointer", ["{", '{"step": 2, "folder": "step-000002"}', None])
+def test_pruning_goes_by_the_manifests_whatever_a_pointer_says(
+    fold: FoldFolder, pointer: str | None
+) -> None:
     saved(fold, 1, 2, 3)
-    fold.best.write_text("{")
+    fold.best.unlink()
+    if pointer:
+        fold.best.write_text(pointer)
+    save(fold, checkpoint(4), best=False, last=True)
+    assert steps(fold) == [1, 3, 4]
+    assert json.loads(fold.best.read_text())["step"] == 1
+
+
+def test_pruning_spares_what_has_a_manifest_that_cannot_be_read(fold: FoldFolder) -> None:
+    saved(fold, 1, 2, 3)
+    (fold.checkpoints / "step-000002" / "manifest.json").write_text("{")
     save(fold, checkpoint(4), best=False, last=True)
     assert steps(fold) == [1, 2, 3, 4]
 
@@ -239,14 +254,28 @@ def test_pointer_to_a_checkpoint_set_aside_does_not_stop_the_next_save(fold: Fol
     assert_same(newest(fold), checkpoint(4))
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"folder": "../step-000001"}', '{"folder": "x"}'])
-def test_bad_pointer_is_named(fold: FoldFolder, content: str | None) -> None:
-    saved(fold, 1)
-    fold.best.unlink()
-    if content is not None:
-        fold.best.write_text(content)
-    with pytest.raises(FoldwiseError, match=f"^{fold.best}: "):
+FLIPPED = [
+    '{\n  "step": 1,\n  "folder": "step-000003"\n}\n',
+    '{"step": 3, "folder": "step-000001"}',
+]
+
+
+@pytest.mark.parametrize("content", ["{", '{"folder": "../step-000001"}', *FLIPPED])
+def test_pointer_that_says_otherwise_than_the_manifests_is_named(
+    fold: FoldFolder, content: str
+) -> None:
+    saved(fold, 1, 3)
+    fold.best.write_text(content)
+    with pytest.raises(FoldwiseError, match=f"^{fold.best}: .* the best is step-000001; remove"):
         pointed(fold, "best")
+
+
+def test_pointer_that_is_gone_is_not_missed(fold: FoldFolder) -> None:
+    saved(fold, 1, 2, 3)
+    fold.best.unlink()
+    assert_same(checkpoints.load_best(fold), checkpoint(1))
+    checkpoints.settle(fold, "all")
+    assert json.loads(fold.best.read_text()) == {"step": 1, "folder": "step-000001"}
 
 
 class Killed(BaseException):
