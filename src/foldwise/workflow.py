@@ -79,6 +79,8 @@ def cross_validate(
     set_deterministic(config.run.deterministic, resolve_device(config.training.device))
     every, todo = folds_of(config), folds_of(config, only)
     if run.finished and all_folds_done(config, run):  # killed before the report was drawn
+        with lock(run.path / ".lock", f"{run.path}", wait=True):
+            clear_leftovers(run, [])
         draw_report(config, UserCode(config.code), run)
         return run
     new = not run.path.exists()  # it is made only once the input is known to be good

@@ -232,7 +232,7 @@ def last_step(fold: FoldFolder) -> int | None:
     """Return the newest step that training can go on from; of a trained fold the newest kept."""
     found = _manifests(fold)
     whole = [step for step, manifest in found.items() if OPTIMIZER in manifest["files"]]
-    return max(whole or found, default=None)
+    return max(whole or (found if fold.trained.exists() else ()), default=None)
 
 
 def folder_of(fold: FoldFolder, step: int) -> Path:

@@ -84,7 +84,7 @@ def read_json(path: Path) -> Any:
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     """Write a table atomically."""
-    with atomic(path, frame.estimated_size()) as temporary:  # at most: it is compressed
+    with atomic(path, int(frame.estimated_size())) as temporary:  # at most: it is compressed
         frame.write_parquet(temporary)
 
 
