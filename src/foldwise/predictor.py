@@ -17,7 +17,7 @@ from foldwise.config.rows import Data
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import mean_of_models
 from foldwise.evaluation.validate import load_task
-from foldwise.hardware.device import build_accelerator
+from foldwise.hardware.device import build_accelerator, set_deterministic
 from foldwise.models.adapters import merge_adapters
 from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.prepare import group_column
@@ -75,6 +75,7 @@ class Predictor:
             raise FoldwiseError(f"{path}: fold {lacking[0]} isn't trained; trained are: {trained}")
         if not self.folds:
             raise FoldwiseError(f"{path}: no fold is trained yet")
+        set_deterministic(self.config.run.deterministic, self.config.training.device)
         self.accelerator = build_accelerator(self.config.training)
         self._models = [self._load(number) for number in self.folds]
 

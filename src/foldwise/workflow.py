@@ -37,6 +37,7 @@ from foldwise.preparation.provenance import check_continues, start_record, stop_
 from foldwise.report.run_report import write_report
 from foldwise.report.source import Source, source_of
 from foldwise.report.terminal import facts
+from foldwise.run import checkpoints
 from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
 from foldwise.run.leftovers import clear_leftovers
@@ -110,6 +111,7 @@ def cross_validate(
             if not new:
                 clear_leftovers(run, todo)
                 _reopen(run, every)
+            if not new and run.config.exists():
                 _change(config, run, every, todo)
             start_record(prepared)
             if found is not None:
@@ -159,6 +161,7 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
         accelerator = build_accelerator(config.training)
         for number in trained:
             held.enter_context(_claim(run, number))
+            checkpoints.mend(run.fold(number))
         scores = {str(n): validate_fold(prepared, n, accelerator) for n in trained}
         for number in trained:
             score_baselines(prepared, number)

@@ -399,6 +399,9 @@ def test_pointer_that_is_gone_is_not_missed(fold: FoldFolder) -> None:
     saved(fold, 1, 2, 3)
     fold.best.unlink()
     assert_same(checkpoints.load_best(fold), checkpoint(1))
+    checkpoints.mend(fold)
+    assert json.loads(fold.best.read_text()) == {"step": 1, "folder": "step-000001"}
+    fold.best.unlink()
     checkpoints.settle(fold, "all")
     assert json.loads(fold.best.read_text()) == {"step": 1, "folder": "step-000001"}
 

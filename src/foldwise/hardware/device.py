@@ -15,6 +15,7 @@ from foldwise.hardware.memory import keep_freed_memory
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # NVIDIA, cuBLAS, "Results reproducibility"
+_set = [False]  # whether set_deterministic has set anything in this process
 
 
 def resolve_device(device: str) -> str:
@@ -73,6 +74,8 @@ def set_deterministic(on: bool, device: str) -> None:
     if on and device == "mps":
         raise FoldwiseError("run.deterministic: nothing makes mps give the same bytes; use cpu")
     on = on and device == "cuda"
+    if on == _set[0]:
+        return  # what the process's own code has set is left as it is
     if on and os.environ.get(_WORKSPACE) not in _DETERMINISTIC_WORKSPACES:
         # Read once, when cuBLAS begins: set later it would do nothing and say nothing.
         cuda: Any = torch.cuda
@@ -85,6 +88,7 @@ def set_deterministic(on: bool, device: str) -> None:
     torch.use_deterministic_algorithms(on)  # an error, not a warning, where torch has none
     torch.backends.cudnn.deterministic = on
     torch.backends.cudnn.benchmark = False
+    _set[0] = on
 
 
 def build_accelerator(training: Training) -> Accelerator:

@@ -297,6 +297,12 @@ def settle(fold: FoldFolder, keep: Keep) -> None:
     _point(fold, last=keep != "best")
 
 
+def mend(fold: FoldFolder) -> None:
+    """Write a trained fold's best.json again where it is gone; one that is there is left alone."""
+    if (best := best_step(fold)) is not None and not fold.best.exists():
+        write_text(fold.best, _pointer(best))
+
+
 def quarantine(fold: FoldFolder, folder: Path, reason: str) -> None:
     """Rename a damaged checkpoint so that nothing loads it and nothing is lost; tell and log it."""
     number = 1

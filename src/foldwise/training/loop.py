@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from foldwise.errors import RunInterrupted
 from foldwise.run import checkpoints
 from foldwise.run.folder import NOT_FINITE, FoldFolder
 from foldwise.training.averaging import Share, WeightAverage
-from foldwise.training.batching import Sampler, Window
+from foldwise.training.batching import Sampler
 from foldwise.training.loading import load_batches, reseed, to_device
 from foldwise.training.resume import Progress, capture, resume
 from foldwise.training.schedules import Plateau
@@ -152,10 +152,11 @@ def fit(
                 window_loss += loss.detach().to(window_loss)
 
             norm = nn.utils.clip_grad_norm_(_trainable(model), settings.clip or math.inf)
-            if not (math.isfinite(window_loss.item()) and math.isfinite(norm.item())):
-                at = epoch + (number + 1) / len(windows)
-                values = (window_loss.item() / window_rows, norm.item())
-                _stop(*values, fold, tracker, optimizer, done.step + 1, at, rows, window)
+            at = epoch + (number + 1) / len(windows)
+            numbers = window_loss.item() / window_rows, norm.item()
+            _check_finite(
+                *numbers, fold, tracker, optimizer, done.step + 1, at, rows[np.concatenate(window)]
+            )
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
@@ -172,7 +173,6 @@ def fit(
                 elapsed_s=time.monotonic() - started,
             )
             tracker.advance(done.step, window)
-            at = epoch + (number + 1) / len(windows)
             last_step = epoch_ends and epoch + 1 == settings.epochs
 
             if done.step % settings.log_every == 0 or last_step:
@@ -237,7 +237,7 @@ def _stale(done: Progress, settings: Settings) -> bool:
     return settings.patience is not None and done.stale >= settings.patience
 
 
-def _stop(
+def _check_finite(
     loss: float,
     norm: float,
     fold: FoldFolder,
@@ -246,11 +246,12 @@ def _stop(
     step: int,
     at: float,
     rows: np.ndarray,
-    window: Window,
-) -> NoReturn:
+) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
     # The numbers go where all others go (null in the files), and in words into the run's log: what
     # the history has past the checkpoint is cut off when training goes on.
-    positions = sorted(int(rows[i]) for batch in window for i in batch)
+    positions = sorted(rows.tolist())
     tracker.log_step(step, at, loss, max(group["lr"] for group in optimizer.param_groups), norm)
     fold.run.append_log(
         NOT_FINITE,
