@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.config.training import Optimizer, Schedule
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.resolve import resolve
 from foldwise.run import checkpoints
 from foldwise.run.files import read_json, sha256
-from foldwise.run.folder import FoldFolder
+from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.training.averaging import WeightAverage
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.resume import Progress, capture, resume
@@ -77,6 +80,25 @@ def test_two_runs_of_one_seed_are_alike(make_config: Callable[..., Config]) -> N
     scores = [read_json(run.metrics)["mean"]["f1_macro"] for run in runs]
     assert scores[0] == pytest.approx(scores[1], abs=0.1)
     assert sha256(runs[0].folds) == sha256(runs[1].folds)
+
+
+def test_two_deterministic_processes_end_with_the_same_bytes(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    # Each in a process of its own: cuBLAS reads its workspace when CUDA begins.
+    runs = []
+    for name in ("first", "second"):
+        config = on_cuda(make_config, name)
+        run = config.run.model_copy(update={"deterministic": True})
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(dump_config(config.model_copy(update={"run": run})), encoding="utf-8")
+        command = [sys.executable, "-m", "foldwise", "train", str(path)]
+        subprocess.run(command, check=True, capture_output=True)
+        runs.append(RunFolder(Path(run.dir) / name))
+    assert sha256(runs[0].out_of_fold) == sha256(runs[1].out_of_fold)
+    for fold in (1, 2):
+        left, right = (checkpoints.pointed(r.fold(fold)) / "model.safetensors" for r in runs)
+        assert sha256(left) == sha256(right)
 
 
 @pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw", "paged_adamw_8bit"])

@@ -5,7 +5,6 @@ Exit codes: 0 done; 1 stopped but can be continued; 2 bad input, nothing lost; 1
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 from pathlib import Path
@@ -216,6 +215,7 @@ def cfpb(
 def main() -> None:
     """Run the command line; problems with the input end in one message and exit code 2."""
     from foldwise.errors import FoldwiseError, RunInterrupted
+    from foldwise.run.space import is_full, no_space
 
     # A terminated run dies of its signal: the last checkpoint stands, the same command goes on.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -232,22 +232,13 @@ def main() -> None:
             print("stopped: give the same command again to go on", file=sys.stderr)
         raise
     except Exception as error:
-        if not _disk_is_full(error):
+        if not is_full(error):
             raise
+        # Of a file that a library writes: our own are a RunInterrupted by now.
         named = getattr(error, "filename", None)
-        where = f" ({named})" if named else ""
-        print(
-            f"stopped: no space left on the disk{where}; free some and give the same command again",
-            file=sys.stderr,
-        )
+        told = no_space(Path(named)) if named else f"{error}; free some and give the command again"
+        print(f"stopped: {told}", file=sys.stderr)
         sys.exit(1)
-
-
-def _disk_is_full(error: Exception) -> bool:
-    # polars and safetensors, written in Rust, give the number in their message only.
-    codes = (errno.ENOSPC, errno.EDQUOT)
-    told = any(f"(os error {code})" in str(error) for code in codes)
-    return told or (isinstance(error, OSError) and error.errno in codes)
 
 
 if __name__ == "__main__":

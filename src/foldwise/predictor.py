@@ -17,7 +17,7 @@ from foldwise.config.rows import Data
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import mean_of_models
 from foldwise.evaluation.validate import load_task
-from foldwise.hardware.device import build_accelerator
+from foldwise.hardware.device import build_accelerator, set_deterministic
 from foldwise.models.adapters import merge_adapters
 from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.prepare import group_column
@@ -75,6 +75,7 @@ class Predictor:
             raise FoldwiseError(f"{path}: fold {lacking[0]} isn't trained; trained are: {trained}")
         if not self.folds:
             raise FoldwiseError(f"{path}: no fold is trained yet")
+        set_deterministic(self.config.run.deterministic, self.config.training.device)
         self.accelerator = build_accelerator(self.config.training)
         self._models = [self._load(number) for number in self.folds]
 
@@ -134,7 +135,7 @@ class Predictor:
         fold = self.run.fold(number)
         task = load_task(self.run, fold, self.config, self.code, stores=None)
         model = task.build_model()
-        load_weights(model, checkpoints.load(checkpoints.pointed(fold)).model)
+        load_weights(model, checkpoints.load_best(fold).model)
         if self.config.model.lora is not None:
             merge_adapters(model)
         return task, model.to(self.accelerator.device).eval()

@@ -14,24 +14,35 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich.console import Console
 
-from foldwise.config.load import diff_configs, load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
-from foldwise.hardware.device import build_accelerator
+from foldwise.hardware.device import build_accelerator, placement, resolve_device, set_deterministic
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task, open_run
+from foldwise.preparation.ownership import (
+    all_folds_done,
+    change_config,
+    differs,
+    folds_of,
+    is_complete,
+    same_or_new,
+)
 from foldwise.preparation.prepare import encode_rows, prepare
 from foldwise.preparation.provenance import check_continues, start_record, stop_record
-from foldwise.preparation.resolve import resolve
 from foldwise.report.run_report import write_report
-from foldwise.report.source import source_of
+from foldwise.report.source import Source, source_of
 from foldwise.report.terminal import facts
+from foldwise.run import checkpoints
+from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
+from foldwise.run.leftovers import clear_leftovers
 from foldwise.run.lock import lock
+from foldwise.split.assignment import read_assignment
 from foldwise.training.check import check_training
 from foldwise.training.fold import train_fold
 from foldwise.training.lr_finder import find_rate, with_optimizer
@@ -63,10 +74,16 @@ def cross_validate(
             f"{run.path}: the config has a sweep section, so it describes several runs; use "
             "foldwise sweep or foldwise tune, or --set sweep=null for the config as it stands"
         )
-    config = _same_or_new(config, run)
-    if run.finished:
+    config = same_or_new(config, run)
+    if is_complete(config, run):
         return run
-    todo = _numbers(config, only)
+    set_deterministic(config.run.deterministic, resolve_device(config.training.device))
+    every, todo = folds_of(config), folds_of(config, only)
+    if run.finished and all_folds_done(config, run):  # killed before the report was drawn
+        with lock(run.path / ".lock", f"{run.path}", wait=True):
+            clear_leftovers(run, [])
+        draw_report(config, UserCode(config.code), run)
+        return run
     new = not run.path.exists()  # it is made only once the input is known to be good
     with ExitStack() as held:
         for number in [] if new else todo:
@@ -89,8 +106,13 @@ def cross_validate(
                 held.enter_context(_claim(run, number))
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             if new and run.config.exists():  # another process has begun it since
-                prepared = with_optimizer(prepared, _same_or_new(config, run).optimizer)
+                prepared = with_optimizer(prepared, same_or_new(config, run).optimizer)
                 check_continues(prepared)
+            if not new:
+                clear_leftovers(run, todo)
+                _reopen(run, every)
+            if not new and run.config.exists():
+                _change(config, run, every, todo)
             start_record(prepared)
             if found is not None:
                 run.append_log("learning rate found", **found)
@@ -125,7 +147,8 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
     """
     run = RunFolder(path.resolve())  # "." has its token stores beside it too
     config, code = open_run(run, trust_code=trust_code)
-    every = _numbers(config, None)
+    set_deterministic(config.run.deterministic, placement(config.training)[0])
+    every = folds_of(config)
     trained = [number for number in every if run.fold(number).trained.exists()]
     if not trained:
         raise FoldwiseError(f"{path}: no fold is trained yet; run: foldwise train")
@@ -138,6 +161,7 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
         accelerator = build_accelerator(config.training)
         for number in trained:
             held.enter_context(_claim(run, number))
+            checkpoints.mend(run.fold(number))
         scores = {str(n): validate_fold(prepared, n, accelerator) for n in trained}
         for number in trained:
             score_baselines(prepared, number)
@@ -149,28 +173,45 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
             return scores
 
 
-def _same_or_new(config: Config, run: RunFolder) -> Config:
-    # A run folder belongs to one config for good: another one under its name is refused.
-    if not run.config.exists():
-        run.check_place()
-        return resolve(config)
-    stored = load_config(run.config)
-    resolved = resolve(config, like=stored)
-    if differing := diff_configs(stored, resolved, ignore=("run.dir", "code")):
-        raise FoldwiseError(
-            f"{run.path} was made with another config; choose another run.name, or go back to: "
-            + "; ".join(differing)
-        )
-    return resolved
+def draw_report(config: Config, code: UserCode, run: RunFolder) -> None:
+    """Draw a finished run's report.html from its files.
+
+    Without its table, or with another one than the run was made from, it shows no texts and no
+    scores by column, and says why.
+
+    Args:
+        config: as it ran.
+        code: the run's.
+        run: finished.
+    """
+    task = build_task(config, code, run=run, stores=run.token_stores)
+    try:
+        prepared = prepare(config, code, run, task)
+        check_continues(prepared)
+        source = source_of(encode_rows(prepared))
+    except FoldwiseError as error:
+        task.load_state({"target": read_json(run.classes), "rows": {}})
+        assignment = read_assignment(pl.read_parquet(run.folds))
+        source = Source(run, config, task, assignment, None, None, str(error))
+    with lock(run.path / ".lock", f"{run.path}", wait=True):
+        write_report(source)
 
 
-def _numbers(config: Config, only: Sequence[int] | None) -> list[int]:
-    total = config.folds.n * config.folds.repeats
-    every = list(range(1, total + 1)) if config.folds.run == "all" else sorted(config.folds.run)
-    wrong = sorted(set(only or []) - set(every))
-    if wrong:
-        raise FoldwiseError(f"--folds {wrong[0]}: the run consists of folds {every}")
-    return every if only is None else sorted(set(only))
+def _reopen(run: RunFolder, every: Sequence[int]) -> None:
+    # Scores without a fold that they are of: someone has removed it, to have it trained anew.
+    if run.finished:
+        lacking = [number for number in every if not run.fold(number).validation.exists()]
+        run.metrics.unlink()
+        run.append_log("reopened", folds=lacking)
+
+
+def _change(config: Config, run: RunFolder, every: Sequence[int], todo: Sequence[int]) -> None:
+    # A change is the whole run's, so no other process may be at work on another of its folds.
+    with ExitStack() as others:
+        if differs(config, run):
+            for number in sorted(set(every) - set(todo)):
+                others.enter_context(_claim(run, number))
+            change_config(config, run, every)
 
 
 def _claim(run: RunFolder, number: int) -> Any:

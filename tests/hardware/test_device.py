@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +15,12 @@ import torch
 from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
 from foldwise.hardware import device
-from foldwise.hardware.device import build_accelerator, resolve_device, resolve_precision
+from foldwise.hardware.device import (
+    build_accelerator,
+    resolve_device,
+    resolve_precision,
+    set_deterministic,
+)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *there: str) -> None:
@@ -110,3 +117,51 @@ def test_large_tensors_are_not_fetched_from_the_system_again() -> None:
     before, kept, _, _, after = done.stdout.split()
     assert kept == "True"
     assert int(before) > 1.5 * int(after)  # fetched four times, and seldom
+
+
+@pytest.fixture
+def _as_before() -> Iterator[None]:
+    yield
+    set_deterministic(False, "cpu")
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_deterministic_sets_torch_and_the_workspace_before_cuda_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    set_deterministic(True, "cpu")
+    assert not torch.are_deterministic_algorithms_enabled()
+    set_deterministic(True, "cuda")
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    set_deterministic(False, "cuda")  # another run of the same process
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.deterministic
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_deterministic_is_refused_where_it_would_do_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(FoldwiseError, match=r"^run\.deterministic: CUDA has begun in this process"):
+        set_deterministic(True, "cuda")
+    with pytest.raises(FoldwiseError, match=r"^run\.deterministic: nothing makes mps"):
+        set_deterministic(True, "mps")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    set_deterministic(True, "cuda")
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_what_other_code_has_set_is_left_as_it_is() -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        set_deterministic(False, "cpu")
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

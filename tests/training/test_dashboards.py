@@ -56,9 +56,12 @@ def test_mlflow_holds_every_point_once_after_a_stop(
 ) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     config = small(make_config, [{"name": "mlflow", "uri": uri}])
+    training = config.training.model_copy(update={"keep": "all"})
+    config = config.model_copy(update={"training": training})
     run = cross_validate(config, only=[1])
     # As if the first fold had been killed after its last log and before it was done.
     run.fold(1).trained.unlink()
+    run.fold(1).validation.unlink()
     cross_validate(config)
     check_mlflow(uri, run)
 

@@ -271,7 +271,18 @@ def test_loss_that_is_not_finite_stops_before_the_update_and_saves_nothing(tmp_p
         train(tmp_path / "a", dataset=Rows(broken=13), sampler=order, optimizer=sgd)
     fold = FoldFolder(tmp_path / "a", 2)
     assert max(steps(fold)) == 3
-    assert [line["step"] for line in read_history(fold.history)] == [1, 2, 3]
+    history = read_history(fold.history)
+    assert [line["step"] for line in history] == [1, 2, 3, 4]
+    assert history[-1]["loss"] is history[-1]["grad_norm"] is None
+    (event,) = fold.run.events()
+    assert {key: event[key] for key in ("event", "fold", "step", "loss", "grad_norm", "rows")} == {
+        "event": "not finite",
+        "fold": 2,
+        "step": 4,
+        "loss": "nan",
+        "grad_norm": "nan",
+        "rows": [12, 13, 14, 15],
+    }
     found = newest(fold)
     assert found is not None
     assert all(bool(value.isfinite().all()) for value in found.model.values())

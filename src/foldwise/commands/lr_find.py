@@ -49,7 +49,7 @@ def lr_find(
     from rich.console import Console
 
     from foldwise.commands.quiet import quiet_libraries
-    from foldwise.hardware.device import build_accelerator
+    from foldwise.hardware.device import build_accelerator, set_deterministic
     from foldwise.parts.usercode import UserCode
     from foldwise.preparation.build import build_task
     from foldwise.preparation.prepare import encode_rows, prepare
@@ -60,6 +60,7 @@ def lr_find(
 
     quiet_libraries()
     resolved = resolve(loaded)
+    set_deterministic(resolved.run.deterministic, resolved.training.device)
     code = UserCode(resolved.code)
     run = RunFolder(folder)  # its token store lies where the runs' does
     stores = RunFolder(Path(loaded.run.dir) / loaded.run.name).token_stores

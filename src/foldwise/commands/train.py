@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from foldwise.commands.show import show_results
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
+from foldwise.preparation.ownership import folds_of, is_complete, same_or_new
+from foldwise.run.folder import RunFolder
 
 
 def train(config: Path, overrides: Sequence[str], folds: str | None) -> None:
@@ -22,11 +25,15 @@ def train(config: Path, overrides: Sequence[str], folds: str | None) -> None:
     """
     loaded = load_config(config, overrides)
     only = None if folds is None else parse_folds(folds)
-    # Imported only now: a typo in the config is told in a blink, torch takes seconds.
+    run = RunFolder(Path(loaded.run.dir) / loaded.run.name)
+    if loaded.sweep is None and run.config.exists() and is_complete(same_or_new(loaded, run), run):
+        folds_of(loaded, only)
+        show_results(run)
+        return
+    # Imported only now: a typo is told, and a finished run shown, in a blink; torch takes seconds.
     from rich.console import Console
 
     from foldwise.commands.quiet import quiet_libraries
-    from foldwise.commands.show import show_results
     from foldwise.workflow import cross_validate
 
     quiet_libraries()

@@ -58,6 +58,11 @@ class Run(Section):
     seed: int = Field(
         default=42, ge=0, lt=2**32, description="Seed of initialisation, batch order and dropout."
     )
+    deterministic: bool = Field(
+        default=False,
+        description="On CUDA: only algorithms that give the same bytes again, where torch has them "
+        "(an error where it hasn't); slower. On a CPU it is so anyway.",
+    )
 
 
 DEFAULT_METRICS = ("f1_macro", "precision_macro", "recall_macro", "accuracy")

@@ -233,6 +233,12 @@ class Training(Section):
     save_minutes: Annotated[float, Field(ge=0)] = Field(
         default=5.0, description="Minutes between saves of `last`; 0 saves at every step."
     )
+    keep: Literal["best", "last", "all"] = Field(
+        default="best",
+        description="What stays of a fold that is trained: the weights that are used (`best`), "
+        "those and the last ones (`last`), or all that training left, with the optimizer's state "
+        "(`all`).",
+    )
     log_every: int = Field(default=10, ge=1, description="Steps between logged training losses.")
     bucketing: bool = Field(
         default=True,

@@ -23,6 +23,7 @@ from rich.progress import track
 from tokenizers import Tokenizer
 
 from foldwise.run.files import sync_file, sync_folder
+from foldwise.run.space import room_for
 
 MISSING = "missing"
 CHUNK = 2_000
@@ -125,7 +126,8 @@ def encode(
         return TokenStore(ids, np.cumsum(lengths))
     folder = stores / _key(rows, columns, fast, separator)
     if not (folder / "manifest.json").exists():
-        _write(_tokenize(rows, columns, fast, separator), folder)
+        with room_for(folder):
+            _write(_tokenize(rows, columns, fast, separator), folder)
     tokens = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["tokens"]
     offsets = np.load(folder / "offsets.npy", allow_pickle=False)
     if tokens == 0:  # an empty file can't be mapped

@@ -86,7 +86,7 @@ def load_fold(
         weights.
     """
     task = load_task(prepared.run, fold, prepared.config, prepared.code, prepared.run.token_stores)
-    checkpoint = checkpoints.load(checkpoints.pointed(fold, "best"))
+    checkpoint = checkpoints.load_best(fold)
     model = task.build_model()
     load_weights(model, checkpoint.model)
     model.to(accelerator.device).eval()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -9,6 +12,10 @@ from accelerate.state import AcceleratorState
 from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
 from foldwise.hardware.memory import keep_freed_memory
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # NVIDIA, cuBLAS, "Results reproducibility"
+_set = [False]  # whether set_deterministic has set anything in this process
 
 
 def resolve_device(device: str) -> str:
@@ -50,6 +57,38 @@ def placement(training: Training) -> tuple[str, str]:
     if device == "auto" or (device == "cuda" and not torch.cuda.is_available()):
         device = resolve_device("auto")
     return device, resolve_precision(training.precision, device)
+
+
+def set_deterministic(on: bool, device: str) -> None:
+    """Let this process compute on CUDA by algorithms that give the same bytes again, or by any.
+
+    On a CPU the same threads give the same bytes either way, and nothing is set.
+
+    Args:
+        on: `run.deterministic`.
+        device: resolved.
+
+    Raises:
+        FoldwiseError: on MPS, which promises nothing; or CUDA has begun without cuBLAS's workspace.
+    """
+    if on and device == "mps":
+        raise FoldwiseError("run.deterministic: nothing makes mps give the same bytes; use cpu")
+    on = on and device == "cuda"
+    if on == _set[0]:
+        return  # what the process's own code has set is left as it is
+    if on and os.environ.get(_WORKSPACE) not in _DETERMINISTIC_WORKSPACES:
+        # Read once, when cuBLAS begins: set later it would do nothing and say nothing.
+        cuda: Any = torch.cuda
+        if cuda.is_initialized():
+            raise FoldwiseError(
+                f"run.deterministic: CUDA has begun in this process; set {_WORKSPACE}="
+                f"{_DETERMINISTIC_WORKSPACES[0]} before, or begin with this run"
+            )
+        os.environ[_WORKSPACE] = _DETERMINISTIC_WORKSPACES[0]
+    torch.use_deterministic_algorithms(on)  # an error, not a warning, where torch has none
+    torch.backends.cudnn.deterministic = on
+    torch.backends.cudnn.benchmark = False
+    _set[0] = on
 
 
 def build_accelerator(training: Training) -> Accelerator:

@@ -1,13 +1,13 @@
-"""From the config as written to the config as it runs: whatever is `auto` gets its meaning here."""
+"""From the config as written to the config as it runs: whatever is `auto` gets its meaning here.
+
+What needs torch is imported only where something is to be found out, not for a run to be continued.
+"""
 
 from __future__ import annotations
 
 from foldwise.config.grammar import BUILTIN
 from foldwise.config.schema import Config
 from foldwise.config.training import DEFAULT_WARMUP
-from foldwise.hardware.device import resolve_device, resolve_precision
-from foldwise.losses.classes import weight_rule
-from foldwise.parts.usercode import UserCode
 
 
 def resolve(config: Config, like: Config | None = None) -> Config:
@@ -18,16 +18,19 @@ def resolve(config: Config, like: Config | None = None) -> Config:
         like: the resolved config of the run to be continued; its choices stand.
 
     Raises:
-        FoldwiseError: the device isn't there, or no such loss.
+        FoldwiseError: the device isn't there (asked of a new run only), or no such loss.
     """
     training, model = config.training, config.model
     device: str = training.device
-    if device == "auto":
-        device = like.training.device if like else resolve_device(device)
-    resolve_device(device)
     precision: str = training.precision
-    if precision == "auto":
-        precision = like.training.precision if like else resolve_precision(precision, device)
+    if like:
+        device = like.training.device if device == "auto" else device
+        precision = like.training.precision if precision == "auto" else precision
+    else:
+        from foldwise.hardware.device import resolve_device, resolve_precision
+
+        device = resolve_device(device)
+        precision = resolve_precision(precision, device)
     size = training.batch_size
     if size is None and training.tokens_per_batch is None:
         size = 32
@@ -46,8 +49,7 @@ def resolve(config: Config, like: Config | None = None) -> Config:
         optimizer = optimizer.model_copy(update=found)
     loss = config.loss
     if loss.class_weights == "auto":
-        rule = weight_rule(loss, UserCode(config.code))
-        loss = loss.model_copy(update={"class_weights": rule})
+        loss = loss.model_copy(update={"class_weights": _weight_rule(config, like)})
     placed = {"device": device, "precision": precision, "batch_size": size}
     return config.model_copy(
         update={
@@ -60,3 +62,12 @@ def resolve(config: Config, like: Config | None = None) -> Config:
             "loss": loss,
         }
     )
+
+
+def _weight_rule(config: Config, like: Config | None) -> str | dict[str, float]:
+    if like and config.loss == like.loss.model_copy(update={"class_weights": "auto"}):
+        return like.loss.class_weights
+    from foldwise.losses.classes import weight_rule
+    from foldwise.parts.usercode import UserCode
+
+    return weight_rule(config.loss, UserCode(config.code))

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from foldwise.config.load import dump_config
 from foldwise.evaluation import diagnostics
+from foldwise.preparation.ownership import told_changes
 from foldwise.report import page, run_charts, run_rows
 from foldwise.report.source import Source
 from foldwise.report.terminal import facts
@@ -80,6 +81,7 @@ def _summary(source: Source, metrics: dict[str, Any]) -> Markup:
     if metrics.get("selection") == "fold":
         told = "These scores are optimistic: the scored rows picked the epoch."
         parts.append(page.paragraph(told, "warning"))
+    parts += [page.paragraph(line, "warning") for line in told_changes(source.run.events())]
     if source.frame is None:
         parts.append(page.paragraph(f"Rows are shown without their text: {source.why}", "warning"))
     return Markup("").join(parts)

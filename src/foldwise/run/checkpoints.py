@@ -1,10 +1,13 @@
 """Checkpoints: one folder a step, safetensors and JSON, complete or absent.
 
 In: tensors and plain state. Out: `checkpoints/step-000120/` whose `manifest.json` (size and sha256
-of each file) is written last inside a hidden folder that is then renamed; the pointers `best.json`
-and `last.json` name a step only after its folder is durable. A folder that fails its manifest is
-renamed to `damaged-…`, never deleted and never loaded: safetensors has no checksum of its own.
-A kill between a folder and its pointers is mended by `newest`: the manifest says if it is the best.
+of each file) is written last inside a hidden folder that is then renamed. A folder that fails its
+manifest is renamed to `damaged-…`, never deleted and never loaded: safetensors has no checksum of
+its own.
+
+Which step is the best stands in the manifests: the newest one that says `best: true`, as only a
+better score writes it. `best.json` and `last.json` point there for whoever looks; they are checked
+against the manifests and written anew where training goes on.
 """
 
 from __future__ import annotations
@@ -13,19 +16,22 @@ import json
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.run.files import sha256, sync_file, sync_folder, to_json, write_json
+from foldwise.run.files import sha256, sync_file, sync_folder, to_json, write_json, write_text
 from foldwise.run.folder import FoldFolder
+from foldwise.run.space import room_for
 
 if TYPE_CHECKING:
     import torch
 
 SCHEMA = 1
-KEEP = 2
+KEEP = 2  # that training can go on from: with the newest damaged there is one before it
+Keep = Literal["best", "last", "all"]
 OPTIMIZER = "optimizer.safetensors"
 _STEP = re.compile(r"^step-(\d{6,})$")
 _KEYS = {"schema", "step", "best", "files"}
@@ -60,29 +66,31 @@ def save(fold: FoldFolder, checkpoint: Checkpoint, *, best: bool, last: bool) ->
     from safetensors.torch import save_file
 
     fold.checkpoints.mkdir(parents=True, exist_ok=True)
-    final = fold.checkpoints / f"step-{checkpoint.step:06d}"
+    final = folder_of(fold, checkpoint.step)
     building = fold.checkpoints / f".{final.name}.tmp"
     shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    try:
-        save_file(_contiguous(checkpoint.model), building / "model.safetensors")
-        # Of an optimizer without state (plain SGD) too: the file says that training can go on.
-        if last:
-            save_file(_contiguous(checkpoint.optimizer), building / OPTIMIZER)
-        (building / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
-        files = {}
-        for path in sorted(building.iterdir()):
-            sync_file(path)
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        write_json(
-            building / "manifest.json",
-            {"schema": SCHEMA, "step": checkpoint.step, "best": best, "files": files},
-        )
-        sync_folder(building)
-        _replace_folder(building, final)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)  # a disk that was full gets its space back
-    _point(fold, checkpoint.step, best=best, last=last)
+    tensors = [*checkpoint.model.values(), *(checkpoint.optimizer.values() if last else ())]
+    with room_for(final, sum(tensor.nbytes for tensor in tensors)):
+        try:
+            building.mkdir()
+            save_file(_contiguous(checkpoint.model), building / "model.safetensors")
+            # Of an optimizer without state (plain SGD) too: the file says that training can go on.
+            if last:
+                save_file(_contiguous(checkpoint.optimizer), building / OPTIMIZER)
+            (building / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
+            files = {}
+            for path in sorted(building.iterdir()):
+                sync_file(path)
+                files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            write_json(
+                building / "manifest.json",
+                {"schema": SCHEMA, "step": checkpoint.step, "best": best, "files": files},
+            )
+            sync_folder(building)
+            _replace_folder(building, final)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)  # a disk that was full gets its space back
+    _point(fold)
     prune(fold)
 
 
@@ -103,57 +111,81 @@ def load(folder: Path) -> Checkpoint:
     )
 
 
+def load_best(fold: FoldFolder) -> Checkpoint:
+    """Read the best weights of a trained fold.
+
+    Raises:
+        FoldwiseError: there are none, or they are damaged; saying how to get them back.
+    """
+    try:
+        return load(pointed(fold, "best"))
+    except FoldwiseError as error:
+        raise FoldwiseError(f"{error}; {_to_get_back(fold)}") from None
+
+
 def verify(folder: Path) -> dict[str, Any]:
     """Return a checkpoint's manifest if each file has the sha256 it names.
 
     Raises:
         FoldwiseError: naming the file and what is wrong with it.
     """
+    manifest = read_manifest(folder)
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if Path(name).name != name or path.is_symlink() or not path.is_file():
+            raise FoldwiseError(f"{path}: missing from the checkpoint")
+        if path.stat().st_size != entry.get("bytes") or sha256(path) != entry["sha256"]:
+            raise FoldwiseError(f"{path}: its bytes have changed since it was written")
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint's manifest without looking at the files that it names.
+
+    Raises:
+        FoldwiseError: it is missing, damaged, or another step's.
+    """
     path = folder / "manifest.json"
     try:
         text = path.read_text(encoding="utf-8")
         manifest = json.loads(text)
         known = manifest["schema"] == SCHEMA and manifest.keys() <= _KEYS
-        files = {str(name): entry["sha256"] for name, entry in manifest["files"].items()}
+        files = {str(name) for name, entry in manifest["files"].items() if entry["sha256"]}
         step = int(manifest["step"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise FoldwiseError(f"{folder}: its manifest.json is missing or damaged") from None
-    if not known or text != to_json(manifest) or path.is_symlink():
+    if not known or text != to_json(manifest) or path.is_symlink() or folder.is_symlink():
         raise FoldwiseError(f"{folder}: its manifest.json isn't as Foldwise writes it")
-    if not {"model.safetensors", "state.json"} <= set(files):
+    if not {"model.safetensors", "state.json"} <= files:
         raise FoldwiseError(f"{folder}: its manifest.json names no weights")
     if _STEP.match(folder.name) and folder.name != f"step-{step:06d}":
         raise FoldwiseError(f"{folder}: its manifest.json is of step {step}")
-    for name, expected in files.items():
-        path = folder / name
-        if Path(name).name != name or path.is_symlink() or not path.is_file():
-            raise FoldwiseError(f"{path}: missing from the checkpoint")
-        if path.stat().st_size != manifest["files"][name].get("bytes") or sha256(path) != expected:
-            raise FoldwiseError(f"{path}: its bytes have changed since it was written")
     return dict(manifest)
 
 
 def newest(fold: FoldFolder) -> Checkpoint | None:
     """Return the newest sound checkpoint that training can go on from; None if none was saved.
 
-    Unsound ones are set aside under a `damaged-` name and the one before is tried. The pointers are
-    made to agree with what is returned, as a kill may have come before they were written.
+    Unsound ones are set aside under a `damaged-` name, which is told and logged, and the one before
+    is tried. The folder is left as it was right after that step: what training had saved past it is
+    trained again, and might come out otherwise (on a GPU, or with another learning rate).
 
     Raises:
         RunInterrupted: checkpoints were saved but none is sound; training never restarts silently.
     """
     problems = []
     for step in reversed(steps(fold)):
-        folder = fold.checkpoints / f"step-{step:06d}"
+        folder = folder_of(fold, step)
         try:
-            manifest = verify(folder)
-            if OPTIMIZER in manifest["files"]:
-                checkpoint = load(folder)
-                _point(fold, step, best=manifest.get("best", False), last=True)
-                return checkpoint
+            if OPTIMIZER not in verify(folder)["files"]:
+                continue
+            checkpoint = load(folder)
         except FoldwiseError as error:
             problems.append(str(error))
-            quarantine(folder)
+            quarantine(fold, folder, str(error))
+            continue
+        _rewind(fold, step)
+        return checkpoint
     if fold.last.exists() and not problems:
         problems.append(f"{fold.last} names one that isn't there")
     if problems:
@@ -162,23 +194,50 @@ def newest(fold: FoldFolder) -> Checkpoint | None:
             + "; ".join(problems)
             + f"; to train the fold anew, remove {fold.path}"
         )
+    _rewind(fold, 0)
     return None
 
 
-def pointed(fold: FoldFolder, which: str = "best") -> Path:
-    """Return the folder that `best.json` or `last.json` points at.
+def pointed(fold: FoldFolder, which: Literal["best", "last"] = "best") -> Path:
+    """Return the folder of the best or the last checkpoint, by the manifests.
+
+    A pointer that is gone isn't missed; one that says otherwise is an error, as one of the two has
+    been changed.
 
     Raises:
-        FoldwiseError: no such pointer, or it points nowhere.
+        FoldwiseError: no such checkpoint, or `best.json` or `last.json` says otherwise.
     """
+    step = (best_step if which == "best" else last_step)(fold)
+    if step is None:
+        raise FoldwiseError(
+            f"{fold.checkpoints}: holds no {which} checkpoint; train fold {fold.number} first"
+        )
     pointer = fold.best if which == "best" else fold.last
-    name = _named(pointer)
-    if name is None:
-        raise FoldwiseError(f"{pointer}: missing or damaged; train fold {fold.number} first")
-    folder = fold.checkpoints / name
-    if not _STEP.match(name) or not folder.is_dir():
-        raise FoldwiseError(f"{pointer}: points at {name!r}, which isn't a checkpoint here")
-    return folder
+    if pointer.exists() and pointer.read_bytes() != _pointer(step).encode():
+        raise FoldwiseError(
+            f"{pointer}: isn't what was written there: by the checkpoints' manifests the {which} "
+            f"is {folder_of(fold, step).name}; remove the file, it isn't needed to find that one"
+        )
+    return folder_of(fold, step)
+
+
+def best_step(fold: FoldFolder) -> int | None:
+    """Return the newest step whose manifest says that it is the best; None if none does."""
+    return max(
+        (step for step, manifest in _manifests(fold).items() if manifest["best"]), default=None
+    )
+
+
+def last_step(fold: FoldFolder) -> int | None:
+    """Return the newest step that training can go on from; of a trained fold the newest kept."""
+    found = _manifests(fold)
+    whole = [step for step, manifest in found.items() if OPTIMIZER in manifest["files"]]
+    return max(whole or (found if fold.trained.exists() else ()), default=None)
+
+
+def folder_of(fold: FoldFolder, step: int) -> Path:
+    """Return where a step's checkpoint lies."""
+    return fold.checkpoints / f"step-{step:06d}"
 
 
 def steps(fold: FoldFolder) -> list[int]:
@@ -190,39 +249,133 @@ def steps(fold: FoldFolder) -> list[int]:
 
 
 def prune(fold: FoldFolder) -> None:
-    """Delete all but the newest two that training can go on from and those the pointers name."""
-    folders = [fold.checkpoints / f"step-{step:06d}" for step in steps(fold)]
-    named = [_named(pointer) for pointer in (fold.best, fold.last) if pointer.exists()]
-    if None in named:
-        return  # a pointer can't be read, so nobody knows which one to spare
+    """Delete all but the newest two that training can go on from, and the best as of each step.
+
+    Not only the best of all: who goes on from the older of the two goes on with its best weights.
+    What has a manifest that can't be read is spared, as nobody knows what it is.
+    """
+    found = _manifests(fold)
     # Weights alone don't count: with the newest one damaged, training falls back on the second.
-    kept = {*named, *(f.name for f in [f for f in folders if (f / OPTIMIZER).exists()][-KEEP:])}
-    for folder in folders:
-        if folder.name not in kept:
-            _discard(folder)
+    whole = [step for step, manifest in found.items() if OPTIMIZER in manifest["files"]][-KEEP:]
+    best = [step for step, manifest in found.items() if manifest["best"]]
+    kept = {*whole, *best[-1:]}
+    for last in whole:
+        kept.update([step for step in best if step <= last][-1:])
+    for step in found.keys() - kept:
+        _discard(folder_of(fold, step))
 
 
-def quarantine(folder: Path) -> None:
-    """Rename a damaged checkpoint so that nothing loads it and nothing is lost."""
+def settle(fold: FoldFolder, keep: Keep) -> None:
+    """Keep of a trained fold what `training.keep` says; done already, nothing changes.
+
+    `training.json` stands before anything is deleted: a fold that has it is never trained again, so
+    a kill in the middle leaves one that is trained, and the next call ends what this one began.
+
+    Args:
+        fold: a fold that is trained.
+        keep: best: the best weights; last: the last ones too; all: what training left.
+
+    Raises:
+        FoldwiseError: the best weights are damaged; nothing was deleted.
+    """
+    best, last = best_step(fold), last_step(fold)
+    if best is None or last is None:
+        raise FoldwiseError(f"{fold.checkpoints}: holds no best checkpoint; {_to_get_back(fold)}")
+    kept = {best, last} if keep == "last" else {best}
+    found = _manifests(fold)
+    if keep != "all" and (found.keys() - kept or any(_has_optimizer(fold, s) for s in kept)):
+        try:
+            verify(folder_of(fold, best))
+        except FoldwiseError as error:
+            raise FoldwiseError(f"{error}; {_to_get_back(fold)}") from None
+        if keep == "best":
+            fold.last.unlink(missing_ok=True)
+        for step in found.keys() - kept:
+            _discard(folder_of(fold, step))
+        for step in kept:
+            _drop_optimizer(folder_of(fold, step))
+    _point(fold, last=keep != "best")
+
+
+def mend(fold: FoldFolder) -> None:
+    """Write a trained fold's best.json again where it is gone; one that is there is left alone."""
+    if (best := best_step(fold)) is not None and not fold.best.exists():
+        write_text(fold.best, _pointer(best))
+
+
+def quarantine(fold: FoldFolder, folder: Path, reason: str) -> None:
+    """Rename a damaged checkpoint so that nothing loads it and nothing is lost; tell and log it."""
     number = 1
     while (target := folder.with_name(f"damaged-{number}-{folder.name}")).exists():
         number += 1
     os.rename(folder, target)
     sync_folder(folder.parent)
+    fold.run.append_log(
+        "checkpoint set aside", fold=fold.number, renamed=target.name, reason=reason
+    )
+    print(f"warning: {reason}; set aside as {target}", file=sys.stderr)
 
 
-def _point(fold: FoldFolder, step: int, *, best: bool, last: bool) -> None:
-    for pointer, wanted in ((fold.last, last), (fold.best, best)):
-        if wanted:
-            write_json(pointer, {"step": step, "folder": f"step-{step:06d}"})
+def _rewind(fold: FoldFolder, step: int) -> None:
+    # The fold's folder as it was after a step: no later checkpoint, and pointers that agree.
+    for later in (number for number in steps(fold) if number > step):
+        _discard(folder_of(fold, later))
+    best = best_step(fold)
+    if best is not None:
+        try:
+            verify(folder_of(fold, best))
+        except FoldwiseError as error:
+            quarantine(fold, folder_of(fold, best), str(error))
+    _point(fold)
 
 
-def _named(pointer: Path) -> str | None:
-    # The folder's name as it stands in a pointer; None where the pointer is absent or damaged.
-    try:
-        return str(json.loads(pointer.read_text(encoding="utf-8"))["folder"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _manifests(fold: FoldFolder) -> dict[int, dict[str, Any]]:
+    # By step, ascending; those that can't be read are left out.
+    found = {}
+    for step in steps(fold):
+        try:
+            manifest = read_manifest(folder_of(fold, step))
+        except FoldwiseError:
+            continue
+        found[step] = {"best": False, **manifest}
+    return found
+
+
+def _point(fold: FoldFolder, *, last: bool = True) -> None:
+    # Written only where they don't say it already: what is finished keeps its times.
+    for pointer, step in (
+        (fold.last, last_step(fold) if last else None),
+        (fold.best, best_step(fold)),
+    ):
+        if step is None:
+            pointer.unlink(missing_ok=True)
+        elif not pointer.exists() or pointer.read_bytes() != _pointer(step).encode():
+            write_text(pointer, _pointer(step))
+
+
+def _pointer(step: int) -> str:
+    return to_json({"step": step, "folder": f"step-{step:06d}"})
+
+
+def _has_optimizer(fold: FoldFolder, step: int) -> bool:
+    return (folder_of(fold, step) / OPTIMIZER).exists()
+
+
+def _drop_optimizer(folder: Path) -> None:
+    # The manifest first: a kill in between leaves a file that no manifest names, and no checkpoint
+    # that lacks one.
+    manifest = read_manifest(folder)
+    if OPTIMIZER in manifest["files"]:
+        del manifest["files"][OPTIMIZER]
+        write_json(folder / "manifest.json", manifest)
+    (folder / OPTIMIZER).unlink(missing_ok=True)
+
+
+def _to_get_back(fold: FoldFolder) -> str:
+    return (
+        f"to get the best weights of fold {fold.number} back, restore {fold.checkpoints} from a "
+        f"copy, or remove {fold.path} and give the train command again: it trains this fold anew"
+    )
 
 
 def _replace_folder(source: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ and the folder fsynced, so a kill or a power cut at any moment leaves the old fi
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,36 +18,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldwise.errors import FoldwiseError
+from foldwise.run.space import room_for
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, size_bytes: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`, durably.
 
     The temporary file lies in the same folder because a rename is atomic only within a file system.
 
     Args:
         path: the file to write or replace.
+        size_bytes: what it takes, where that is known before.
 
     Yields:
         The temporary file's path, to be written by the caller.
+
+    Raises:
+        RunInterrupted: the disk is full; the old file stands.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with room_for(path, size_bytes):
+        try:
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file atomically."""
-    with atomic(path) as temporary:
+    with atomic(path, len(content)) as temporary:
         temporary.write_bytes(content)
 
 
@@ -77,17 +84,22 @@ def read_json(path: Path) -> Any:
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     """Write a table atomically."""
-    with atomic(path) as temporary:
+    with atomic(path, int(frame.estimated_size())) as temporary:  # at most: it is compressed
         frame.write_parquet(temporary)
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line in a single write."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, line.encode("utf-8") + b"\n")
-    finally:
-        os.close(descriptor)
+    """Append one line in a single write; a disk that is full takes it whole or not at all."""
+    content = line.encode("utf-8") + b"\n"
+    with room_for(path, len(content)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            before = os.fstat(descriptor).st_size
+            if os.write(descriptor, content) < len(content):
+                os.ftruncate(descriptor, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        finally:
+            os.close(descriptor)
 
 
 def finite(value: Any) -> Any:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     pass
 
 
+NOT_FINITE = "not finite"  # the event of a loss or gradient that stopped a fold
+CHANGED = "config changed"  # of a run that goes on by other values since
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The paths of one run; nothing else in Foldwise joins them by hand.
@@ -147,7 +151,9 @@ class RunFolder:
         append_line(self.log, json.dumps(entry, ensure_ascii=False))
 
     def events(self) -> list[dict[str, Any]]:
-        """Read `log.jsonl`, oldest first."""
+        """Read `log.jsonl`, oldest first; none where the run has just begun."""
+        if not self.log.exists():
+            return []
         lines = self.log.read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line]
 
@@ -158,6 +164,11 @@ class FoldFolder:
 
     path: Path
     number: int
+
+    @property
+    def run(self) -> RunFolder:
+        """The run that the fold is part of."""
+        return RunFolder(self.path.parent)
 
     @property
     def checkpoints(self) -> Path:

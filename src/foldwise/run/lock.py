@@ -11,6 +11,7 @@ from pathlib import Path
 
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import now
+from foldwise.run.space import room_for
 
 
 @contextmanager
@@ -36,10 +37,10 @@ def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
                 f"{what} is in use by {holder or 'another process'}; wait for it, "
                 "or choose another run.name"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(
-            descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now()}".encode(), 0
-        )
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {now()}"
+        with room_for(path, len(holder)):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
         yield
     finally:
         os.close(descriptor)

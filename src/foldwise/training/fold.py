@@ -13,16 +13,20 @@ from rich.console import Console
 from torch import nn
 
 from foldwise.charts.learning_curves import learning_curves
+from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.hardware.memory import peak_memory_bytes
 from foldwise.metrics.metric import Metric, builtin_metric, score
 from foldwise.preparation.prepare import Prepared
+from foldwise.run import checkpoints
 from foldwise.run.files import write_json
+from foldwise.run.folder import FoldFolder
 from foldwise.run.history import read_history
+from foldwise.run.space import free_bytes, no_space
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
 from foldwise.training.averaging import newest_share
 from foldwise.training.batching import Sampler
-from foldwise.training.footprint import footprint
+from foldwise.training.footprint import Footprint, footprint
 from foldwise.training.inference import infer
 from foldwise.training.loading import reseed, to_device
 from foldwise.training.loop import Evaluate, Settings, fit
@@ -48,7 +52,13 @@ def train_fold(
     config, run, task = prepared.config, prepared.run, prepared.task
     fold = run.fold(number)
     if fold.trained.exists():
+        checkpoints.settle(fold, config.training.keep)
         return
+    if fold.validation.exists():
+        raise FoldwiseError(
+            f"{fold.trained} is gone, though the fold was trained and validated; put it back, or "
+            f"remove {fold.path} to train the fold anew"
+        )
     fold.path.mkdir(parents=True, exist_ok=True)
     model, train, sampler, sizes = begin_fold(prepared, number, accelerator)
     write_json(fold.encoders, task.state()["rows"])
@@ -59,6 +69,7 @@ def train_fold(
     size = footprint(model, config.optimizer, prepared.code)
     if console is not None and not any(run.fold(n).trained.exists() for n in prepared.folds):
         console.print(str(size), highlight=False)
+    _check_space(prepared, fold, size)
     title = f"fold {number} of {prepared.assignment.n_folds}"
     opening = partial(build_trackers, config, prepared.code, run, number)
     tracker = Tracker(fold.history, opening, steps, sizes, title, console)
@@ -107,6 +118,11 @@ def train_fold(
                 greater_is_better=metric is not None and metric.greater_is_better,
                 workers=config.training.workers,
                 average=newest_share(config.training.average, steps),
+                recipe={
+                    "lr": config.optimizer.lr,
+                    "head_lr": config.optimizer.head_lr,
+                    "schedule": config.schedule.model_dump(),
+                },
             ),
         )
     finally:
@@ -129,6 +145,21 @@ def train_fold(
     }
     run.append_log("training ended", fold=number, **ended)
     write_json(fold.trained, ended)
+    checkpoints.settle(fold, config.training.keep)
+
+
+def _check_space(prepared: Prepared, fold: FoldFolder, size: Footprint) -> None:
+    # At the most two checkpoints that can be gone on from and three of weights alone lie there
+    # while one more is written; the folds to come keep their best weights.
+    whole = size.checkpoint_bytes + size.state_bytes
+    if prepared.config.training.average is not None:
+        whole += size.training_bytes - size.state_bytes  # the weights beside their average
+    need = (checkpoints.KEEP + 1) * (whole + size.checkpoint_bytes)
+    need -= sum(path.stat().st_size for path in fold.checkpoints.glob("step-*/*.safetensors"))
+    others = [prepared.run.fold(number) for number in prepared.folds if number != fold.number]
+    need += size.checkpoint_bytes * sum(not other.trained.exists() for other in others)
+    if need > free_bytes(fold.path):
+        raise RunInterrupted(f"fold {fold.number} isn't begun: {no_space(fold.path, need)}")
 
 
 def begin_fold(

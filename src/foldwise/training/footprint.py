@@ -29,6 +29,7 @@ class Footprint:
         weights_bytes: of all parameters and buffers.
         training_bytes: of gradients and the optimizer's state.
         checkpoint_bytes: of the weights in a checkpoint.
+        state_bytes: of the optimizer's state, which a checkpoint that can be gone on from has too.
     """
 
     parameters: int
@@ -36,6 +37,7 @@ class Footprint:
     weights_bytes: int
     training_bytes: int
     checkpoint_bytes: int
+    state_bytes: int
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -62,12 +64,14 @@ def footprint(model: nn.Module, config: OptimizerConfig, code: UserCode) -> Foot
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     trainable_bytes = sum(map(_bytes, learning))
     device = learning[0].device if learning else torch.device("cpu")
+    state_bytes = round(trainable_bytes * _state_share(config, code, device))
     return Footprint(
         parameters=sum(map(_size, model.parameters())),
         trainable_parameters=sum(map(_size, learning)),
         weights_bytes=sum(map(_bytes, [*model.parameters(), *model.buffers()])),
-        training_bytes=round(trainable_bytes * (1 + _state_share(config, code, device))),
+        training_bytes=trainable_bytes + state_bytes,
         checkpoint_bytes=sum(tensor.nbytes for tensor in saved_weights(model).values()),
+        state_bytes=state_bytes,
     )
 
 

@@ -28,9 +28,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from foldwise.errors import RunInterrupted
 from foldwise.run import checkpoints
-from foldwise.run.folder import FoldFolder
+from foldwise.run.folder import NOT_FINITE, FoldFolder
 from foldwise.training.averaging import Share, WeightAverage
-from foldwise.training.batching import Sampler, Window
+from foldwise.training.batching import Sampler
 from foldwise.training.loading import load_batches, reseed, to_device
 from foldwise.training.resume import Progress, capture, resume
 from foldwise.training.schedules import Plateau
@@ -54,6 +54,7 @@ class Settings:
         workers: processes that prepare batches.
         average: how much the weights after each step count in their average, which is what is
             scored and kept; None: the weights themselves are.
+        recipe: what the learning rates follow from, to notice that a run goes on by another.
     """
 
     seed: tuple[int, int]
@@ -67,6 +68,7 @@ class Settings:
     greater_is_better: bool
     workers: int
     average: Share | None = None
+    recipe: dict[str, Any] | None = None
 
 
 # split -> {"loss": ..., metric: ...}; must have "validation".
@@ -111,7 +113,7 @@ def fit(
     """
     model.train()
     average = WeightAverage(model, settings.average)
-    done = resume(fold, model, optimizer, schedule, average)
+    done = resume(fold, model, optimizer, schedule, average, settings.recipe)
     started = time.monotonic() - done.elapsed_s
     saved = time.monotonic()
     tracker.start(done.step)
@@ -150,7 +152,11 @@ def fit(
                 window_loss += loss.detach().to(window_loss)
 
             norm = nn.utils.clip_grad_norm_(_trainable(model), settings.clip or math.inf)
-            _check_finite(window_loss, norm, fold, epoch, done.step + 1, rows, window)
+            at = epoch + (number + 1) / len(windows)
+            numbers = window_loss.item() / window_rows, norm.item()
+            _check_finite(
+                *numbers, fold, tracker, optimizer, done.step + 1, at, rows[np.concatenate(window)]
+            )
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
@@ -167,7 +173,6 @@ def fit(
                 elapsed_s=time.monotonic() - started,
             )
             tracker.advance(done.step, window)
-            at = epoch + (number + 1) / len(windows)
             last_step = epoch_ends and epoch + 1 == settings.epochs
 
             if done.step % settings.log_every == 0 or last_step:
@@ -197,7 +202,15 @@ def fit(
             if save_last or save_best:
                 done = replace(done, loss_sum=loss_sum.item())
                 with average.applied():
-                    state = capture(done, model, optimizer, schedule, average, whole=save_last)
+                    state = capture(
+                        done,
+                        model,
+                        optimizer,
+                        schedule,
+                        average,
+                        whole=save_last,
+                        recipe=settings.recipe,
+                    )
                     checkpoints.save(fold, state, best=save_best, last=save_last)
                 saved = time.monotonic() if save_last else saved
             if stopped:
@@ -225,22 +238,36 @@ def _stale(done: Progress, settings: Settings) -> bool:
 
 
 def _check_finite(
-    loss: torch.Tensor,
-    norm: torch.Tensor,
+    loss: float,
+    norm: float,
     fold: FoldFolder,
-    epoch: int,
+    tracker: Tracker,
+    optimizer: Optimizer,
     step: int,
+    at: float,
     rows: np.ndarray,
-    window: Window,
 ) -> None:
-    if math.isfinite(loss.item()) and math.isfinite(norm.item()):
+    if math.isfinite(loss) and math.isfinite(norm):
         return
-    positions = sorted(int(rows[i]) for batch in window for i in batch)
+    # The numbers go where all others go (null in the files), and in words into the run's log: what
+    # the history has past the checkpoint is cut off when training goes on.
+    positions = sorted(rows.tolist())
+    tracker.log_step(step, at, loss, max(group["lr"] for group in optimizer.param_groups), norm)
+    fold.run.append_log(
+        NOT_FINITE,
+        fold=fold.number,
+        step=step,
+        epoch=at,
+        loss=str(loss),
+        grad_norm=str(norm),
+        rows=positions,
+    )
     raise RunInterrupted(
-        f"fold {fold.number}, epoch {epoch + 1}, step {step}: the loss is {loss.item()} and the "
-        f"gradient norm {norm.item()}; no weight was changed and nothing saved in this step. Lower "
-        f"optimizer.lr, set training.clip, or look at the batch's rows (positions among the kept "
-        f"rows): {positions[:64]}"
+        f"fold {fold.number}, epoch {math.ceil(at)}, step {step}: the loss is {loss} and the "
+        f"gradient norm {norm}; no weight was changed and nothing saved in this step. Give the "
+        "same command again with a lower --set optimizer.lr=..., with training.clip or another "
+        f"schedule, and it goes on from its last checkpoint; or look at the batch's rows "
+        f"(positions among the kept rows): {positions[:64]}"
     )
 
 

@@ -7,6 +7,7 @@ bitsandbytes counts) and maps of both (where it hides what it has quantized).
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from foldwise.errors import FoldwiseError
+from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.run import checkpoints
 from foldwise.run.folder import FoldFolder
 from foldwise.run.weights import load_weights, saved_weights
@@ -60,11 +61,21 @@ def capture(
     average: WeightAverage,
     *,
     whole: bool,
+    recipe: dict[str, Any] | None = None,
 ) -> checkpoints.Checkpoint:
     """Return a checkpoint of a training; `whole` ones carry the optimizer and can be resumed.
 
     The model's weights are those in it: the average where it is applied. The ones that training
     goes on from are then kept beside the optimizer's state.
+
+    Args:
+        done: where it stands.
+        model: its weights are the checkpoint's.
+        optimizer: its state too, if `whole`.
+        schedule: its state.
+        average: the weights beside it, while it is applied.
+        whole: training can go on from it.
+        recipe: what the rates follow from, so that `resume` sees a change; JSON values.
 
     Raises:
         FoldwiseError: the optimizer keeps something that is neither a tensor nor a JSON value.
@@ -92,6 +103,7 @@ def capture(
             for group in saved["param_groups"]
         ],
         "schedule": schedule.state_dict(),
+        **({} if recipe is None else {"recipe": recipe}),
         **({"values": values} if values else {}),
     }
     weights = saved_weights(model)
@@ -104,15 +116,30 @@ def resume(
     optimizer: Optimizer,
     schedule: LRScheduler,
     average: WeightAverage,
+    recipe: dict[str, Any] | None = None,
 ) -> Progress:
     """Put everything that trains where the fold's newest checkpoint has it.
 
+    Where the checkpoint was made by another recipe, the rates are those that the new one has at
+    that step; weights, moments and scores stay.
+
     Returns:
         Where that training stood; the beginning if nothing was saved yet.
+
+    Raises:
+        RunInterrupted: no checkpoint is sound, or the best weights so far aren't.
     """
     checkpoint = checkpoints.newest(fold)
     if checkpoint is None:
         return Progress()
+    done = Progress(**checkpoint.state["progress"])
+    if done.best_step is not None and checkpoints.best_step(fold) != done.best_step:
+        raise RunInterrupted(
+            f"fold {fold.number}: training could go on from step {done.step}, but its best weights "
+            f"so far, of step {done.best_step}, are damaged or gone: restore "
+            f"{checkpoints.folder_of(fold, done.best_step)}, or remove {fold.path} to train the "
+            "fold anew"
+        )
     load_weights(model, checkpoint.model)
     states: dict[int, dict[str, Any]] = {}
     raw: dict[str, torch.Tensor] = {}
@@ -127,11 +154,26 @@ def resume(
             entries = entries.setdefault(level, {})
         entries[last] = value
     average.resume(raw)
+    rates = [{key: group[key] for key in _RATES & group.keys()} for group in optimizer.param_groups]
     load_state(optimizer, {"state": states, "param_groups": checkpoint.state["groups"]})
-    schedule.load_state_dict(checkpoint.state["schedule"])
-    return Progress(**checkpoint.state["progress"])
+    if checkpoint.state.get("recipe", recipe) == recipe:
+        schedule.load_state_dict(checkpoint.state["schedule"])
+    else:
+        for group, fresh in zip(optimizer.param_groups, rates, strict=True):
+            group.update(fresh)
+        _step_to(schedule, done.step)
+    return done
 
 
+def _step_to(schedule: LRScheduler, step: int) -> None:
+    # Stepped rather than set: some of torch's schedules follow from the rate before.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.* before")
+        for _ in range(step):
+            schedule.step()
+
+
+_RATES = {"lr", "initial_lr"}
 _BELOW = "/"  # between the names of maps within a parameter's state
 
 
