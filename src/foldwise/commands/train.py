@@ -23,14 +23,12 @@ def train(config: Path, overrides: Sequence[str], folds: str | None) -> None:
     loaded = load_config(config, overrides)
     only = None if folds is None else parse_folds(folds)
     # Imported only now: a typo in the config is told in a blink, torch takes seconds.
-    from rich.console import Console
-
-    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.commands.quiet import console, quiet_libraries
     from foldwise.commands.show import show_results
     from foldwise.workflow import cross_validate
 
     quiet_libraries()
-    run = cross_validate(loaded, only, Console(stderr=True))
+    run = cross_validate(loaded, only, console(stderr=True))
     show_results(run)
 
 
