@@ -49,7 +49,7 @@ def init(
 
     from foldwise.config.rows import Data
     from foldwise.table.reading import read_all
-    from foldwise.table.starter import POOLING, look, write_config
+    from foldwise.table.starter import POOLING, look, printable, write_config
     from foldwise.table.written import data_written
 
     section = data_written(Data(path=data, target=target), delimiter, encoding)
@@ -62,11 +62,11 @@ def init(
         write_text(parts, POOLING)
     write_text(path, write_config(found, path.stem, PARTS if wired else None))
     for note in table.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     for role, columns in found.roles.items():
         if columns:
-            print(f"{role}: {', '.join(columns)}")
+            print(f"{role}: {', '.join(map(printable, columns))}")
     for column, why in found.left_out.items():
-        print(f"left out: {column} ({why})")
+        print(f"left out: {printable(column)} ({printable(why)})")
     print(f"config: {path}" + (f", with {parts}" if wired else ""))
     print(f"next: foldwise train {path}")

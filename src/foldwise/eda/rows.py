@@ -23,6 +23,7 @@ from foldwise.table.reading import (
     apply_missing,
     asked_form,
     draw_sample,
+    is_text,
     read_table,
 )
 
@@ -91,7 +92,7 @@ def read_rows(config: Config) -> Rows:
     holds = _holds(config)
     named = _named(config)
     names, lists = read_names(data.path if synthetic else files[0], asked_form(data), named)
-    others = [n for n in dict.fromkeys(names) if n not in (*named, *lists, ROW)]
+    others = [n for n in dict.fromkeys(names) if n not in (*named, *lists, ROW) and is_text(n)]
     extra = [name for name, role in named.items() if role in ("group", "time", "fold")]
     table = read_table(data, extra, holds=holds, beside=others)
     frame = table.frame

@@ -120,7 +120,7 @@ def read_names(
             reader = csv.reader(stream, delimiter=form.delimiter)
             names = next((cells for cells in reader if cells), [])
     if not names:
-        raise FoldwiseError(f"{file}: has no columns")
+        raise FoldwiseError(f"{file}: the file is empty: it needs a header and rows")
     return names, list(lists)
 
 

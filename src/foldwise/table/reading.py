@@ -166,7 +166,7 @@ def read_all(data: Data) -> tuple[Table, list[str]]:
             f"--target {target}: {path} has no such column{hint} It has: {shown}{more}"
         )
     left_out = {name: "two columns have this name" for name in names if names.count(name) > 1}
-    left_out |= {name: "its name isn't text" for name in names if not _is_text(name)}
+    left_out |= {name: "its name isn't text" for name in names if not is_text(name)}
     left_out |= {name: "it holds lists" for name in lists}
     if ROW in names:
         left_out[ROW] = "Foldwise numbers the rows under that name"
@@ -175,6 +175,15 @@ def read_all(data: Data) -> tuple[Table, list[str]]:
     table = read_table(data, holds=holds, beside=others)
     unread = {name: why for name, why in left_out.items() if name != target} | table.unread
     return replace(table, frame=table.frame.drop(ROW), unread=unread), lists
+
+
+def is_text(name: str) -> bool:
+    """Say whether a column's name can be written down: JSON allows half a character in one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def apply_missing(
@@ -304,14 +313,6 @@ def _labels(
         return labels, alike_note(labels, separator)
     labels = strip_labels(column) if how == "strip" else column
     return labels, [*stripped_note(column, labels), *alike_note(labels, None)]
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _numbers(column: pl.Series, file: str, first_row: int) -> pl.Series:

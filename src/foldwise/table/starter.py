@@ -143,10 +143,10 @@ def write_config(found: Starter, name: str, code: str | None = None) -> str:
     for role, columns in found.roles.items():
         if columns:
             lines.append(f"  {role}:")
-            lines += [f"    - {dump_value(c)}  # {_comment(found.reasons[c])}" for c in columns]
+            lines += [f"    - {dump_value(c)}  # {printable(found.reasons[c])}" for c in columns]
     if found.left_out:
         lines.append("  # left out:")
-        lines += [f"  #   {_comment(c)} ({_comment(why)})" for c, why in found.left_out.items()]
+        lines += [f"  #   {printable(c)} ({printable(why)})" for c, why in found.left_out.items()]
     if found.missing_target:
         lines.append("  missing: {target: drop}     # some rows have no target")
     # Twice as many as folds: near-identical rows count as one.
@@ -168,6 +168,12 @@ def write_config(found: Starter, name: str, code: str | None = None) -> str:
     lines += _model(found, code)
     lines += ["training: {epochs: 5}", ""]
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """Write text on one line without control characters: YAML has none, not even in a comment."""
+    line = re.sub(r"\s+", " ", text)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 POOLING = '''"""Parts of your own: change them, or add others, and name them in the config."""
@@ -259,11 +265,6 @@ def _max_length(frame: pl.DataFrame, columns: list[str]) -> int | None:
     words = sum(frame[name].str.count_matches(r"\S+").fill_null(0) for name in columns)
     upper = float(words.quantile(0.75))  # type: ignore[union-attr, arg-type]
     return next(tokens for tokens, most in _LONG.items() if upper <= most)
-
-
-def _comment(text: str) -> str:
-    # YAML allows no control characters, not even in a comment.
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in re.sub(r"\s+", " ", text))
 
 
 def _form(data: Data, table: Table) -> dict[str, str]:
