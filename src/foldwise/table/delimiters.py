@@ -14,7 +14,7 @@ import io
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from foldwise.table.encodings import find_encoding, open_text
+from foldwise.table.encodings import find_encoding, is_utf8_beyond_ascii, open_text
 
 SAMPLE_CHARS = 1 << 18
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -27,10 +27,12 @@ class Form:
     Attributes:
         encoding: a codec's name.
         delimiter: one character; of no matter to JSONL.
+        doubtful: whether another encoding was asked for, but the file is UTF-8.
     """
 
     encoding: str = "auto"
     delimiter: str = "auto"
+    doubtful: bool = False
 
 
 def usual_delimiter(file: str) -> str:
@@ -51,23 +53,31 @@ def find_form(file: str, asked: Form, wanted: Collection[str], *, delimited: boo
         FoldwiseError: it can't be read, or its encoding isn't certain.
     """
     encoding = find_encoding(file) if asked.encoding == "auto" else asked.encoding
+    # A file beyond ASCII that is UTF-8 is so by no chance; read as another it is spoilt unseen.
+    named = asked.encoding != "auto" and not _is_utf8(encoding)
+    doubtful = named and is_utf8_beyond_ascii(file)
     if not delimited or asked.delimiter != "auto":
-        return Form(encoding, asked.delimiter)
+        return Form(encoding, asked.delimiter, doubtful)
     with open_text(file, "", encoding) as stream:
         sample = stream.read(SAMPLE_CHARS)
-    return Form(encoding, _delimiter(sample, usual_delimiter(file), set(wanted)))
+    return Form(encoding, _delimiter(sample, usual_delimiter(file), set(wanted)), doubtful)
 
 
 def told(file: str, form: Form) -> str | None:
     """Say how a file was read, where that isn't what its name promises."""
     words = []
-    if form.encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+    if not _is_utf8(form.encoding):
         latin = " (Windows-1252, as Latin-1 files are)" if form.encoding == "cp1252" else ""
-        words.append(f"data.encoding {form.encoding}{latin}")
+        doubt = ", though the file is UTF-8" if form.doubtful else ""
+        words.append(f"data.encoding {form.encoding}{latin}{doubt}")
     if form.delimiter not in ("auto", usual_delimiter(file)):
         name = DELIMITERS.get(form.delimiter)
         words.append(f"data.delimiter {form.delimiter!r}" + (f" ({name})" if name else ""))
     return f"{file}: read with {' and '.join(words)}" if words else None
+
+
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
 
 
 def _delimiter(sample: str, usual: str, wanted: set[str]) -> str:

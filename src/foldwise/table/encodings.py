@@ -70,6 +70,17 @@ def find_encoding(file: str) -> str:
     )
 
 
+def is_utf8_beyond_ascii(file: str) -> bool:
+    """Say whether a file is UTF-8 with other characters than ASCII's, which doesn't come by chance.
+
+    Raises:
+        FoldwiseError: it can't be read.
+    """
+    with _named(file), open_bytes(file) as stream:
+        ascii_only = all(block.isascii() for block in iter(lambda: stream.read(BLOCK_BYTES), b""))
+    return not ascii_only and _is_utf8(file)
+
+
 @contextmanager
 def open_text(file: str, newline: str, encoding: str) -> Iterator[io.TextIOWrapper]:
     """Open as text without its byte-order mark; what goes wrong while reading names the file.
