@@ -9,9 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 from click.testing import Result
+from rich.table import Table
 from typer.testing import CliRunner
 
 from foldwise.cli import app
+from foldwise.commands import quiet
 from foldwise.config.load import dump_config, load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
@@ -127,6 +129,20 @@ def test_eda_looks_at_the_table_or_says_why_not(make_config: Make, case: str) ->
         page = Path("eda.html").read_text()
         assert page.startswith("<!doctype html>")
         assert "<script>alert" not in page
+
+
+def test_every_console_of_a_command_prints_what_users_wrote_as_it_stands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = Table("[/te]xt", title="[/b] :smile:")
+    rows.add_row("[red]card[/red]")
+    quiet.console().print(rows)
+    quiet.console().print("[/te]xt")
+    printed = capsys.readouterr().out
+    for text in ("[/b] :smile:", "[/te]xt", "[red]card[/red]"):
+        assert text in printed
+    others = [path for path in Path(quiet.__file__).parent.glob("*.py") if path.name != "quiet.py"]
+    assert [path.name for path in others if "Console(" in path.read_text()] == []
 
 
 @pytest.fixture(scope="module")

@@ -418,6 +418,7 @@ DIRTY: dict[str, Dirty] = {
         table(every(TEXT, lambda i: "")),
         refused="column 'text' has no value",
         predict="",
+        evaluate="column 'text' has no value",
         init="",
     ),
     "leading zeros": Dirty(
