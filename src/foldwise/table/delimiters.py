@@ -3,8 +3,8 @@
 The column names decide: the delimiter under which the header has the columns that are wanted is the
 one, so that semicolons in the texts of a comma CSV can never win. Without such names a delimiter
 has to part the header and every row of a sample into equally many cells, two or more, and a
-file's usual one goes first. (Python's csv.Sniffer counts characters: it calls a comma CSV of
-reviews one of semicolons when these stand in every text.)
+file's usual one goes first. Python's csv.Sniffer was right on the tables tried, but it can't be
+told the wanted names, gives up on a table of one column, and promises nothing.
 """
 
 from __future__ import annotations

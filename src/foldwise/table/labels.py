@@ -1,9 +1,10 @@
 """Labels as they were typed: the target column in, the same without stray white space out.
 
 In a file `card` and `card ` are different, and no one means two classes by them. White space
-around a label is taken off unless the config says `exact`; of 20 target columns in public tables
-none meant anything by it. What differs by case, inner white space or the spelling of a truth value
-or whole number stays apart, because it may be meant, but it is told.
+around a label is taken off unless the config says `exact`: of 16 columns of 2 to 100 values in five
+public tables one had any (700 cells), and it told no two values apart. What differs by case, inner
+white space or the spelling of a truth value or whole number stays apart, because it may be meant,
+but it is told.
 """
 
 from __future__ import annotations
