@@ -34,6 +34,14 @@ FoldList = Annotated[
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run the Python files that lie in the run folder.")
 ]
+Delimiter = Annotated[
+    str | None,
+    typer.Option("--delimiter", metavar="CHAR", help="Between a CSV's cells, instead of found."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option("--encoding", metavar="NAME", help="Of a text file, such as cp1252."),
+]
 
 
 @app.command()
@@ -46,11 +54,13 @@ def init(
     code: Annotated[
         bool, typer.Option("--code", help="Write my_parts.py too, with a pooling of your own.")
     ] = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
 ) -> None:
     """Write a starter config by looking at a table."""
     from foldwise.commands.init import init as command
 
-    command(data, target, out, code)
+    command(data, target, out, code, delimiter, encoding)
 
 
 @app.command()
@@ -103,12 +113,20 @@ def predict(
         typer.Option("--out", "-o", help="Where to write: .parquet or .csv (not overwritten)."),
     ],
     folds: FoldList = None,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="Leave cells that a spreadsheet takes for formulas as they are."
+        ),
+    ] = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Label new rows by the mean probability of the fold models."""
     from foldwise.commands.predict import predict as command
 
-    command(run, data, out, folds, trust_code)
+    command(run, data, out, folds, trust_code, raw, delimiter, encoding)
 
 
 @app.command()
@@ -116,12 +134,14 @@ def evaluate(
     run: RunPath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Table of labelled rows.")],
     folds: FoldList = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Score the fold models' mean probability on labelled rows."""
     from foldwise.commands.evaluate import evaluate as command
 
-    command(run, data, folds, trust_code)
+    command(run, data, folds, trust_code, delimiter, encoding)
 
 
 @app.command()

@@ -26,6 +26,7 @@ from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
 from foldwise.run.weights import load_weights
 from foldwise.table.reading import apply_missing, read_table
+from foldwise.table.written import data_written
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task, merge_labels
 from foldwise.training.inference import infer
@@ -33,6 +34,9 @@ from foldwise.training.inference import infer
 
 class Predictor:
     """The mean probability of a run's fold models.
+
+    Attributes:
+        notes: what was odd about the table that `read` read last.
 
     Args:
         path: the run folder.
@@ -77,6 +81,7 @@ class Predictor:
             raise FoldwiseError(f"{path}: no fold is trained yet")
         set_deterministic(self.config.run.deterministic, self.config.training.device)
         self.accelerator = build_accelerator(self.config.training)
+        self.notes: tuple[str, ...] = ()
         self._models = [self._load(number) for number in self.folds]
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -98,13 +103,22 @@ class Predictor:
             tables.append(to_table(task, frame, logits, None, None))
         return mean_of_models(tables, self.task).drop("repeat", "fold")
 
-    def read(self, path: str, *, labelled: bool) -> pl.DataFrame:
-        """Read a table for `predict`, with every row kept.
+    def read(
+        self,
+        path: str,
+        *,
+        labelled: bool,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+    ) -> pl.DataFrame:
+        """Read a table for `predict`, with every row kept; `notes` says what was odd about it.
 
         Args:
             path: as in data.path.
             labelled: the target column must be there; rare labels that training merged are merged
                 here too, and the column of folds.group is read where the table has it.
+            delimiter: of this table, instead of the config's.
+            encoding: of this table, instead of the config's.
 
         Raises:
             FoldwiseError: the table can't be read, or lacks a column.
@@ -120,9 +134,11 @@ class Predictor:
                 "missing": self.config.data.missing.model_copy(update=missing),
             }
         )
-        beside = group_column(self.config, path) if labelled else []
-        frame = read_table(data, need_target=labelled, holds=holds(self.task), beside=beside).frame
-        frame = apply_missing(frame, data, need_target=labelled)[0]
+        data = data_written(data, delimiter, encoding)
+        beside = group_column(self.config) if labelled else []
+        table = read_table(data, need_target=labelled, holds=holds(self.task), beside=beside)
+        self.notes = table.notes
+        frame = apply_missing(table.frame, data, need_target=labelled)[0]
         merged = getattr(self.task, "merged", []) if labelled else []
         return merge_labels(frame, data.target, merged)
 

@@ -117,7 +117,7 @@ def cross_validate(
             if found is not None:
                 run.append_log("learning rate found", **found)
         if console is not None:
-            console.print("\n".join(facts(prepared.counts)), highlight=False)
+            console.print("\n".join(facts(prepared.counts)), highlight=False, markup=False)
 
         for number in todo:
             train_fold(prepared, number, accelerator, console)

@@ -290,12 +290,12 @@ TABLES: dict[str, tuple[str, bytes, list[str], str]] = {
         [],
         "table.csv: the table has a header but no rows",
     ),
-    "latin-1": (
+    "code-page": (
         "table.csv",
-        b"text,label\ncaf\xe9,a\n",
+        b"text,label\n\xef\xf0\xe8\xe2\xe5\xf2,a\n",
         [],
-        "table.csv: line 2, byte 14 isn't UTF-8 (it looks like Latin-1 or Windows-1252): save the "
-        "file as UTF-8",
+        "table.csv: isn't UTF-8, and its encoding isn't certain: save it as UTF-8, or name it "
+        "under data.encoding (cp1252 reads",
     ),
     "parquet-damaged": (
         "table.parquet",

@@ -72,7 +72,9 @@ def test_help_imports_nothing_heavy_and_comes_quickly() -> None:
         assert f" {name} " in done.stdout
 
 
-@pytest.mark.parametrize("module", ["config.load", "parts.registry", "run.folder", "commands.predict"])
+@pytest.mark.parametrize(
+    "module", ["config.load", "parts.registry", "run.folder", "commands.predict"]
+)
 def test_what_runs_before_a_refusal_imports_nothing_heavy(module: str) -> None:
     program = f"import sys, foldwise.{module}\nprint([n for n in {HEAVY[:3]} if n in sys.modules])"
     done = subprocess.run(

@@ -211,6 +211,6 @@ def test_columns_that_cannot_be_read_only_stand_aside(look: Looking, tmp_path: P
     found, kinds = look(tmp_path / "table.parquet")
     assert "blob" not in found.rows.columns
     assert kinds["column"][0].says == (
-        "The columns that the config doesn't name couldn't be read: "
+        "'blob', which the config doesn't use, was left out: "
         f"{tmp_path / 'table.parquet'}: column 'blob' holds Binary: convert it to strings"
     )

@@ -194,7 +194,7 @@ def test_a_half_written_store_is_written_again(
     rows = pl.DataFrame({"text": ["card fee", "loan"]})
 
     def stopped(*_: Any) -> Any:
-        yield np.array([1], dtype=np.int32), np.array([1])
+        yield text._Part(np.array([1], dtype=np.int32), np.array([1]), 0)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from foldwise.config.rows import Data
 from foldwise.table.reading import read_all
 from foldwise.table.roles import guess_role, guess_roles
 
@@ -49,7 +50,8 @@ def test_the_complaints_get_their_roles() -> None:
     path = DATA / "cfpb_dev.csv.gz"
     if not path.exists():
         pytest.skip(f"{path} isn't there")
-    roles = {guess.column: guess.role for guess in guess_roles(read_all(str(path)))}
+    table, _ = read_all(Data(path=str(path), target="Product"))
+    roles = {guess.column: guess.role for guess in guess_roles(table.frame)}
     assert roles["Consumer complaint narrative"] == "text"
     assert roles["Date received"] == "date"
     assert roles["Complaint ID"] == "identifier"
@@ -61,7 +63,8 @@ def test_the_reviews_get_their_roles() -> None:
     path = DATA / "women_clothing" / "train.parquet"
     if not path.exists():
         pytest.skip(f"{path} isn't there")
-    roles = {guess.column: guess.role for guess in guess_roles(read_all(str(path)))}
+    table, _ = read_all(Data(path=str(path), target="Rating"))
+    roles = {guess.column: guess.role for guess in guess_roles(table.frame)}
     assert [name for name, role in roles.items() if role == "text"] == ["Title", "Review Text"]
     assert [name for name, role in roles.items() if role == "numeric"] == [
         "Age",

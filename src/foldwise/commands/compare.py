@@ -25,18 +25,16 @@ def compare(runs: Sequence[Path], metric: str | None, out: Path | None, trust_co
     if out is not None:
         check_page(out)
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from rich.console import Console
-
-    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.commands.quiet import console, quiet_libraries
     from foldwise.evaluation import compare as tests
     from foldwise.evaluation.candidates import read_candidates
     from foldwise.report.compare_terminal import comparison_tables
 
     quiet_libraries()
     comparison = tests.compare(read_candidates(runs, trust_code=trust_code), metric)
-    console = Console()
+    shown = console()
     for part in comparison_tables(comparison):
-        console.print(part, highlight=False)
+        shown.print(part, highlight=False)
     if out is not None:
         from foldwise.report.compare_page import comparison_page
         from foldwise.report.page import write_page

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
+from foldwise.commands.quiet import console
 from foldwise.usecases.cfpb import prepare
 from foldwise.usecases.download import ARCHIVE_URL, fetch
 
@@ -27,14 +27,14 @@ def data_cfpb(folder: Path, archive: Path | None, url: str | None) -> None:
     """
     files = prepare(archive or fetch(folder, url or ARCHIVE_URL), folder)
     counts = json.loads(files["counts"].read_text("utf-8"))
-    console = Console()
-    console.print(_rows_table(counts))
-    console.print(_classes_table(counts))
-    console.print(_files_table(files))
+    shown = console()
+    shown.print(_rows_table(counts))
+    shown.print(_classes_table(counts))
+    shown.print(_files_table(files))
     # Two million rows are days of training on one GPU: start with 1,000 a class.
     setting = shlex.quote(f"data.path={files['partial']}")
-    console.print("Next:", style="bold")
-    console.print(f"foldwise train configs/cfpb.yaml --set {setting}", soft_wrap=True, markup=False)
+    shown.print("Next:", style="bold")
+    shown.print(f"foldwise train configs/cfpb.yaml --set {setting}", soft_wrap=True)
 
 
 def _rows_table(counts: dict[str, Any]) -> Table:

@@ -36,8 +36,7 @@ def eda(config_path: Path, out: Path, overrides: Sequence[str], subsets: bool) -
             "with data.sample"
         )
     # Imported only now: a wrong config is told in a blink.
-    from rich.console import Console
-
+    from foldwise.commands.quiet import console
     from foldwise.eda.findings import as_config
     from foldwise.eda.look import look_at
     from foldwise.eda.rules import find
@@ -52,9 +51,9 @@ def eda(config_path: Path, out: Path, overrides: Sequence[str], subsets: bool) -
         stem, seed = _stem(config), config.folds.seed
         written = write_subsets(look.rows.full, look.rows.target, out.parent, stem, seed)
     write_page(out, page)
-    console = Console()
+    shown = console()
     for part in eda_tables(look, findings):
-        console.print(part, highlight=False)
+        shown.print(part, highlight=False)
     for path in written:
         print(f"table: {path}")
     print(f"page: {out}")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from foldwise.commands.train import parse_folds
 from foldwise.run.folder import RunFolder
 
 
-def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
+def evaluate(
+    run: Path,
+    data: str,
+    folds: str | None,
+    trust_code: bool,
+    delimiter: str | None,
+    encoding: str | None,
+) -> None:
     """Score the fold models' mean probability on a labelled table and print the scores.
 
     Args:
@@ -16,6 +24,8 @@ def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
         data: the table, as in data.path, with the target column.
         folds: comma-separated folds whose models vote; None for all.
         trust_code: run the Python files that lie in the run folder.
+        delimiter: of the table, instead of data.delimiter.
+        encoding: of the table, instead of data.encoding.
 
     Raises:
         FoldwiseError: bad input.
@@ -23,17 +33,18 @@ def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
     RunFolder(run).check_is_run()
     voting = None if folds is None else parse_folds(folds)
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from rich.console import Console
     from rich.table import Table
 
-    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.commands.quiet import console, quiet_libraries
     from foldwise.evaluation.bootstrap import intervals
     from foldwise.predictor import Predictor
     from foldwise.preparation.prepare import row_groups
 
     quiet_libraries()
     predictor = Predictor(run, voting, trust_code=trust_code)
-    frame = predictor.read(data, labelled=True)
+    frame = predictor.read(data, labelled=True, delimiter=delimiter, encoding=encoding)
+    for note in predictor.notes:
+        print(f"note: {note}", file=sys.stderr)
     arrays = predictor.task.to_arrays(predictor.predict(frame))
     groups = row_groups(frame, predictor.config)
     seed = predictor.config.folds.seed
@@ -41,4 +52,4 @@ def evaluate(run: Path, data: str, folds: str | None, trust_code: bool) -> None:
     table = Table("metric", "value", "95% interval", title=f"{run.name} on {frame.height} rows")
     for name, entry in scores.items():
         table.add_row(name, f"{entry['value']:.3f}", f"[{entry['low']:.3f}, {entry['high']:.3f}]")
-    Console().print(table)
+    console().print(table)

@@ -12,7 +12,14 @@ from foldwise.run.files import write_text
 PARTS = "my_parts.py"
 
 
-def init(data: str, target: str, out: Path | None, code: bool) -> None:
+def init(
+    data: str,
+    target: str,
+    out: Path | None,
+    code: bool,
+    delimiter: str | None,
+    encoding: str | None,
+) -> None:
     """Look at a table and write a commented config that trains as is.
 
     Args:
@@ -20,6 +27,8 @@ def init(data: str, target: str, out: Path | None, code: bool) -> None:
         target: the column to predict.
         out: the config to write; None for one named after the table, in the working directory.
         code: write a file with a pooling of the user's own too, wired into the config.
+        delimiter: as in data.delimiter; None to find out.
+        encoding: as in data.encoding; None to find out.
 
     Raises:
         FoldwiseError: the table can't be read, there is no such column, or a file is in the way.
@@ -38,23 +47,26 @@ def init(data: str, target: str, out: Path | None, code: bool) -> None:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise FoldwiseError(f"-o {path}: {path.parent} isn't a folder that can be written to")
 
-    from foldwise.table.formats import find_files, read_names
+    from foldwise.config.rows import Data
     from foldwise.table.reading import read_all
-    from foldwise.table.starter import POOLING, look, write_config
+    from foldwise.table.starter import POOLING, look, printable, write_config
+    from foldwise.table.written import data_written
 
-    frame = read_all(data)
-    lists = [] if data.startswith("synthetic") else read_names(find_files(data)[0])[1]
-    found = look(data, frame, target, lists)
+    section = data_written(Data(path=data, target=target), delimiter, encoding)
+    table, lists = read_all(section)
+    found = look(section, table, lists)
     wired = code and bool(found.roles["text"])
     if code and not wired:
         raise FoldwiseError(f"--code: {data} has no text column, so there is nothing to pool")
     if wired:
         write_text(parts, POOLING)
     write_text(path, write_config(found, path.stem, PARTS if wired else None))
+    for note in table.notes:
+        print(f"note: {printable(note)}")
     for role, columns in found.roles.items():
         if columns:
-            print(f"{role}: {', '.join(columns)}")
+            print(f"{role}: {', '.join(map(printable, columns))}")
     for column, why in found.left_out.items():
-        print(f"left out: {column} ({why})")
+        print(f"left out: {printable(column)} ({printable(why)})")
     print(f"config: {path}" + (f", with {parts}" if wired else ""))
     print(f"next: foldwise train {path}")

@@ -46,9 +46,8 @@ def lr_find(
         raise FoldwiseError(f"-o {folder}: is a run's folder; choose another")
     # Imported only now: a typo in the config is told in a blink, torch takes seconds.
     import numpy as np
-    from rich.console import Console
 
-    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.commands.quiet import console, quiet_libraries
     from foldwise.hardware.device import build_accelerator, set_deterministic
     from foldwise.parts.usercode import UserCode
     from foldwise.preparation.build import build_task
@@ -73,11 +72,11 @@ def lr_find(
     accelerator = build_accelerator(resolved.training)
     space = np.linspace if linear else np.geomspace
     rates = space(lowest, highest, steps)
-    found = try_rates(prepared, fold, accelerator, rates, Console(stderr=True))
+    found = try_rates(prepared, fold, accelerator, rates, console(stderr=True))
 
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{loaded.run.name}, fold {fold}: loss at rising learning rates"
     write_bytes(folder / "lr_find.png", rates_chart(found, title, logarithmic=not linear))
     write_json(folder / "lr_find.json", {"fold": fold, **found.as_json()})
-    Console().print(rates_table(found, resolved.optimizer))
+    console().print(rates_table(found, resolved.optimizer))
     print(f"picture and numbers: {folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from foldwise.commands.train import parse_folds
@@ -11,7 +12,16 @@ from foldwise.run.files import atomic
 from foldwise.run.folder import RunFolder
 
 
-def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool) -> None:
+def predict(
+    run: Path,
+    data: str,
+    out: Path,
+    folds: str | None,
+    trust_code: bool,
+    raw: bool,
+    delimiter: str | None,
+    encoding: str | None,
+) -> None:
     """Label a table's rows and write one line a row, in the table's order.
 
     Args:
@@ -20,6 +30,9 @@ def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool
         out: a .parquet or .csv file that doesn't exist yet.
         folds: comma-separated folds whose models vote; None for all.
         trust_code: run the Python files that lie in the run folder.
+        raw: write labels to CSV as they are, those that a spreadsheet takes for formulas too.
+        delimiter: of the table, instead of data.delimiter.
+        encoding: of the table, instead of data.encoding.
 
     Raises:
         FoldwiseError: bad input, or `out` exists.
@@ -39,15 +52,18 @@ def predict(run: Path, data: str, out: Path, folds: str | None, trust_code: bool
 
     from foldwise.commands.quiet import quiet_libraries
     from foldwise.predictor import Predictor
+    from foldwise.table.formulas import without_formulas
 
     quiet_libraries()
     predictor = Predictor(run, voting, trust_code=trust_code)
-    frame = predictor.read(data, labelled=False)
+    frame = predictor.read(data, labelled=False, delimiter=delimiter, encoding=encoding)
+    for note in predictor.notes:
+        print(f"note: {note}", file=sys.stderr)
     wanted = pl.col("row", "prediction"), pl.col("^prob_.*$")
     labels = predictor.predict(frame).select(wanted)
     with atomic(out) as temporary:
         if out.suffix == ".csv":
-            labels.write_csv(temporary)
+            (labels if raw else without_formulas(labels)).write_csv(temporary)
         else:
             labels.write_parquet(temporary)
     names = ", ".join(map(str, predictor.folds))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
+from foldwise.commands.quiet import console
 from foldwise.report.terminal import results_table
 from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
@@ -11,15 +10,13 @@ from foldwise.run.folder import RunFolder
 
 def show_results(run: RunFolder) -> None:
     """Print a finished run's table of scores and its folder, or which folds are done so far."""
-    console = Console()
+    shown = console()
     if run.finished:
-        console.print(results_table(read_json(run.metrics), run.path.name))
+        shown.print(results_table(read_json(run.metrics), run.path.name))
     else:
         done = sorted(
             int(p.parent.name.removeprefix("fold-"))
             for p in run.path.glob("fold-*/validation.json")
         )
-        console.print(
-            f"folds done so far: {', '.join(map(str, done))}; the others complete the run"
-        )
+        shown.print(f"folds done so far: {', '.join(map(str, done))}; the others complete the run")
     print(f"run folder: {run.path}")

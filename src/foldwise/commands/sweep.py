@@ -22,9 +22,9 @@ def sweep(paths: Sequence[Path], overrides: Sequence[str], dry_run: bool) -> Non
         FoldwiseError: a config that doesn't load; nothing was run.
         SystemExit: with code 1 if a run failed.
     """
-    from rich.console import Console
     from rich.live import Live
 
+    from foldwise.commands.quiet import console
     from foldwise.report.sweep_terminal import outcomes_table, ranking_table
     from foldwise.sweep.runner import Outcome, ranked, run_all
     from foldwise.sweep.variants import expand, find_configs
@@ -41,10 +41,10 @@ def sweep(paths: Sequence[Path], overrides: Sequence[str], dry_run: bool) -> Non
     folder = Path(first.dir) / f"{name}.sweep"
     if (folder / "config.yaml").exists():
         raise FoldwiseError(f"{folder}: is a run's folder; rename the run or the config")
-    console = Console()
+    shown = console()
     with lock(folder / ".lock", f"the sweep in {folder}"):
-        if console.is_terminal:
-            with Live(console=console, auto_refresh=False) as live:
+        if shown.is_terminal:
+            with Live(console=shown, auto_refresh=False) as live:
 
                 def show(outcomes: list[Outcome]) -> None:
                     live.update(outcomes_table(outcomes), refresh=True)
@@ -62,7 +62,7 @@ def sweep(paths: Sequence[Path], overrides: Sequence[str], dry_run: bool) -> Non
             outcomes = run_all(variants, folder, say)
     best = ranked(variants)
     if best:
-        console.print(ranking_table(best))
+        shown.print(ranking_table(best))
     if len(best) > 1:
         print("compare: foldwise compare " + " ".join(str(v.run.path) for v in best[:2]))
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]

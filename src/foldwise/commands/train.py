@@ -31,13 +31,11 @@ def train(config: Path, overrides: Sequence[str], folds: str | None) -> None:
         show_results(run)
         return
     # Imported only now: a typo is told, and a finished run shown, in a blink; torch takes seconds.
-    from rich.console import Console
-
-    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.commands.quiet import console, quiet_libraries
     from foldwise.workflow import cross_validate
 
     quiet_libraries()
-    run = cross_validate(loaded, only, Console(stderr=True))
+    run = cross_validate(loaded, only, console(stderr=True))
     show_results(run)
 
 

@@ -28,9 +28,7 @@ def tune(path: Path, overrides: Sequence[str]) -> None:
         raise FoldwiseError(
             f"tune needs the package {error.name}: pip install 'foldwise[tune]'"
         ) from None
-    from rich.console import Console
-
-    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.commands.quiet import console, quiet_libraries
     from foldwise.parts.usercode import UserCode
     from foldwise.preparation.build import build_task
     from foldwise.sweep.variants import Variant
@@ -40,10 +38,10 @@ def tune(path: Path, overrides: Sequence[str]) -> None:
     quiet_libraries()
     code = UserCode(config.code)
     metric = metric_by_name(build_task(config, code), config.selection.metric)
-    console = Console(stderr=True)
+    shown = console(stderr=True)
 
     def fold(variant: Variant, number: int) -> float:
-        run = cross_validate(variant.config, [number], console)
+        run = cross_validate(variant.config, [number], shown)
         score = read_json(run.fold(number).validation)["scores"][metric.name]
         if score is None:
             raise FoldwiseError(f"{run.path}: {metric.name} isn't defined on fold {number}")

@@ -58,7 +58,22 @@ class Data(Section):
         description="CSV (.gz too), TSV, Parquet or JSONL file or glob; `synthetic[:rows]` for the "
         "embedded sample; null where the task supplies the rows.",
     )
+    delimiter: Name = Field(
+        default="auto",
+        description="What stands between the cells of a CSV or TSV: one character, or `tab`; "
+        "`auto`: the one by which the header has the columns named here.",
+    )
+    encoding: Name = Field(
+        default="auto",
+        description="Of a CSV, TSV or JSONL file, such as `utf-8`, `cp1252`, `utf-16`; `auto`: "
+        "UTF-8, UTF-16, or Windows-1252 (Latin-1) where that is certain, else an error.",
+    )
     target: Name | None = Field(default=None, description="Column to predict.")
+    labels: Literal["strip", "exact"] = Field(
+        default="strip",
+        description="White space around a label: `strip` it, or take labels `exact`ly as they "
+        "stand. Labels that differ by case or white space only are told either way.",
+    )
     separator: Name | None = Field(
         default=None,
         description="What stands between the labels of a multilabel target that isn't a list "
@@ -88,6 +103,25 @@ class Data(Section):
     )
 
     @model_validator(mode="after")
+    def _text_can_be_read(self) -> Data:
+        problems = []
+        if self.delimiter not in ("auto", "tab") and (
+            len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'
+        ):
+            message = f"must be auto, tab or one character (not a quote), got {self.delimiter!r}"
+            problems.append(Problem(("delimiter",), message))
+        if self.encoding != "auto" and not _is_encoding(self.encoding):
+            message = f"no encoding is called {self.encoding!r}; for example utf-8, cp1252, utf-16"
+            problems.append(Problem(("encoding",), message))
+        padded = [label for label in self.order or [] if label != label.strip()]
+        if padded and self.labels == "strip":
+            message = f"{padded[0]!r} has white space around it, which data.labels: strip removes"
+            problems.append(Problem(("order",), message, (("labels",),)))
+        if problems:
+            refuse(problems)
+        return self
+
+    @model_validator(mode="after")
     def _columns_have_one_role(self) -> Data:
         roles: list[tuple[Path, str]] = []
         for role in ("text", "categorical", "numeric"):
@@ -104,6 +138,14 @@ class Data(Section):
         if problems:
             refuse(problems)
         return self
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        # bytes -> text only: not base64, zip and the like
+        return "a".encode(name).decode(name).lstrip("\ufeff") == "a"
+    except (LookupError, ValueError, TypeError, UnicodeError):
+        return False
 
 
 class Holdout(Section):

@@ -83,12 +83,12 @@ def _empty(look: Look) -> Iterator[Finding]:
 
 
 def _columns(look: Look) -> Iterator[Finding]:
-    if look.rows.unread:
+    for name, why in look.rows.unread.items():
         yield Finding(
-            "column",
-            "note",
-            f"The columns that the config doesn't name couldn't be read: {look.rows.unread}",
+            "column", "note", f"{name!r}, which the config doesn't use, was left out: {why}"
         )
+    for note in look.rows.notes:
+        yield Finding("column", "note", f"{note[0].upper()}{note[1:]}.")
     for column in look.columns:
         if column.role in ("categorical", "numeric"):
             yield from _useless(look, column)

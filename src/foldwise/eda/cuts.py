@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ import numpy as np
 import polars as pl
 
 from foldwise.eda.rows import Rows
+from foldwise.table.delimiters import Form
+from foldwise.table.encodings import open_text
 
 FEWEST = 5  # different texts of exactly the largest length
 SHARE = 0.005  # and this share of the filled cells
@@ -128,13 +129,14 @@ def _empty_tail(cells: pl.Series) -> EmptyTail | None:
 
 def _ending(file: Path, rows: Rows) -> str:
     name = file.name.lower().removesuffix(".gz")
-    if not name.endswith((".csv", ".tsv")):
+    form = rows.forms.get(rows.files[-1])
+    if not name.endswith((".csv", ".tsv")) or form is None or form.encoding.startswith("utf-16"):
         return ""
     quotes, last = 0, b""
     for block in _blocks(file):
         quotes += block.count(b'"')
         last = block[-1:]
-    if quotes % 2 and _inside_quotes(file, "\t" if name.endswith(".tsv") else ","):
+    if quotes % 2 and _inside_quotes(file, form):
         return "inside a quoted cell: the quotes of its last row are never closed"
     if last in (b"\n", b"\r") or rows.frame.height < 2:
         return ""
@@ -159,10 +161,9 @@ def _blocks(file: Path) -> Iterator[bytes]:
             yield block
 
 
-def _inside_quotes(file: Path, delimiter: str) -> bool:
+def _inside_quotes(file: Path, form: Form) -> bool:
     """Say whether a line behind the file's end would still belong to its last cell."""
     mark = "\0the end"
-    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
-        text = io.TextIOWrapper(stream, "utf-8", newline="")
-        last = deque(csv.reader(chain(text, [mark]), delimiter=delimiter), maxlen=1)
+    with open_text(str(file), "", form.encoding) as text:
+        last = deque(csv.reader(chain(text, [mark]), delimiter=form.delimiter), maxlen=1)
     return last[0] != [mark]

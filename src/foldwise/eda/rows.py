@@ -15,8 +15,17 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import find_part
 from foldwise.parts.usercode import UserCode
+from foldwise.table.delimiters import Form
 from foldwise.table.formats import find_files, read_names
-from foldwise.table.reading import ROW, Holds, apply_missing, draw_sample, read_table
+from foldwise.table.reading import (
+    ROW,
+    Holds,
+    apply_missing,
+    asked_form,
+    draw_sample,
+    is_text,
+    read_table,
+)
 
 _HOLDS: dict[str, Holds] = {
     "multiclass": "label",
@@ -39,7 +48,9 @@ class Rows:
             time, fold, or "" for a column it doesn't name.
         holds: what a cell of the target is.
         files: the table's files; empty for the made-up sample.
-        unread: why the columns that the config doesn't name aren't here, or None.
+        unread: columns that the config doesn't name and that can't be read, and why.
+        notes: what was odd about the table: how it was read, labels that are alike.
+        forms: how each text file is written.
     """
 
     config: Config
@@ -49,7 +60,9 @@ class Rows:
     roles: dict[str, str]
     holds: Holds
     files: tuple[str, ...]
-    unread: str | None
+    unread: dict[str, str]
+    notes: tuple[str, ...]
+    forms: dict[str, Form]
 
     @property
     def target(self) -> str:
@@ -78,16 +91,12 @@ def read_rows(config: Config) -> Rows:
     files = [] if synthetic else find_files(data.path)
     holds = _holds(config)
     named = _named(config)
-    names, lists = read_names(data.path if synthetic else files[0])
-    others = [n for n in dict.fromkeys(names) if n not in (*named, *lists, ROW)]
+    names, lists = read_names(data.path if synthetic else files[0], asked_form(data), named)
+    others = [n for n in dict.fromkeys(names) if n not in (*named, *lists, ROW) and is_text(n)]
     extra = [name for name, role in named.items() if role in ("group", "time", "fold")]
-    unread = None
-    try:
-        frame = read_table(data, extra, holds=holds, beside=others).frame
-    except FoldwiseError as error:
-        # A nested or missing cell in a column that a run never reads is no reason to stop.
-        frame, unread = read_table(data, extra, holds=holds).frame, str(error)
-    order = [name for name in names if name in frame.columns and name != ROW]
+    table = read_table(data, extra, holds=holds, beside=others)
+    frame = table.frame
+    order = [name for name in dict.fromkeys(names) if name in frame.columns and name != ROW]
     frame = frame.select(ROW, *order)
     dropping = data.missing.model_copy(update={"target": "drop"})
     kept, _ = apply_missing(frame, data.model_copy(update={"missing": dropping}))
@@ -100,7 +109,9 @@ def read_rows(config: Config) -> Rows:
         roles={name: named.get(name, "") for name in order},
         holds=holds,
         files=tuple(files),
-        unread=unread,
+        unread=table.unread,
+        notes=table.notes,
+        forms=table.forms,
     )
 
 

@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 
 from foldwise.config.schema import Config
 from foldwise.eda.rows import Rows
-from foldwise.encoding.text import frame_of, plain_tokenizer, words
+from foldwise.encoding.bound import Need
+from foldwise.encoding.text import frame_of, ids_of, plain_tokenizer, words
 from foldwise.models.resolve import resolve_backbone
 from foldwise.models.window import window
 
@@ -40,6 +41,7 @@ class Tokens:
         max_length: text.max_length.
         long: text.long: what happens to longer inputs.
         window: the longest input that the backbone reads; None for no limit.
+        bounded: very long rows that weren't counted to their end: lower bounds.
     """
 
     backbone: str
@@ -50,6 +52,7 @@ class Tokens:
     max_length: int
     long: str
     window: int | None
+    bounded: int
 
     @property
     def sampled(self) -> bool:
@@ -89,7 +92,10 @@ def count_tokens(rows: Rows) -> Tokens | None:
     if frame.height > MOST_ROWS:
         rng = np.random.default_rng(config.folds.seed)
         frame = frame[np.sort(rng.permutation(frame.height)[:MOST_ROWS])]
-    counts = {name: _count(frame[name], tokenizer) for name in columns}
+    # One more than any length that is asked for.
+    need = Need(head=max(*MARKS, config.text.max_length) + 1)
+    counted = {name: _count(frame[name], tokenizer, need) for name in columns}
+    counts = {name: count for name, (count, _) in counted.items()}
     special = tokenizer.num_special_tokens_to_add(False) + separator * (len(columns) - 1)
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return Tokens(
@@ -101,6 +107,7 @@ def count_tokens(rows: Rows) -> Tokens | None:
         max_length=config.text.max_length,
         long=config.text.long,
         window=window(SimpleNamespace(**settings)),
+        bounded=len(set().union(*(long for _, long in counted.values()))),
     )
 
 
@@ -118,10 +125,12 @@ def _tokenizer(folder: Path) -> tuple[Tokenizer, int]:
     return plain, 1 if stated["sep_token"] else len(plain.encode("\n", add_special_tokens=False))
 
 
-def _count(cells: pl.Series, tokenizer: Tokenizer) -> np.ndarray:
+def _count(cells: pl.Series, tokenizer: Tokenizer, need: Need) -> tuple[np.ndarray, set[int]]:
+    """Count each cell's tokens; those of the very long cells named are lower bounds."""
     counts: list[int] = []
+    long: set[int] = set()
     for start in range(0, len(cells), CHUNK):
-        chunk = words(cells[start : start + CHUNK])
-        encoded = tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
+        encoded, bounded = ids_of(words(cells[start : start + CHUNK]), tokenizer, need)
         counts.extend(map(len, encoded))
-    return np.array(counts, dtype=np.int64)
+        long |= {start + at for at in bounded}
+    return np.array(counts, dtype=np.int64), long

@@ -63,6 +63,11 @@ class TextRows:
         return cut
 
     @property
+    def bounded(self) -> int:
+        """Very long rows whose tokens weren't counted to their end: lengths are lower bounds."""
+        return self.store.bounded
+
+    @property
     def tokens(self) -> np.ndarray:
         """Tokens of each row before anything is cut, int64 (rows,)."""
         tokens: np.ndarray = self.store.lengths + self.frame.size

@@ -102,6 +102,11 @@ class ChunkRows:
         return cut
 
     @property
+    def bounded(self) -> int:
+        """Very long rows whose tokens weren't counted to their end: lengths are lower bounds."""
+        return self.text.bounded
+
+    @property
     def tokens(self) -> np.ndarray:
         """Tokens of each row before anything is cut or repeated, int64 (rows,)."""
         tokens: np.ndarray = self._short_lengths + self.text.lengths + self.frame.size

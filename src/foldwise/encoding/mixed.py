@@ -61,6 +61,11 @@ class MixedRows:
         return getattr(self.text, "cut", None)
 
     @property
+    def bounded(self) -> int:
+        """Very long rows whose tokens weren't counted to their end: lengths are lower bounds."""
+        return getattr(self.text, "bounded", 0)
+
+    @property
     def chunks(self) -> np.ndarray | None:
         """Chunks of each row, int64 (rows,); None where texts aren't cut into chunks."""
         return getattr(self.text, "chunks", None)

@@ -15,13 +15,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from rich.progress import track
 from tokenizers import Tokenizer
 
+from foldwise.encoding.bound import LONG, Need, bounded, seams_of
 from foldwise.run.files import sync_file, sync_folder
 from foldwise.run.space import room_for
 
@@ -37,10 +38,13 @@ class TokenStore:
     Attributes:
         ids: all rows' ids, int32 (tokens,), memory-mapped.
         offsets: where each row starts and the last ends, int64 (rows + 1,).
+        bounded: rows with a very long cell of which only the tokens that are used are here: their
+            lengths are lower bounds.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
+    bounded: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -104,7 +108,11 @@ def frame_of(tokenizer: Any) -> Frame:
 
 
 def encode(
-    rows: pl.DataFrame, columns: list[str], tokenizer: Any, stores: Path | None = None
+    rows: pl.DataFrame,
+    columns: list[str],
+    tokenizer: Any,
+    stores: Path | None = None,
+    need: Need | None = None,
 ) -> TokenStore:
     """Tokenize the columns of every row, or open the store that already holds them.
 
@@ -113,6 +121,8 @@ def encode(
         columns: in the order in which they are joined.
         tokenizer: a fast tokenizer of transformers.
         stores: folder of stores; None keeps the ids in memory.
+        need: the tokens of a row that are used, by which cells of over 100,000 characters are
+            bounded; None: all.
 
     Returns:
         The store, in the order of `rows`.
@@ -120,19 +130,20 @@ def encode(
     fast = plain_tokenizer(tokenizer.backend_tokenizer)
     separator = frame_of(tokenizer).separator
     if stores is None:
-        parts = list(_tokenize(rows, columns, fast, separator))
-        lengths = np.concatenate([[0], *(lengths for _, lengths in parts)]).astype(np.int64)
-        ids = np.concatenate([np.empty(0, dtype=np.int32), *(ids for ids, _ in parts)])
-        return TokenStore(ids, np.cumsum(lengths))
-    folder = stores / _key(rows, columns, fast, separator)
+        parts = list(_tokenize(rows, columns, fast, separator, need))
+        lengths = np.concatenate([[0], *(part.lengths for part in parts)]).astype(np.int64)
+        ids = np.concatenate([np.empty(0, dtype=np.int32), *(part.ids for part in parts)])
+        return TokenStore(ids, np.cumsum(lengths), sum(part.bounded for part in parts))
+    folder = stores / _key(rows, columns, fast, separator, need)
     if not (folder / "manifest.json").exists():
         with room_for(folder):
-            _write(_tokenize(rows, columns, fast, separator), folder)
-    tokens = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["tokens"]
+            _write(_tokenize(rows, columns, fast, separator, need), folder)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    bounded = manifest.get("bounded", 0)
     offsets = np.load(folder / "offsets.npy", allow_pickle=False)
-    if tokens == 0:  # an empty file can't be mapped
-        return TokenStore(np.empty(0, dtype=np.int32), offsets)
-    return TokenStore(np.memmap(folder / "ids.bin", dtype=np.int32, mode="r"), offsets)
+    if manifest["tokens"] == 0:  # an empty file can't be mapped
+        return TokenStore(np.empty(0, dtype=np.int32), offsets, bounded)
+    return TokenStore(np.memmap(folder / "ids.bin", dtype=np.int32, mode="r"), offsets, bounded)
 
 
 def plain_tokenizer(backend: Tokenizer) -> Tokenizer:
@@ -150,17 +161,25 @@ def plain_tokenizer(backend: Tokenizer) -> Tokenizer:
     return fast
 
 
+class _Part(NamedTuple):
+    ids: np.ndarray
+    lengths: np.ndarray
+    bounded: int
+
+
 def _tokenize(
-    rows: pl.DataFrame, columns: list[str], fast: Tokenizer, separator: tuple[int, ...]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    rows: pl.DataFrame,
+    columns: list[str],
+    fast: Tokenizer,
+    separator: tuple[int, ...],
+    need: Need | None,
+) -> Iterator[_Part]:
     # Ids and lengths chunk by chunk; the Rust tokenizer spreads each chunk over all cores.
     starts = range(0, rows.height, CHUNK)
     quiet = rows.height < 5 * CHUNK
     for start in track(starts, "tokenizing", transient=True, disable=quiet):
         chunk = rows.slice(start, CHUNK)
-        cells = [
-            fast.encode_batch(words(chunk[column]), add_special_tokens=False) for column in columns
-        ]
+        cells, long = zip(*(ids_of(words(chunk[c]), fast, need) for c in columns), strict=True)
         ids: list[int] = []
         lengths = np.zeros(chunk.height, dtype=np.int64)
         for position, row in enumerate(zip(*cells, strict=True)):
@@ -168,9 +187,43 @@ def _tokenize(
             for number, cell in enumerate(row):
                 if number:
                     ids.extend(separator)
-                ids.extend(cell.ids)
+                ids.extend(cell)
             lengths[position] = len(ids) - before
-        yield np.array(ids, dtype=np.int32), lengths
+        yield _Part(np.array(ids, dtype=np.int32), lengths, len(set().union(*long)))
+
+
+def ids_of(
+    cells: list[str], fast: Tokenizer, need: Need | None
+) -> tuple[list[list[int]], set[int]]:
+    """Tokenize cells.
+
+    Args:
+        cells: the texts.
+        fast: from `plain_tokenizer`.
+        need: the tokens of a cell that are used; None: all.
+
+    Returns:
+        The ids of each cell, and which cells are bounded.
+    """
+    long = [at for at, cell in enumerate(cells) if len(cell) > LONG] if need else []
+    seams = seams_of(fast) if long else None
+    shortened: dict[int, list[int]] = {}
+    for at in long if need and seams else []:
+        assert need is not None
+        assert seams is not None
+        ids = bounded(cells[at], need, seams, lambda text: _encode(fast, [text])[0])
+        if ids is not None:
+            shortened[at] = ids
+    others = [cell for at, cell in enumerate(cells) if at not in shortened]
+    encoded = iter(_encode(fast, others))
+    ids_by_cell = [shortened[at] if at in shortened else next(encoded) for at in range(len(cells))]
+    return ids_by_cell, set(shortened)
+
+
+def _encode(fast: Tokenizer, texts: list[str]) -> list[list[int]]:
+    # Without offsets: they take half of the time.
+    encoded = fast.encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in encoded]
 
 
 def words(column: pl.Series) -> list[str]:
@@ -182,32 +235,48 @@ def words(column: pl.Series) -> list[str]:
 
 
 def _key(
-    rows: pl.DataFrame, columns: list[str], fast: Tokenizer, separator: tuple[int, ...]
+    rows: pl.DataFrame,
+    columns: list[str],
+    fast: Tokenizer,
+    separator: tuple[int, ...],
+    need: Need | None,
 ) -> str:
     digest = hashlib.sha256(fast.to_str().encode("utf-8"))
     digest.update(json.dumps([SCHEMA, columns, separator]).encode("utf-8"))
+    longest = 0
     for column in columns:
         for start in range(0, rows.height, CHUNK):
             for cell in words(rows[column].slice(start, CHUNK)):
                 content = cell.encode("utf-8")
+                longest = max(longest, len(cell))
                 digest.update(len(content).to_bytes(8, "little") + content)
+    if need is not None and longest > LONG:  # other stores serve any max_length
+        digest.update(json.dumps([need.head, need.tail]).encode("utf-8"))
     return digest.hexdigest()
 
 
-def _write(chunks: Iterator[tuple[np.ndarray, np.ndarray]], folder: Path) -> None:
+def _write(chunks: Iterator[_Part], folder: Path) -> None:
     building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        lengths = [np.zeros(1, dtype=np.int64)]
+        lengths, bounded = [np.zeros(1, dtype=np.int64)], 0
         with (building / "ids.bin").open("wb") as file:
-            for ids, chunk_lengths in chunks:
-                file.write(ids.tobytes())
-                lengths.append(chunk_lengths)
+            for part in chunks:
+                file.write(part.ids.tobytes())
+                lengths.append(part.lengths)
+                bounded += part.bounded
         offsets = np.cumsum(np.concatenate(lengths))
         np.save(building / "offsets.npy", offsets, allow_pickle=False)
         (building / "manifest.json").write_text(
-            json.dumps({"schema": SCHEMA, "rows": len(offsets) - 1, "tokens": int(offsets[-1])}),
+            json.dumps(
+                {
+                    "schema": SCHEMA,
+                    "rows": len(offsets) - 1,
+                    "tokens": int(offsets[-1]),
+                    "bounded": bounded,
+                }
+            ),
             encoding="utf-8",
         )
         for path in building.iterdir():

@@ -22,7 +22,6 @@ from foldwise.run.folder import RunFolder
 from foldwise.split.assignment import Assignment, read_assignment
 from foldwise.split.folds import Labelled, assign_folds
 from foldwise.table.duplicates import find_duplicates, join_groups
-from foldwise.table.formats import find_files, read_names
 from foldwise.table.reading import apply_missing, draw_sample, read_table
 from foldwise.tasks.task import Task, merge_labels
 
@@ -83,7 +82,7 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
         FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
     """
     config = _with_attention(config, task)
-    table, sha256, read = _read(config, task)
+    table, sha256, read, notes = _read(config, task)
     kept, counts = apply_missing(table, config.data)
     kept = draw_sample(kept, config.data.sample, config.data.target, config.folds.seed)
     counts = {"rows_read": read, **counts, "rows_after_sampling": kept.height}
@@ -99,7 +98,8 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
     frame = kept.filter(~held)
     holdout = kept.filter(held) if held.any() else None
     if config.holdout is not None and config.holdout.path is not None:
-        holdout, twins = _read_holdout(config.holdout.path, config, frame, merged, task)
+        holdout, twins, more = _read_holdout(config.holdout.path, config, frame, merged, task)
+        notes += more
         counts["training_rows_with_a_near_duplicate_in_the_holdout"] = twins
     task.fit_target(frame)
     if merged:
@@ -117,7 +117,7 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
         assignment,
         holdout,
         sha256,
-        counts | assignment.report,
+        counts | assignment.report | ({"notes": list(notes)} if notes else {}),
     )
 
 
@@ -136,15 +136,15 @@ def encode_rows(prepared: Prepared) -> Prepared:
     return replace(prepared, dataset=dataset)
 
 
-def _read(config: Config, task: Task) -> tuple[pl.DataFrame, str, int]:
+def _read(config: Config, task: Task) -> tuple[pl.DataFrame, str, int, tuple[str, ...]]:
     if config.data.path is None:
         frame = task.rows()
         if "row" not in frame.columns:
             frame = frame.with_row_index("row").cast({"row": pl.Int64})
         digest = str(frame.hash_rows(seed=0).sum())
-        return frame, f"rows of task {config.task}: {digest}", frame.height
+        return frame, f"rows of task {config.task}: {digest}", frame.height, ()
     table = read_table(config.data, _extra_columns(config), holds=holds(task))
-    return table.frame, table.sha256, table.source_rows
+    return table.frame, table.sha256, table.source_rows, table.notes
 
 
 def _with_attention(config: Config, task: Task) -> Config:
@@ -238,26 +238,22 @@ def _merged_labels(before: pl.DataFrame, after: pl.DataFrame, config: Config) ->
 
 def _read_holdout(
     path: str, config: Config, frame: pl.DataFrame, merged: list[str], task: Task
-) -> tuple[pl.DataFrame, int]:
+) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
     data = config.data.model_copy(update={"path": path, "sample": None})
-    table = read_table(data, holds=holds(task), beside=group_column(config, path))
+    table = read_table(data, holds=holds(task), beside=group_column(config))
     holdout, _ = apply_missing(table.frame, data)
     holdout = merge_labels(holdout, data.target, merged)
     if not data.text or config.folds.duplicates == "ignore":
-        return holdout, 0
+        return holdout, 0, table.notes
     texts = pl.concat([frame.select(data.text), holdout.select(data.text)])
     group = find_duplicates(texts, config.folds.duplicates, config.folds.similarity).group
     twins = np.isin(group[: frame.height], group[frame.height :])
-    return holdout, int(twins.sum())
+    return holdout, int(twins.sum()), table.notes
 
 
-def group_column(config: Config, path: str) -> list[str]:
-    """Return the column of folds.group where another table has it: its rows may lack it."""
-    group = config.folds.group
-    if group is None:
-        return []
-    file = path if path.partition(":")[0] == "synthetic" else find_files(path)[0]
-    return [group] if group in read_names(file)[0] else []
+def group_column(config: Config) -> list[str]:
+    """Return the column of folds.group, to be read where another table has it: it may lack it."""
+    return [] if config.folds.group is None else [config.folds.group]
 
 
 def _check(config: Config, code: UserCode, task: Task, assignment: Assignment) -> None:

@@ -144,6 +144,7 @@ def _tokens(tokens: Tokens | None) -> Markup:
     body = page.paragraph(
         f"Counted with the tokenizer of {tokens.backbone} over {sample}: "
         f"{' + '.join(tokens.columns)}, separators and special tokens included."
+        + (f" Of {tokens.bounded} very long rows only the beginning." if tokens.bounded else "")
     )
     rows = [
         [f"{mark}" + (" = text.max_length" if mark == tokens.max_length else ""), f"{share:.1%}"]

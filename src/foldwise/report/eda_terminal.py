@@ -67,7 +67,8 @@ def _lines(look: Look) -> list[str]:
         tokens = look.tokens
         shares = ", ".join(f"{share:.1%} over {n}" for n, share in tokens.cut_shares().items())
         of = f"{len(tokens.lengths):,} rows" if tokens.sampled else "all rows"
-        lines.append(f"tokens ({of}): {shares}; max_length is {tokens.max_length}")
+        least = f"; {tokens.bounded} very long, not counted to the end" if tokens.bounded else ""
+        lines.append(f"tokens ({of}{least}): {shares}; max_length is {tokens.max_length}")
     if look.rows.config.data.text:
         twins = look.twins
         lines.append(

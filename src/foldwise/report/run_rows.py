@@ -203,7 +203,10 @@ def slice_sections(source: Source, scored: pl.DataFrame, arrays: Any) -> list[pa
     sections = []
     if source.lengths is not None:
         cut = source.config.text.max_length
-        told = page.paragraph(f"Lengths before truncation; max_length is {cut}.", "note")
+        bounded = source.bounded
+        least = f" Of {bounded} very long rows they are lower bounds." if bounded else ""
+        said = f"Lengths before truncation; max_length is {cut}.{least}"
+        told = page.paragraph(said, "note")
         sections.append(page.Section("By length", parts.pop() + told + note))
     if parts:
         sections.insert(0, page.Section("By column", Markup("").join(parts) + note))

@@ -26,6 +26,7 @@ class Source:
         frame: the cross-validation rows as they were used; None where the table isn't at hand.
         lengths: tokens of each row of `frame` before truncation; None where rows have none.
         why: why there is no frame.
+        bounded: very long rows whose length is a lower bound.
     """
 
     run: RunFolder
@@ -35,6 +36,7 @@ class Source:
     frame: pl.DataFrame | None
     lengths: np.ndarray | None
     why: str = ""
+    bounded: int = 0
 
 
 def source_of(prepared: Prepared) -> Source:
@@ -48,4 +50,5 @@ def source_of(prepared: Prepared) -> Source:
         prepared.assignment,
         prepared.frame,
         None if lengths is None else np.asarray(lengths),
+        bounded=getattr(dataset, "bounded", 0),
     )

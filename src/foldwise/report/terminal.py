@@ -165,4 +165,5 @@ def facts(counts: dict[str, Any]) -> list[str]:
         lines.append(f"warning: {counts['groups_across_folds']} groups lie in more than one fold")
     if twins := counts.get("training_rows_with_a_near_duplicate_in_the_holdout"):
         lines.append(f"warning: {twins} training rows have a near-duplicate in the holdout")
+    lines += [f"note: {note}" for note in counts.get("notes", [])]
     return lines

@@ -8,9 +8,10 @@ all formats.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,12 +20,22 @@ import polars as pl
 from foldwise.config.rows import Data, PerClass
 from foldwise.errors import FoldwiseError
 from foldwise.split.splitters import quantile_bins
-from foldwise.table.formats import find_files, read_file, read_names, read_sample, sha256_of
+from foldwise.table.delimiters import Form, told
+from foldwise.table.formats import (
+    find_files,
+    form_of,
+    read_file,
+    read_names,
+    read_sample,
+    sha256_of,
+)
+from foldwise.table.labels import alike_note, label_sets, strip_labels, stripped_note
 
 Holds = Literal["label", "labels", "number"]  # what a cell of the target column is
 ROW = "row"
 MISSING = "missing"
 SHOWN = 5  # rows or values that a message names before it stops
+MOST_NAMES = 40
 
 
 @dataclass(frozen=True)
@@ -35,11 +46,17 @@ class Table:
         frame: `row` (Int64) and the wanted columns, in the order of the config.
         sha256: of the bytes of all files in order; of the path itself for `synthetic`.
         source_rows: rows read, before anything is dropped.
+        notes: what a person should hear of: how files were read, labels that are alike.
+        unread: columns of `beside` that can't be read, and why.
+        forms: how each text file is written.
     """
 
     frame: pl.DataFrame
     sha256: str
     source_rows: int
+    notes: tuple[str, ...] = ()
+    unread: dict[str, str] = field(default_factory=dict)
+    forms: dict[str, Form] = field(default_factory=dict)
 
 
 def read_table(
@@ -60,7 +77,8 @@ def read_table(
         holds: what a cell of the target column is: a label (strings as they stand), a set of
             labels (a list, or text with `data.separator`; sorted text with it comes out, "" for
             none), or a number (Float64).
-        beside: columns that no part of a run reads, as strings; they may be empty.
+        beside: columns that no part of a run reads, as strings; they may be empty, and one that
+            can't be read is left out.
 
     Raises:
         FoldwiseError: for a file that can't be read cell for cell, a column that isn't there or
@@ -79,63 +97,93 @@ def read_table(
     synthetic = data.path.partition(":")[0] == "synthetic"
     files = [data.path] if synthetic else find_files(data.path)
     separator = data.separator or ";"
+    optional = [name for name in wanted if name not in needed]
     parts: list[pl.DataFrame] = []
+    unread: dict[str, str] = {}
+    forms: dict[str, Form] = {}
     first_row = 0
     for file in files:
         if synthetic:
-            cells = read_sample(file, wanted)
+            cells, left = read_sample(file, wanted, optional)
         else:
             lists = dict.fromkeys(target, separator) if holds == "labels" else {}
-            cells = read_file(file, wanted, first_row, lists)
+            form = form_of(file, asked_form(data), needed)
+            cells, left = read_file(file, wanted, first_row, lists, form=form, optional=optional)
+            if form is not None:
+                forms[file] = form
+        unread |= left
         numbers = [*data.numeric, *(target if holds == "number" else [])]
         parts.append(_typed(cells, numbers, file, first_row))
         first_row += cells.height
     if first_row == 0:
         raise FoldwiseError(f"{data.path}: the table has a header but no rows")
     # Strings are views into shared buffers: joining the parts copies 16 bytes a cell, not the text.
-    frame = pl.concat(parts, rechunk=True)
+    wanted = [name for name in wanted if name not in unread]
+    frame = pl.concat([part.select(wanted) for part in parts], rechunk=True)
     empty = [name for name in needed if need_target and frame[name].null_count() == first_row]
     if empty:
         raise FoldwiseError(
             f"{data.path}: column {empty[0]!r} has no value in any of its {first_row} rows: fill "
             "it, or take it out of the config"
         )
-    if holds == "labels":
-        frame = frame.with_columns(_label_sets(frame[name], separator) for name in target)
+    notes = [note for file, form in forms.items() if (note := told(file, form))]
+    for name in target if holds != "number" else []:
+        labels, said = _labels(frame[name], separator if holds == "labels" else None, data.labels)
+        frame, notes = frame.with_columns(labels), notes + said
     frame = frame.select(pl.int_range(first_row, dtype=pl.Int64).alias(ROW), *wanted)
     sha256 = hashlib.sha256(data.path.encode()).hexdigest() if synthetic else sha256_of(files)
-    return Table(frame=frame, sha256=sha256, source_rows=first_row)
+    return Table(frame, sha256, first_row, tuple(notes), unread, forms)
 
 
-def read_all(path: str, separator: str = ";") -> pl.DataFrame:
-    """Read every column of a table as strings, null for empty cells; lists joined by a separator.
+def asked_form(data: Data) -> Form:
+    """Return how the config says that text files are written."""
+    return Form(data.encoding, "\t" if data.delimiter == "tab" else data.delimiter)
 
-    For a look at a table whose columns have no roles yet.
+
+def read_all(data: Data) -> tuple[Table, list[str]]:
+    """Read every column of a table, for a look at one whose columns have no roles yet.
 
     Args:
-        path: as in data.path.
-        separator: between the items of a list.
+        data: its path and target, and how it is written; a target of lists is joined by
+            `data.separator`.
+
+    Returns:
+        The table, every column as strings, and the columns that hold lists. A column that can't be
+        read is left out, except the target.
 
     Raises:
-        FoldwiseError: the table can't be read, or has no rows.
+        FoldwiseError: the table or its target can't be read, or it has no rows.
     """
-    files = [path] if path.partition(":")[0] == "synthetic" else find_files(path)
-    names, lists = read_names(files[0])
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise FoldwiseError(f"{files[0]}: two columns are called {repeated!r}: rename one")
-    parts: list[pl.DataFrame] = []
-    for file in files:
-        first = sum(part.height for part in parts)
-        if path.partition(":")[0] == "synthetic":
-            parts.append(_typed(read_sample(file, names), [], file, first))
-        else:
-            cells = read_file(file, names, first, dict.fromkeys(lists, separator))
-            parts.append(_typed(cells, [], file, first))
-    frame = pl.concat(parts, rechunk=True)
-    if not frame.height:
-        raise FoldwiseError(f"{path}: the table has a header but no rows")
-    return frame
+    path, target = str(data.path), str(data.target)
+    file = path if path.partition(":")[0] == "synthetic" else find_files(path)[0]
+    names, lists = read_names(file, asked_form(data), [target])
+    if target not in names:
+        near = difflib.get_close_matches(target, names, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        shown = ", ".join(map(repr, names[:MOST_NAMES]))
+        more = ", ..." if len(names) > MOST_NAMES else ""
+        raise FoldwiseError(
+            f"--target {target}: {path} has no such column{hint} It has: {shown}{more}"
+        )
+    left_out = {name: "two columns have this name" for name in names if names.count(name) > 1}
+    left_out |= {name: "its name isn't text" for name in names if not is_text(name)}
+    left_out |= {name: "it holds lists" for name in lists}
+    if ROW in names:
+        left_out[ROW] = "Foldwise numbers the rows under that name"
+    others = [name for name in names if name != target and name not in left_out]
+    holds: Holds = "labels" if target in lists else "label"
+    table = read_table(data, holds=holds, beside=others)
+    unread = {name: why for name, why in left_out.items() if name != target} | table.unread
+    return replace(table, frame=table.frame.drop(ROW), unread=unread), lists
+
+
+def is_text(name: str) -> bool:
+    """Say whether a column's name can be written down: JSON allows half a character in one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def apply_missing(
@@ -256,11 +304,15 @@ def _strings(column: pl.Series) -> pl.Series:
     return column.set(~column.str.contains(r"\S"), None)
 
 
-def _label_sets(column: pl.Series, separator: str) -> pl.Series:
-    """Write each cell's labels once, sorted, without blanks around them; null stays null."""
-    label = pl.element().str.strip_chars()
-    labels = column.str.split(separator).list.eval(label.filter(label != "").unique().sort())
-    return labels.list.join(separator)
+def _labels(
+    column: pl.Series, separator: str | None, how: Literal["strip", "exact"]
+) -> tuple[pl.Series, list[str]]:
+    """Return labels as data.labels wants them, and what there is to say of them."""
+    if separator is not None:
+        labels = label_sets(column, separator, strip=how == "strip")
+        return labels, alike_note(labels, separator)
+    labels = strip_labels(column) if how == "strip" else column
+    return labels, [*stripped_note(column, labels), *alike_note(labels, None)]
 
 
 def _numbers(column: pl.Series, file: str, first_row: int) -> pl.Series:

@@ -6,7 +6,6 @@ rather than an answer. What is left out is listed too, and why.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -15,7 +14,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from foldwise.config.load import dump_value
+from foldwise.config.rows import Data
 from foldwise.errors import FoldwiseError
+from foldwise.table.delimiters import usual_delimiter
+from foldwise.table.reading import Table
 from foldwise.table.roles import Guess, guess_roles
 
 _GIVES_AWAY = 0.97  # of the rows whose target a column's value tells
@@ -39,6 +41,7 @@ class Starter:
         missing_target: whether some rows have none.
         sizes: rows of each class, fewest first; empty without classes.
         max_length: tokens of text, or None without text.
+        form: how the table is written, where its name doesn't say so: keys under data.
     """
 
     path: str
@@ -53,27 +56,21 @@ class Starter:
     missing_target: bool
     sizes: tuple[int, ...]
     max_length: int | None
+    form: dict[str, str]
 
 
-def look(path: str, frame: pl.DataFrame, target: str, lists: Sequence[str] = ()) -> Starter:
+def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
     """Look at a table and choose roles, task and settings.
 
     Args:
-        path: as it will stand in data.path.
-        frame: every column as strings, null for empty cells.
-        target: the column to predict.
-        lists: columns that hold lists, joined by ";" in `frame`.
+        data: path and target, as they will stand in the config.
+        table: every column as strings, from `read_all`.
+        lists: columns that hold lists; a target of lists is joined by ";" in the table.
 
     Raises:
-        FoldwiseError: the target isn't a column, or nothing can be learnt from it or for it.
+        FoldwiseError: nothing can be learnt from the target or for it.
     """
-    if target not in frame.columns:
-        near = difflib.get_close_matches(target, frame.columns, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise FoldwiseError(
-            f"--target {target}: {path} has no such column{hint} It has: "
-            f"{', '.join(map(repr, frame.columns))}"
-        )
+    path, target, frame = str(data.path), str(data.target), table.frame
     labels = frame[target].drop_nulls()
     if labels.n_unique() < 2:
         raise FoldwiseError(
@@ -83,7 +80,7 @@ def look(path: str, frame: pl.DataFrame, target: str, lists: Sequence[str] = ())
     guesses = {guess.column: guess for guess in guess_roles(frame)}
     task, told, separator = _task(labels, guesses[target], target in lists)
     roles: dict[str, list[str]] = {"text": [], "categorical": [], "numeric": []}
-    left_out, reasons = {}, {}
+    left_out, reasons = {name: f"can't be read: {why}" for name, why in table.unread.items()}, {}
     least = _commonest(labels) + 0.1
     for name, guess in guesses.items():
         if name == target:
@@ -91,8 +88,6 @@ def look(path: str, frame: pl.DataFrame, target: str, lists: Sequence[str] = ())
         away = _gives_away(frame, name, target) if guess.role == "categorical" else 0.0
         if guess.role not in roles:
             left_out[name] = f"{guess.role}: {guess.reason}"
-        elif name == "row":
-            left_out[name] = "Foldwise numbers the rows under that name"
         elif away >= _GIVES_AWAY:
             left_out[name] = f"its value tells the target of {away:.1%} of the rows"
         else:
@@ -118,6 +113,7 @@ def look(path: str, frame: pl.DataFrame, target: str, lists: Sequence[str] = ())
         missing_target=len(labels) < frame.height,
         sizes=() if counts is None else tuple(sorted(counts.to_list())),
         max_length=_max_length(frame, roles["text"]),
+        form=_form(data, table),
     )
 
 
@@ -139,6 +135,7 @@ def write_config(found: Starter, name: str, code: str | None = None) -> str:
         "",
         "data:",
         f"  path: {dump_value(found.path)}",
+        *(f"  {key}: {dump_value(value)}" for key, value in found.form.items()),
         f"  target: {dump_value(found.target)}",
     ]
     if found.separator is not None:
@@ -146,10 +143,10 @@ def write_config(found: Starter, name: str, code: str | None = None) -> str:
     for role, columns in found.roles.items():
         if columns:
             lines.append(f"  {role}:")
-            lines += [f"    - {dump_value(c)}  # {_comment(found.reasons[c])}" for c in columns]
+            lines += [f"    - {dump_value(c)}  # {printable(found.reasons[c])}" for c in columns]
     if found.left_out:
         lines.append("  # left out:")
-        lines += [f"  #   {_comment(c)} ({_comment(why)})" for c, why in found.left_out.items()]
+        lines += [f"  #   {printable(c)} ({printable(why)})" for c, why in found.left_out.items()]
     if found.missing_target:
         lines.append("  missing: {target: drop}     # some rows have no target")
     # Twice as many as folds: near-identical rows count as one.
@@ -171,6 +168,12 @@ def write_config(found: Starter, name: str, code: str | None = None) -> str:
     lines += _model(found, code)
     lines += ["training: {epochs: 5}", ""]
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """Write text on one line without control characters: YAML has none, not even in a comment."""
+    line = re.sub(r"\s+", " ", text)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 POOLING = '''"""Parts of your own: change them, or add others, and name them in the config."""
@@ -264,5 +267,12 @@ def _max_length(frame: pl.DataFrame, columns: list[str]) -> int | None:
     return next(tokens for tokens, most in _LONG.items() if upper <= most)
 
 
-def _comment(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
+def _form(data: Data, table: Table) -> dict[str, str]:
+    # What was asked for, and what was found that the file's name doesn't tell.
+    found = {"encoding": data.encoding, "delimiter": data.delimiter}
+    for file, form in table.forms.items():
+        if form.encoding != "utf-8":
+            found["encoding"] = form.encoding
+        if form.delimiter not in ("auto", usual_delimiter(file)):
+            found["delimiter"] = form.delimiter
+    return {key: value for key, value in found.items() if value != "auto"}

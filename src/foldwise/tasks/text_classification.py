@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from foldwise.config.schema import Config
 from foldwise.encoding.batches import TextRows, pad_batch
+from foldwise.encoding.bound import Need
 from foldwise.encoding.chunks import ChunkRows, narrowest_window, pad_chunks
 from foldwise.encoding.mixed import MixedRows, mixed_batch
 from foldwise.encoding.tabular import Encoders, read_cells
@@ -247,8 +248,11 @@ class TextClassification(TargetTask):
     def _text_rows(self, frame: pl.DataFrame, target: np.ndarray | None) -> TextRows | ChunkRows:
         if self.config.text.long == "chunks":
             return self._chunk_rows(frame, target)
+        room = self.config.text.max_length - self._frame.size
+        tail = room // 2 if self.config.text.long == "head_tail" else 0
+        need = Need(head=room + 1, tail=tail)
         return TextRows(
-            store=encode(frame, self.columns, self.tokenizer, self.stores),
+            store=encode(frame, self.columns, self.tokenizer, self.stores, need),
             frame=self._frame,
             max_length=self.config.text.max_length,
             long=self.config.text.long,
@@ -259,9 +263,13 @@ class TextClassification(TargetTask):
         text = self.config.text
         long = self.config.data.text
         short = [column for column in self.columns if column not in long]
+        room = text.max_length - self._frame.size
+        # A step between chunks is at most the room; without max_chunks every token is in a chunk.
+        most = None if text.max_chunks is None else Need(head=(text.max_chunks + 1) * room + 1)
+        front = Need(head=room + 1)
         return ChunkRows(
-            short=encode(frame, short, self.tokenizer, self.stores) if short else None,
-            text=encode(frame, long, self.tokenizer, self.stores),
+            short=encode(frame, short, self.tokenizer, self.stores, front) if short else None,
+            text=encode(frame, long, self.tokenizer, self.stores, most),
             frame=self._frame,
             max_length=text.max_length,
             stride=text.stride or 0,

@@ -250,5 +250,8 @@ def _truncation(dataset: Any, positions: np.ndarray) -> dict[str, Any]:
         "rows_truncated": int((cut > 0).sum()),
         "tokens_cut_share": float(cut.sum() / max(1, tokens.sum())),
     }
+    if bounded := getattr(dataset, "bounded", 0):
+        # In the whole table: what is cut of them is a lower bound.
+        facts["very_long_rows_not_counted_to_the_end"] = bounded
     chunks = getattr(dataset, "chunks", None)
     return facts if chunks is None else {**facts, "chunks": int(chunks[positions].sum())}
