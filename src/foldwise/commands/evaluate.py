@@ -14,8 +14,8 @@ def evaluate(
     data: str,
     folds: str | None,
     trust_code: bool,
-    delimiter: str | None,
-    encoding: str | None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> None:
     """Score the fold models' mean probability on a labelled table and print the scores.
 

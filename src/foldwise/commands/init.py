@@ -17,8 +17,8 @@ def init(
     target: str,
     out: Path | None,
     code: bool,
-    delimiter: str | None,
-    encoding: str | None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> None:
     """Look at a table and write a commented config that trains as is.
 

@@ -18,9 +18,9 @@ def predict(
     out: Path,
     folds: str | None,
     trust_code: bool,
-    raw: bool,
-    delimiter: str | None,
-    encoding: str | None,
+    raw: bool = False,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> None:
     """Label a table's rows and write one line a row, in the table's order.
 
