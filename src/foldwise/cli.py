@@ -43,6 +43,10 @@ Encoding = Annotated[
     typer.Option("--encoding", metavar="NAME", help="Of a text file, such as cp1252."),
 ]
 
+Online = Annotated[
+    bool, typer.Option("--online", help="Ask the hub for a backbone that isn't here.")
+]
+
 
 @app.command()
 def init(
@@ -97,11 +101,18 @@ def train(
 
 
 @app.command()
-def validate(run: RunPath, trust_code: TrustCode = False) -> None:
+def validate(
+    run: RunPath,
+    trust_code: TrustCode = False,
+    online: Annotated[
+        bool,
+        typer.Option("--online", help="Ask the hub for a backbone, and tell the run's trackers."),
+    ] = False,
+) -> None:
     """Score every fold again from its checkpoint on disk."""
     from foldwise.commands.validate import validate as command
 
-    command(run, trust_code)
+    command(run, trust_code, online)
 
 
 @app.command()
@@ -122,11 +133,12 @@ def predict(
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     trust_code: TrustCode = False,
+    online: Online = False,
 ) -> None:
     """Label new rows by the mean probability of the fold models."""
     from foldwise.commands.predict import predict as command
 
-    command(run, data, out, folds, trust_code, raw, delimiter, encoding)
+    command(run, data, out, folds, trust_code, raw, delimiter, encoding, online)
 
 
 @app.command()
@@ -137,19 +149,20 @@ def evaluate(
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     trust_code: TrustCode = False,
+    online: Online = False,
 ) -> None:
     """Score the fold models' mean probability on labelled rows."""
     from foldwise.commands.evaluate import evaluate as command
 
-    command(run, data, folds, trust_code, delimiter, encoding)
+    command(run, data, folds, trust_code, delimiter, encoding, online)
 
 
 @app.command()
-def report(run: RunPath, trust_code: TrustCode = False) -> None:
+def report(run: RunPath, trust_code: TrustCode = False, online: Online = False) -> None:
     """Draw a finished run's report.html again."""
     from foldwise.commands.report import report as command
 
-    command(run, trust_code)
+    command(run, trust_code, online)
 
 
 @app.command("lr-find")
@@ -203,11 +216,12 @@ def compare(
         Path | None, typer.Option("--out", "-o", help="Write a page (.html) too, with the charts.")
     ] = None,
     trust_code: TrustCode = False,
+    online: Online = False,
 ) -> None:
     """Say which of several runs on the same folds is best, and by how much."""
     from foldwise.commands.compare import compare as command
 
-    command(runs, metric, out, trust_code)
+    command(runs, metric, out, trust_code, online)
 
 
 @app.command()

@@ -43,6 +43,7 @@ class Predictor:
         folds: the folds whose models vote; None for all that are trained.
         trust_code: run the Python files that lie in the run folder.
         device: auto, cpu, cuda or mps.
+        online: ask the hub for the backbone that adapters stand beside.
 
     Raises:
         FoldwiseError: not a run folder, a fold that isn't trained, code that isn't trusted.
@@ -55,8 +56,10 @@ class Predictor:
         *,
         trust_code: bool = False,
         device: str = "auto",
+        online: bool = False,
     ) -> None:
         self.run = RunFolder(Path(path))
+        self.online = online
         stored, self.code = open_run(self.run, trust_code=trust_code)
         # Another machine than the one that trained may have another device, hence precision and
         # attention.
@@ -149,9 +152,10 @@ class Predictor:
 
     def _load(self, number: int) -> tuple[Task, nn.Module]:
         fold = self.run.fold(number)
-        task = load_task(self.run, fold, self.config, self.code, stores=None)
+        task = load_task(self.run, fold, self.config, self.code, stores=None, online=self.online)
+        checkpoint = checkpoints.load_best(fold)
         model = task.build_model()
-        load_weights(model, checkpoints.load_best(fold).model)
+        load_weights(model, checkpoint.model)
         if self.config.model.lora is not None:
             merge_adapters(model)
         return task, model.to(self.accelerator.device).eval()

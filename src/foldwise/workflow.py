@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def cross_validate(
     if run.finished and all_folds_done(config, run):  # killed before the report was drawn
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             clear_leftovers(run, [])
-        draw_report(config, UserCode(config.code), run)
+        draw_report(config, UserCode(config.code), run, online=True)
         return run
     new = not run.path.exists()  # it is made only once the input is known to be good
     with ExitStack() as held:
@@ -91,7 +92,7 @@ def cross_validate(
 
         code = UserCode(config.code)
         task = build_task(config, code, stores=run.token_stores)
-        prepared = prepare(config, code, run, task)
+        prepared = replace(prepare(config, code, run, task), online=True)
         check_training(config, code)
         check_continues(prepared)
         prepared = encode_rows(prepared)
@@ -132,12 +133,13 @@ def cross_validate(
     return run
 
 
-def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
+def validate(path: Path, *, trust_code: bool = False, online: bool = False) -> dict[str, Any]:
     """Validate every trained fold of a run again from its checkpoints, and sum up.
 
     Args:
         path: the run folder; its table must still be where the config says.
         trust_code: run the Python files that lie in the run folder.
+        online: ask the hub for what is needed, and tell the trackers.
 
     Returns:
         The scores: what `metrics.json` holds, or {"folds": ...} while folds are missing.
@@ -153,9 +155,9 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
     if not trained:
         raise FoldwiseError(f"{path}: no fold is trained yet; run: foldwise train")
     with ExitStack() as held:
-        task = build_task(config, code, run=run, stores=run.token_stores)
-        prepared = prepare(config, code, run, task)
-        check_training(config, code)
+        task = build_task(config, code, run=run, stores=run.token_stores, online=online)
+        prepared = replace(prepare(config, code, run, task), online=online)
+        check_training(config if online else config.model_copy(update={"trackers": []}), code)
         check_continues(prepared)
         prepared = encode_rows(prepared)
         accelerator = build_accelerator(config.training)
@@ -173,7 +175,7 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
             return scores
 
 
-def draw_report(config: Config, code: UserCode, run: RunFolder) -> None:
+def draw_report(config: Config, code: UserCode, run: RunFolder, *, online: bool = False) -> None:
     """Draw a finished run's report.html from its files.
 
     Without its table, or with another one than the run was made from, it shows no texts and no
@@ -183,8 +185,9 @@ def draw_report(config: Config, code: UserCode, run: RunFolder) -> None:
         config: as it ran.
         code: the run's.
         run: finished.
+        online: ask the hub for what is needed.
     """
-    task = build_task(config, code, run=run, stores=run.token_stores)
+    task = build_task(config, code, run=run, stores=run.token_stores, online=online)
     try:
         prepared = prepare(config, code, run, task)
         check_continues(prepared)

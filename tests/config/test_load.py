@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from foldwise.config.grammar import Part
-from foldwise.config.load import diff_configs, dump_config, load_config
+from foldwise.config.load import diff_configs, dump_config, load_config, load_stored
 from foldwise.config.model import Head
 from foldwise.config.rows import PerClass
 from foldwise.config.schema import Config
@@ -762,6 +762,56 @@ class TestVariables:
             "config.yaml:1: run.dir: a variable is written ${NAME}, a literal ${ as $${",
             "config.yaml:3: data.path: the environment variable NOT_SET is not set",
         ]
+
+
+class TestStored:
+    """A run's config.yaml: what Foldwise has written, or somebody else."""
+
+    def message(self, text: str) -> str:
+        with pytest.raises(FoldwiseError) as caught:
+            load_stored(write(text))
+        return str(caught.value)
+
+    def test_no_variable_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SECRET", "hunter2")
+        text = GOOD.replace("synthetic", "/x/${SECRET}") + "model: {backbone: '${UNSET}'}\n"
+        assert self.message(text).split("\n") == [
+            "config.yaml:3: data.path: a run's config names no environment variables; write the "
+            "value itself",
+            "config.yaml:6: model.backbone: a run's config names no environment variables; write "
+            "the value itself",
+        ]
+
+    def test_what_was_written_loads_back_with_its_literal_signs(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SOME_DIR", "/odd${name}")
+        config = load(
+            GOOD.replace("synthetic", "${SOME_DIR}/t.csv") + "holdout: {path: '$${SOME_DIR}'}\n"
+        )
+        assert config.data.path == "/odd${name}/t.csv"
+        assert load_stored(write(dump_config(config))) == config
+
+    def test_nothing_outside_the_run_is_named(self, folder: Path) -> None:
+        write("x = 1", "p.py")
+        text = f"extends: base.yaml\n{GOOD}code: [p.py, ../p.py, code/../p.py]\n"
+        assert self.message(text).split("\n") == [
+            "config.yaml:1: extends: a run's config extends no other",
+            *(
+                f"config.yaml:7: code: {name!r} doesn't lie in the run's folder code/"
+                for name in ("p.py", "../p.py", "code/../p.py")
+            ),
+        ]
+
+    def test_a_password_is_kept_out_of_what_will_be_stored(self) -> None:
+        uri = "{name: mlflow, uri: 'postgresql://me:hunter2@host/db'}"
+        assert message(f"{GOOD}trackers: [tensorboard, {uri}]\n") == (
+            "config.yaml:6: trackers[1].uri: holds a password, which would lie in the run's "
+            "config.yaml; leave it out and set it where the tracker looks for it, such as "
+            "MLFLOW_TRACKING_URI"
+        )
+        for uri in ("http://host:5000", "http://me@host/a:b@c", "sqlite:///x.db"):
+            load(f"{GOOD}trackers: [{{name: mlflow, uri: '{uri}'}}]\n")
 
 
 class TestCode:

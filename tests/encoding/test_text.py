@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from foldwise.config.schema import Config
 from foldwise.encoding import text
 from foldwise.encoding.text import TokenStore, encode, frame_of
+from foldwise.errors import FoldwiseError
 from foldwise.models.backbone import load_tokenizer
 from foldwise.parts.usercode import UserCode
 from foldwise.tasks.text_classification import TextClassification
@@ -205,6 +206,41 @@ def test_a_half_written_store_is_written_again(
     assert rows_of(encode(rows, ["text"], tokenizer, tmp_path)) == rows_of(
         encode(rows, ["text"], tokenizer)
     )
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "manifest": lambda folder: (folder / "manifest.json").write_text("[]"),
+    "manifest-deep": lambda folder: (folder / "manifest.json").write_text("[" * 100_000),
+    "ids-cut": lambda folder: (folder / "ids.bin").write_bytes(b"\0\0"),
+    "ids-gone": lambda folder: (folder / "ids.bin").unlink(),
+    "offsets-pickled": lambda folder: np.save(
+        folder / "offsets.npy", np.array([{}]), allow_pickle=True
+    ),
+    "offsets-fall": lambda folder: np.save(folder / "offsets.npy", np.array([0, 7, 3])),
+    "offsets-of-other-rows": lambda folder: np.save(folder / "offsets.npy", np.array([0, 3])),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_store_is_made_anew(tokenizer: Any, tmp_path: Path, damage: str) -> None:
+    rows = pl.DataFrame({"text": ["card fee", "loan"]})
+    sound = rows_of(encode(rows, ["text"], tokenizer, tmp_path))
+    DAMAGES[damage](next(tmp_path.iterdir()))
+    assert rows_of(encode(rows, ["text"], tokenizer, tmp_path)) == sound
+
+
+@pytest.mark.parametrize("inside", ["", "ids.bin", "stores"])
+def test_a_store_behind_a_link_is_refused(tokenizer: Any, tmp_path: Path, inside: str) -> None:
+    rows = pl.DataFrame({"text": ["card fee", "loan"]})
+    stores = tmp_path / "stores"
+    encode(rows, ["text"], tokenizer, stores)
+    linked = stores if inside == "stores" else next(stores.iterdir()) / inside
+    linked.rename(tmp_path / "away")
+    linked.symlink_to(tmp_path / "away")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FoldwiseError, match=f"{linked.name}: is a link"):
+        encode(rows, ["text"], tokenizer, stores)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_truncation_and_padding_saved_with_a_tokenizer_do_not_cut_the_store(

@@ -240,9 +240,9 @@ def test_damaged_weights_are_refused(backbone: Path, tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "config.json: no such file"),
-        ("{", "config.json: not a model's config"),
-        ("[]", "config.json: not a model's config"),
-        ('{"hidden_size": 8}', "config.json: not a model's config (KeyError('model_type'))"),
+        ("{", "config.json: can't be read: Expecting property name"),
+        ("[]", "config.json: must be a map of keys, not []"),
+        ('{"hidden_size": 8}', "config.json: not a model's config (it has no model_type)"),
         ('{"model_type": "nonesuch"}', "nonesuch"),
     ],
 )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchmetrics
 
 from foldwise.config.schema import BUILTIN
 from foldwise.errors import FoldwiseError
 from foldwise.models.pooling import MeanPooling
-from foldwise.parts.registry import BUILT_IN, LIBRARY, build_part, find_part
+from foldwise.parts.registry import BUILT_IN, LIBRARY, WRITTEN, build_part, find_part
 from foldwise.parts.usercode import UserCode
 
 NO_CODE = UserCode()
@@ -193,3 +195,37 @@ def test_a_librarys_optimizer_is_built_with_its_arguments() -> None:
     )
     assert isinstance(built, torch.optim.SGD)
     assert (built.defaults["momentum"], built.defaults["lr"]) == (0.9, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("metric", "torchmetrics.text.BERTScore"),
+        ("metric", "torchmetrics.text.ROUGEScore"),
+        ("metric", "torchmetrics.audio.SignalNoiseRatio"),
+        ("metric", "torchmetrics.image.VisualInformationFidelity"),
+        ("metric", "torchmetrics.BootStrapper"),
+        ("loss", "torch.nn.DataParallel"),
+        ("loss", "torch.nn.parallel.DistributedDataParallel"),
+    ],
+)
+def test_a_librarys_class_that_needs_more_than_numbers_is_refused(kind: str, name: str) -> None:
+    message = message_of(kind, name)
+    assert message.startswith(f"the.{kind}: {name} isn't taken: it needs more than numbers")
+
+
+def test_every_metric_that_is_taken_takes_numbers_and_choices_alone() -> None:
+    taken = [
+        found
+        for found in vars(torchmetrics).values()
+        if isinstance(found, type)
+        and issubclass(found, torchmetrics.Metric)
+        and found.__module__.startswith(WRITTEN["metric"])
+    ]
+    assert len(taken) > 40
+    for found in taken:
+        for name, parameter in inspect.signature(found.__init__).parameters.items():
+            words = str(parameter.annotation)
+            told = f"{found.__name__}: {name}: {words}"
+            assert not any(word in name for word in ("model", "path", "url")), told
+            assert not any(word in words for word in ("Module", "Callable")), told

@@ -198,3 +198,59 @@ def test_lock_is_free_again_after_the_block(tmp_path: Path) -> None:
         lock(tmp_path / "a" / ".lock", "b"),
     ):
         pass
+
+
+@pytest.mark.parametrize("target", ["precious.txt", "nothing-yet"])
+def test_a_lock_or_log_that_is_a_link_is_not_written_through(tmp_path: Path, target: str) -> None:
+    (tmp_path / "precious.txt").write_text("precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / target)
+    with (
+        pytest.raises(FoldwiseError, match=r"\.lock: is no plain file"),
+        lock(tmp_path / ".lock", ""),
+    ):
+        pass
+    with pytest.raises(FoldwiseError, match=r"\.lock: is no plain file"):
+        append_line(tmp_path / ".lock", "line")
+    assert (tmp_path / "precious.txt").read_text() == "precious"
+    assert not (tmp_path / "nothing-yet").exists()
+
+
+def test_a_lock_or_log_with_a_second_name_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("precious")
+    os.link(tmp_path / "precious.txt", tmp_path / "log.jsonl")
+    with pytest.raises(FoldwiseError, match=r"log\.jsonl: has another name too \(a hard link\)"):
+        append_line(tmp_path / "log.jsonl", "line")
+    with pytest.raises(FoldwiseError, match="hard link"), lock(tmp_path / "log.jsonl", ""):
+        pass
+    assert (tmp_path / "precious.txt").read_text() == "precious"
+
+
+def test_a_lock_that_is_a_pipe_or_folder_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(FoldwiseError, match=f"{name}: is no plain file"):
+            append_line(tmp_path / name, "line")
+        with pytest.raises(FoldwiseError, match=name), lock(tmp_path / name, ""):
+            pass
+
+
+def test_links_may_stand_in_a_trackers_folder_where_they_stay_in_it(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    inner = run.path / "wandb" / "fold-1"
+    (inner / "run-7").mkdir(parents=True)
+    run.config.write_text("run:\n")
+    (inner / "latest").symlink_to("run-7")
+    run.check_is_run()
+    (inner / "latest").unlink()
+    (inner / "latest").symlink_to("../../config.yaml")
+    with pytest.raises(FoldwiseError, match=r"wandb/fold-1/latest: is a link \(to '\.\./\.\./con"):
+        run.check_is_run()
+
+
+def test_a_run_that_leads_out_before_it_has_a_config_is_refused(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FoldwiseError, match=r"\.lock: is a link"):
+        run.check_place()

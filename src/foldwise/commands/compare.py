@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def compare(runs: Sequence[Path], metric: str | None, out: Path | None, trust_code: bool) -> None:
+def compare(
+    runs: Sequence[Path],
+    metric: str | None,
+    out: Path | None,
+    trust_code: bool,
+    online: bool = False,
+) -> None:
     """Print the table of runs, what differs in their configs, the paired tests and the verdict.
 
     The verdict is the last line, in one piece whatever the terminal's width.
@@ -16,6 +22,7 @@ def compare(runs: Sequence[Path], metric: str | None, out: Path | None, trust_co
         metric: what to compare by; None for what the first run selected its epochs by.
         out: an .html page to write, or None.
         trust_code: run the Python files that lie in the run folders.
+        online: ask the hub for what is needed.
 
     Raises:
         FoldwiseError: runs that aren't finished or can't be paired, or no such metric.
@@ -25,13 +32,14 @@ def compare(runs: Sequence[Path], metric: str | None, out: Path | None, trust_co
     if out is not None:
         check_page(out)
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import console, quiet_libraries
+    from foldwise.commands.quiet import console, quiet_libraries, stay_offline
     from foldwise.evaluation import compare as tests
     from foldwise.evaluation.candidates import read_candidates
     from foldwise.report.compare_terminal import comparison_tables
 
+    stay_offline(online)
     quiet_libraries()
-    comparison = tests.compare(read_candidates(runs, trust_code=trust_code), metric)
+    comparison = tests.compare(read_candidates(runs, trust_code=trust_code, online=online), metric)
     shown = console()
     for part in comparison_tables(comparison):
         shown.print(part, highlight=False)

@@ -16,6 +16,7 @@ def evaluate(
     trust_code: bool,
     delimiter: str | None = None,
     encoding: str | None = None,
+    online: bool = False,
 ) -> None:
     """Score the fold models' mean probability on a labelled table and print the scores.
 
@@ -26,6 +27,7 @@ def evaluate(
         trust_code: run the Python files that lie in the run folder.
         delimiter: of the table, instead of data.delimiter.
         encoding: of the table, instead of data.encoding.
+        online: ask the hub for what is needed.
 
     Raises:
         FoldwiseError: bad input.
@@ -35,13 +37,14 @@ def evaluate(
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
     from rich.table import Table
 
-    from foldwise.commands.quiet import console, quiet_libraries
+    from foldwise.commands.quiet import console, quiet_libraries, stay_offline
     from foldwise.evaluation.bootstrap import intervals
     from foldwise.predictor import Predictor
     from foldwise.preparation.prepare import row_groups
 
+    stay_offline(online)
     quiet_libraries()
-    predictor = Predictor(run, voting, trust_code=trust_code)
+    predictor = Predictor(run, voting, trust_code=trust_code, online=online)
     frame = predictor.read(data, labelled=True, delimiter=delimiter, encoding=encoding)
     for note in predictor.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -21,6 +21,7 @@ def predict(
     raw: bool = False,
     delimiter: str | None = None,
     encoding: str | None = None,
+    online: bool = False,
 ) -> None:
     """Label a table's rows and write one line a row, in the table's order.
 
@@ -33,6 +34,7 @@ def predict(
         raw: write labels to CSV as they are, those that a spreadsheet takes for formulas too.
         delimiter: of the table, instead of data.delimiter.
         encoding: of the table, instead of data.encoding.
+        online: ask the hub for what is needed.
 
     Raises:
         FoldwiseError: bad input, or `out` exists.
@@ -50,12 +52,13 @@ def predict(
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
     import polars as pl
 
-    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.commands.quiet import quiet_libraries, stay_offline
     from foldwise.predictor import Predictor
     from foldwise.table.formulas import without_formulas
 
+    stay_offline(online)
     quiet_libraries()
-    predictor = Predictor(run, voting, trust_code=trust_code)
+    predictor = Predictor(run, voting, trust_code=trust_code, online=online)
     frame = predictor.read(data, labelled=False, delimiter=delimiter, encoding=encoding)
     for note in predictor.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -7,6 +7,16 @@ import os
 from rich.console import Console
 
 
+def stay_offline(online: bool) -> None:
+    """Keep libraries from asking the hub, unless the user wants it; before they are imported.
+
+    What Foldwise loads of a run is loaded from files on this machine anyway; this holds for what
+    the libraries do beside that.
+    """
+    if not online:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
 def quiet_libraries() -> None:
     """Silence transformers' loading bars and advice; errors still come through."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -8,7 +8,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.run.folder import RunFolder
 
 
-def report(path: Path, trust_code: bool) -> None:
+def report(path: Path, trust_code: bool, online: bool = False) -> None:
     """Draw report.html and print where it lies.
 
     Without its table, or with another one than the run was made from, the report shows no texts
@@ -17,6 +17,7 @@ def report(path: Path, trust_code: bool) -> None:
     Args:
         path: the run folder.
         trust_code: run the Python files in it.
+        online: ask the hub for what is needed.
 
     Raises:
         FoldwiseError: not a finished run, or code that isn't trusted.
@@ -26,10 +27,11 @@ def report(path: Path, trust_code: bool) -> None:
     if not run.finished:
         raise FoldwiseError(f"{path}: not finished (it has no metrics.json); train it to the end")
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.commands.quiet import quiet_libraries, stay_offline
     from foldwise.preparation.build import open_run
     from foldwise.workflow import draw_report
 
+    stay_offline(online)
     quiet_libraries()
-    draw_report(*open_run(run, trust_code=trust_code), run)
+    draw_report(*open_run(run, trust_code=trust_code), run, online=online)
     print(f"report: {run.report}")

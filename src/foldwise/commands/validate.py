@@ -7,12 +7,13 @@ from pathlib import Path
 from foldwise.run.folder import RunFolder
 
 
-def validate(path: Path, trust_code: bool) -> None:
+def validate(path: Path, trust_code: bool, online: bool = False) -> None:
     """Validate a run's folds again and print the table of scores.
 
     Args:
         path: the run folder.
         trust_code: run the Python files in it.
+        online: ask the hub for what is needed, and tell the trackers.
 
     Raises:
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
@@ -21,9 +22,10 @@ def validate(path: Path, trust_code: bool) -> None:
     run.check_is_run()
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
     from foldwise import workflow
-    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.commands.quiet import quiet_libraries, stay_offline
     from foldwise.commands.show import show_results
 
+    stay_offline(online)
     quiet_libraries()
-    workflow.validate(path, trust_code=trust_code)
+    workflow.validate(path, trust_code=trust_code, online=online)
     show_results(run)

@@ -54,7 +54,7 @@ def _check_code(tree: Entry, findings: list[Finding]) -> None:
     if code is None or not isinstance(code.value, list):
         return
     for i, entry in enumerate(code.value):
-        if isinstance(entry.value, str) and entry.value:
+        if isinstance(entry.value, str) and entry.value and not entry.refused:
             message = None
             if not entry.value.endswith(".py"):
                 message = f"must be a Python file ending in .py, got {entry.value!r}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -65,8 +65,39 @@ def load_config(path: str | FilePath, overrides: Sequence[str] = ()) -> Config:
         for text in overrides:
             _override(tree, text, findings)
         for key in WITH_VARIABLES:
-            _insert_variables(tree, key, findings)
+            _insert_variables(tree, key, os.environ, findings)
+        _refuse_passwords(tree, findings)
         config = check(tree, findings)
+    return _whole(config, findings)
+
+
+def load_stored(path: str | FilePath) -> Config:
+    """Read the config.yaml of a run, which may come from somebody else: it can name nothing else.
+
+    Foldwise has written it resolved: without `extends`, with every variable's value in its place,
+    and with copies of the files under `code` beside it. A variable in it would carry the reader's
+    secrets to wherever the config says, so none is read.
+
+    Raises:
+        FoldwiseError: every problem on a line of its own, with file and line.
+    """
+    findings: list[Finding] = []
+    config = None
+    try:
+        tree = read_file(FilePath(path), findings)
+        if tree is None or not isinstance(tree.value, dict):
+            raise Unreadable(Finding(Place(str(path)), "isn't the config of a run"))
+    except Unreadable as error:
+        findings.append(error.args[0])
+    else:
+        _refuse_elsewhere(tree, FilePath(path).parent, findings)
+        for key in WITH_VARIABLES:
+            _insert_variables(tree, key, None, findings)
+        config = check(tree, findings)
+    return _whole(config, findings)
+
+
+def _whole(config: Config | None, findings: list[Finding]) -> Config:
     if config is None or findings:
         by_place = sorted(findings, key=lambda f: (f.place.source.startswith("--set"), f.place))
         raise FoldwiseError("\n".join(map(str, by_place)))
@@ -209,7 +240,10 @@ def _override(tree: Entry, text: str, findings: list[Finding]) -> None:
 _VARIABLE = re.compile(r"(?P<escaped>\$\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<bad>\$\{)")
 
 
-def _insert_variables(tree: Entry, path: Path, findings: list[Finding]) -> None:
+def _insert_variables(
+    tree: Entry, path: Path, values: Mapping[str, str] | None, findings: list[Finding]
+) -> None:
+    """Put variables' values into the text at a key; without values none may be named."""
     entry = entry_at(tree, path)
     if entry is None or not isinstance(entry.value, str):
         return
@@ -218,16 +252,50 @@ def _insert_variables(tree: Entry, path: Path, findings: list[Finding]) -> None:
     def value_of(match: re.Match[str]) -> str:
         if match["escaped"]:
             return "${"
-        if match["name"] and match["name"] in os.environ:
-            return os.environ[match["name"]]
+        if values is not None and match["name"] and match["name"] in values:
+            return values[match["name"]]
         message = "a variable is written ${NAME}, a literal ${ as $${"
-        if match["name"]:
+        if values is None:
+            message = "a run's config names no environment variables; write the value itself"
+        elif match["name"]:
             message = f"the environment variable {match['name']} is not set"
         findings.append(Finding(target.place, f"{dotted(path)}: {message}"))
         target.refused = True
         return match[0]
 
     entry.value = _VARIABLE.sub(value_of, entry.value)
+
+
+def _refuse_elsewhere(tree: Entry, folder: FilePath, findings: list[Finding]) -> None:
+    """Refuse what would make a run's config read files that don't lie in the run."""
+    assert isinstance(tree.value, dict)
+    if extends := tree.value.pop("extends", None):
+        findings.append(Finding(extends.place, "extends: a run's config extends no other"))
+    code = tree.value.get("code")
+    for entry in code.value if code is not None and isinstance(code.value, list) else ():
+        if isinstance(entry.value, str) and not re.fullmatch(r"code/[^/]+\.py", entry.value):
+            message = f"code: {shown(entry.value)} doesn't lie in the run's folder code/"
+            findings.append(Finding(entry.place, message))
+            entry.refused = True
+    _resolve_code(code, folder)
+
+
+def _refuse_passwords(tree: Entry, findings: list[Finding]) -> None:
+    """Refuse addresses with a password: the config lies in the run, which is passed on."""
+    trackers = entry_at(tree, ("trackers",))
+    listed = trackers.value if trackers is not None else None
+    for number, entry in enumerate(listed if isinstance(listed, list) else []):
+        for key, argument in entry.value.items() if isinstance(entry.value, dict) else ():
+            if isinstance(argument.value, str) and _PASSWORD.match(argument.value):
+                message = (
+                    "holds a password, which would lie in the run's config.yaml; leave it out and "
+                    "set it where the tracker looks for it, such as MLFLOW_TRACKING_URI"
+                )
+                where = dotted(("trackers", number, key))
+                findings.append(Finding(argument.place, f"{where}: {message}"))
+
+
+_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*:[^/?#]*@")
 
 
 def _differences(path: Path, a: Any, b: Any, ignore: Collection[str]) -> Iterator[str]:

@@ -39,7 +39,8 @@ listed is refused, with its line and the nearest key that is.
 - **Paths**: `extends` and `code` are relative to the file that names them, `data.path`,
   `holdout.path` and `run.dir` to the working directory.
 - **`${NAME}`** in `data.path`, `run.dir`, `holdout.path` and `model.backbone` is replaced by the
-  environment variable, which must be set; `$${` is a literal `${`. Nowhere else.
+  environment variable, which must be set; `$${` is a literal `${`. Nowhere else, and not in the
+  config.yaml of a run, which holds the values.
 - **YAML, without its traps**: only `true` and `false` are truth values (`no`, `on`, `y` are text);
   `1e-5` is a number; `00501`, `0x1f`, `1_000`, `1:30` and dates are text, and so is every key.
   Aliases, tags, `<<`, keys given twice, and a second document are refused.

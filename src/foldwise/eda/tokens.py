@@ -20,6 +20,7 @@ from foldwise.config.schema import Config
 from foldwise.eda.rows import Rows
 from foldwise.encoding.bound import Need
 from foldwise.encoding.text import frame_of, ids_of, plain_tokenizer, words
+from foldwise.models.folder import check_tokenizer, read_values
 from foldwise.models.resolve import resolve_backbone
 from foldwise.models.window import window
 
@@ -87,6 +88,9 @@ def count_tokens(rows: Rows) -> Tokens | None:
     if not config.data.text or not columns:
         return None
     folder = resolve_backbone(config.model.backbone, config.model.revision).folder
+    settings = read_values(folder)
+    size = settings.get("vocab_size")
+    check_tokenizer(folder, size if isinstance(size, int) else 0)
     tokenizer, separator = _tokenizer(folder)
     frame = rows.used
     if frame.height > MOST_ROWS:
@@ -97,7 +101,6 @@ def count_tokens(rows: Rows) -> Tokens | None:
     counted = {name: _count(frame[name], tokenizer, need) for name in columns}
     counts = {name: count for name, (count, _) in counted.items()}
     special = tokenizer.num_special_tokens_to_add(False) + separator * (len(columns) - 1)
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return Tokens(
         backbone=config.model.backbone,
         columns=tuple(columns),

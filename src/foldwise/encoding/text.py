@@ -23,8 +23,10 @@ from rich.progress import track
 from tokenizers import Tokenizer
 
 from foldwise.encoding.bound import LONG, Need, bounded, seams_of
+from foldwise.errors import FoldwiseError
 from foldwise.run.files import sync_file, sync_folder
 from foldwise.run.space import room_for
+from foldwise.run.tree import check_tree
 
 MISSING = "missing"
 CHUNK = 2_000
@@ -126,6 +128,9 @@ def encode(
 
     Returns:
         The store, in the order of `rows`.
+
+    Raises:
+        FoldwiseError: a link, pipe or device stands where a store belongs.
     """
     fast = plain_tokenizer(tokenizer.backend_tokenizer)
     separator = frame_of(tokenizer).separator
@@ -135,13 +140,36 @@ def encode(
         ids = np.concatenate([np.empty(0, dtype=np.int32), *(part.ids for part in parts)])
         return TokenStore(ids, np.cumsum(lengths), sum(part.bounded for part in parts))
     folder = stores / _key(rows, columns, fast, separator, need)
-    if not (folder / "manifest.json").exists():
+    for path in (stores, folder):
+        if path.is_symlink():
+            raise FoldwiseError(f"{path}: is a link; remove it, token stores lie beside the runs")
+    if folder.exists():
+        check_tree(folder, ".*")
+    store = _open(folder, rows.height)
+    if store is None:
+        shutil.rmtree(folder, ignore_errors=True)  # damaged: it is quicker made anew than mended
         with room_for(folder):
             _write(_tokenize(rows, columns, fast, separator, need), folder)
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    bounded = manifest.get("bounded", 0)
-    offsets = np.load(folder / "offsets.npy", allow_pickle=False)
-    if manifest["tokens"] == 0:  # an empty file can't be mapped
+        store = _open(folder, rows.height)
+        assert store is not None
+    return store
+
+
+def _open(folder: Path, rows: int) -> TokenStore | None:
+    # None where there is no store, or its files don't fit each other and the rows.
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        tokens, bounded = manifest["tokens"], int(manifest.get("bounded", 0))
+        # Mapped, so that a header can't ask for more memory than the file has.
+        offsets = np.array(np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False))
+        size = (folder / "ids.bin").stat().st_size
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError):
+        return None
+    if offsets.dtype != np.int64 or offsets.shape != (rows + 1,) or size != 4 * offsets[-1]:
+        return None
+    if tokens != offsets[-1] or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        return None
+    if tokens == 0:  # an empty file can't be mapped
         return TokenStore(np.empty(0, dtype=np.int32), offsets, bounded)
     return TokenStore(np.memmap(folder / "ids.bin", dtype=np.int32, mode="r"), offsets, bounded)
 

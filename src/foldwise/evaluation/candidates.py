@@ -72,8 +72,15 @@ class Candidate:
     cost: Cost
 
 
-def read_candidates(paths: Sequence[Path], *, trust_code: bool = False) -> list[Candidate]:
+def read_candidates(
+    paths: Sequence[Path], *, trust_code: bool = False, online: bool = False
+) -> list[Candidate]:
     """Read finished runs, in the order given.
+
+    Args:
+        paths: the run folders.
+        trust_code: run the Python files that lie in them.
+        online: ask the hub for the backbones of adapters.
 
     Raises:
         FoldwiseError: one isn't a finished run, is given twice, or holds code that isn't trusted.
@@ -88,12 +95,12 @@ def read_candidates(paths: Sequence[Path], *, trust_code: bool = False) -> list[
         for name, path in zip(names, paths, strict=True)
     ]
     return [
-        _read(name, path, RunFolder(folder), trust_code)
+        _read(name, path, RunFolder(folder), trust_code, online)
         for name, path, folder in zip(told, paths, folders, strict=True)
     ]
 
 
-def _read(name: str, path: Path, run: RunFolder, trust_code: bool) -> Candidate:
+def _read(name: str, path: Path, run: RunFolder, trust_code: bool, online: bool) -> Candidate:
     if not run.config.is_file():
         raise FoldwiseError(f"{path}: not a run folder (it has no config.yaml)")
     if not run.finished:
@@ -102,7 +109,7 @@ def _read(name: str, path: Path, run: RunFolder, trust_code: bool) -> Candidate:
             "compare"
         )
     config, code = open_run(run, trust_code=trust_code)
-    task = build_task(config, code, run=run)
+    task = build_task(config, code, run=run, online=online)
     task.load_state({"target": read_json(run.classes), "rows": {}})
     out_of_fold = pl.read_parquet(run.out_of_fold)
     manifest = read_json(run.manifest)

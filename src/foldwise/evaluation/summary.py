@@ -96,7 +96,8 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         if "column" in scored.columns:  # the lookup's choice, fold by fold, most frequent first
             entry["columns"] = scored["column"].value_counts(sort=True)["column"].to_list()
         metrics["baselines"][name] = entry
-    tell_trackers(prepared.config, prepared.code, run, metrics)
+    if prepared.online:
+        tell_trackers(prepared.config, prepared.code, run, metrics)
     write_json(run.metrics, metrics)
     return dict(read_json(run.metrics))
 

@@ -85,7 +85,10 @@ def load_fold(
         The task with the fold's fitted state, the model in evaluation mode, and the step of its
         weights.
     """
-    task = load_task(prepared.run, fold, prepared.config, prepared.code, prepared.run.token_stores)
+    run = prepared.run
+    task = load_task(
+        run, fold, prepared.config, prepared.code, run.token_stores, online=prepared.online
+    )
     checkpoint = checkpoints.load_best(fold)
     model = task.build_model()
     load_weights(model, checkpoint.model)
@@ -94,9 +97,15 @@ def load_fold(
 
 
 def load_task(
-    run: RunFolder, fold: FoldFolder, config: Config, code: UserCode, stores: Path | None
+    run: RunFolder,
+    fold: FoldFolder,
+    config: Config,
+    code: UserCode,
+    stores: Path | None,
+    *,
+    online: bool = False,
 ) -> Task:
     """Build a run's task with what a fold has fitted, from the run folder alone."""
-    task = build_task(config, code, run=run, stores=stores)
+    task = build_task(config, code, run=run, stores=stores, online=online)
     task.load_state({"target": read_json(run.classes), "rows": read_json(fold.encoders)})
     return task

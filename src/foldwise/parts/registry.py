@@ -2,8 +2,8 @@
 
 In: `mean`, `my_parts.GatedPooling`, `torch.optim.RAdam`. Out: the class, or an instance of it.
 The built-in ones are import strings, so that naming a part imports nothing. A library name resolves
-only inside the module of its kind and only to a subclass of the kind's base: a config cannot call
-an arbitrary function.
+only inside the module of its kind and only to a subclass of the kind's base that is written there:
+a config cannot call an arbitrary function, nor have a class fetch a model or read a file.
 """
 
 from __future__ import annotations
@@ -80,6 +80,20 @@ LIBRARY: dict[str, tuple[str, str]] = {
     "splitter": ("sklearn.model_selection", "sklearn.model_selection:BaseCrossValidator"),
 }
 
+# Kind -> where its classes are written. What isn't named here takes more than numbers: the other
+# metrics of torchmetrics (text, image, audio, multimodal) download models and corpora by name,
+# wrappers want objects, and torch.nn leads by its own imports to modules on other machines.
+WRITTEN: dict[str, tuple[str, ...]] = {
+    "activation": ("torch.nn.modules",),
+    "loss": ("torch.nn.modules",),
+    "optimizer": ("torch.optim",),
+    "schedule": ("torch.optim.lr_scheduler",),
+    "metric": tuple(
+        f"torchmetrics.{room}" for room in ("classification", "regression", "nominal", "clustering")
+    ),
+    "splitter": ("sklearn.model_selection",),
+}
+
 
 def find_part(kind: str, name: str, code: UserCode, where: str) -> Any:
     """Return the class (or function) that a name stands for.
@@ -111,7 +125,13 @@ def find_part(kind: str, name: str, code: UserCode, where: str) -> Any:
             for part in name.removeprefix(module + ".").split("."):
                 found = getattr(found, part, None)
             if inspect.isclass(found) and issubclass(found, _import(base)):
-                return found
+                if _within(found.__module__, WRITTEN[kind]):
+                    return found
+                raise FoldwiseError(
+                    f"{where}: {name} isn't taken: it needs more than numbers, such as a model "
+                    f"that it downloads; a {kind} can be a class of {', '.join(WRITTEN[kind])}, "
+                    "or one from your files under code:"
+                )
     choices = list(BUILT_IN.get(kind, {}))
     if kind in LIBRARY:
         choices.append(f"a {LIBRARY[kind][1].rpartition(':')[2]} of {LIBRARY[kind][0]}")
@@ -178,6 +198,10 @@ def match_part(
     if missing:
         raise FoldwiseError(f"{where}: {name} needs {', '.join(missing)}")
     return part, chosen
+
+
+def _within(module: str, rooms: tuple[str, ...]) -> bool:
+    return any(module == room or module.startswith(f"{room}.") for room in rooms)
 
 
 def _import(path: str) -> Any:

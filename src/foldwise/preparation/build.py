@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from foldwise.config.load import load_config
+from foldwise.config.load import load_stored
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part, find_part
@@ -25,7 +25,7 @@ def open_run(run: RunFolder, *, trust_code: bool) -> tuple[Config, UserCode]:
         FoldwiseError: not a run folder, or it holds code and `trust_code` is off.
     """
     run.check_is_run()
-    config = load_config(run.config)
+    config = load_stored(run.config)
     if config.code and not trust_code:
         names = ", ".join(Path(path).name for path in config.code)
         raise FoldwiseError(
@@ -39,7 +39,12 @@ def open_run(run: RunFolder, *, trust_code: bool) -> tuple[Config, UserCode]:
 
 
 def build_task(
-    config: Config, code: UserCode, run: RunFolder | None = None, stores: Path | None = None
+    config: Config,
+    code: UserCode,
+    run: RunFolder | None = None,
+    stores: Path | None = None,
+    *,
+    online: bool = False,
 ) -> Task:
     """Build the task that the config names.
 
@@ -48,6 +53,7 @@ def build_task(
         code: the user's files.
         run: a run whose checkpoints will replace the weights; None to load pretrained ones.
         stores: folder of token stores, or None.
+        online: ask the hub for what the run needs and this machine lacks.
 
     Raises:
         FoldwiseError: it isn't there, or lacks a method that the workflow calls.
@@ -62,7 +68,8 @@ def build_task(
             "and build_model"
         )
     task: Task = build_part(
-        "task", config.task, {}, code, "task", config=config, code=code, run=run, stores=stores
+        *("task", config.task, {}, code, "task"),
+        **{"config": config, "code": code, "run": run, "stores": stores, "online": online},
     )
     return task
 

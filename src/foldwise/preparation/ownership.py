@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from foldwise.config.load import diff_configs, dump_config, load_config
+from foldwise.config.load import diff_configs, dump_config, load_stored
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.resolve import resolve
@@ -36,7 +36,8 @@ def same_or_new(config: Config, run: RunFolder) -> Config:
     if not run.config.exists():
         run.check_place()
         return resolve(config)
-    stored = load_config(run.config)
+    run.check_is_run()
+    stored = load_stored(run.config)
     resolved = resolve(config, like=stored)
     differing = diff_configs(stored, resolved, ignore=_OF_A_PLACE)
     if differing and not is_rescue(stored, resolved, run):
@@ -85,7 +86,7 @@ def is_rescue(stored: Config, config: Config, run: RunFolder) -> bool:
 
 def differs(config: Config, run: RunFolder) -> bool:
     """Say whether a config that `same_or_new` let through isn't the stored one."""
-    return bool(diff_configs(load_config(run.config), config, ignore=_OF_A_PLACE))
+    return bool(diff_configs(load_stored(run.config), config, ignore=_OF_A_PLACE))
 
 
 def change_config(config: Config, run: RunFolder, folds: Sequence[int]) -> None:
@@ -96,7 +97,7 @@ def change_config(config: Config, run: RunFolder, folds: Sequence[int]) -> None:
         run: the run, with every fold locked.
         folds: all the run consists of.
     """
-    stored = load_config(run.config)
+    stored = load_stored(run.config)
     changes = diff_configs(stored, config, ignore=_OF_A_PLACE)
     past = [event for event in run.events() if event["event"] in (NOT_FINITE, CHANGED)]
     if past[-1]["event"] == NOT_FINITE:

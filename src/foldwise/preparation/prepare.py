@@ -41,6 +41,7 @@ class Prepared:
         holdout: the rows kept out of all folds, or None.
         data_sha256: of the table's bytes.
         counts: rows read, dropped, filled, duplicates and the like, for the log.
+        online: ask the hub and tell trackers; a run that is only looked at does neither.
     """
 
     config: Config
@@ -53,6 +54,7 @@ class Prepared:
     holdout: pl.DataFrame | None
     data_sha256: str
     counts: dict[str, Any] = field(default_factory=dict)
+    online: bool = False
 
     def positions(self, rows: np.ndarray) -> np.ndarray:
         """Return where rows (by number in the table) stand in frame and dataset."""

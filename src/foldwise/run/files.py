@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -88,11 +89,41 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
         frame.write_parquet(temporary)
 
 
+def open_in_place(path: Path, flags: int) -> int:
+    """Open a file that is written where it lies, and never another one in its stead.
+
+    Args:
+        path: the file; made if it is absent.
+        flags: of os.open.
+
+    Raises:
+        FoldwiseError: it is a link or no plain file, or it has a second name (a hard link): what is
+            written here would be written there too.
+    """
+    flags |= os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise
+        raise FoldwiseError(f"{path}: is no plain file; remove it") from None
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise FoldwiseError(f"{path}: is no plain file; remove it")
+    raise FoldwiseError(
+        f"{path}: has another name too (a hard link), under which it would change as well; copy "
+        "the folder, as by: cp -r"
+    )
+
+
 def append_line(path: Path, line: str) -> None:
     """Append one line in a single write; a disk that is full takes it whole or not at all."""
     content = line.encode("utf-8") + b"\n"
     with room_for(path, len(content)):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = open_in_place(path, os.O_WRONLY | os.O_APPEND)
         try:
             before = os.fstat(descriptor).st_size
             if os.write(descriptor, content) < len(content):

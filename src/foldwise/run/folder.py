@@ -7,13 +7,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import append_line, now, sync_folder
+from foldwise.run.tree import check_tree
 
-if TYPE_CHECKING:
-    pass
+# The names that Foldwise gives in a run's folder; others at its top are trackers'.
+_OWN = r"\..*|backbone|code|fold-.*|tensorboard"
 
 
 NOT_FINITE = "not finite"  # the event of a loss or gradient that stopped a fold
@@ -108,14 +109,21 @@ class RunFolder:
         """Return the paths of one fold."""
         return FoldFolder(self.path / f"fold-{number}", number)
 
+    def weights(self) -> list[Path]:
+        """Return the files of weights of all checkpoints."""
+        return sorted(self.path.glob("fold-*/checkpoints/step-*/model.safetensors"))
+
     def check_is_run(self) -> None:
-        """Check that a run lies here.
+        """Check that a run lies here, and that nothing in it leads elsewhere.
 
         Raises:
-            FoldwiseError: there is no config.yaml.
+            FoldwiseError: there is no config.yaml, or a link, pipe or device in the folder.
         """
-        if not self.config.is_file():
+        if not os.path.lexists(self.config):
             raise FoldwiseError(f"{self.path}: not a run folder (it has no config.yaml)")
+        check_tree(self.path, _OWN)
+        if not self.config.is_file():
+            raise FoldwiseError(f"{self.config}: is a folder, not a run's config")
 
     def check_place(self) -> None:
         """Check that a new run can lie here.
@@ -139,6 +147,8 @@ class RunFolder:
                 f"{self.path} holds other files than a run's ({others[0]!r}); choose another "
                 "run.name"
             )
+        if self.path.exists():
+            check_tree(self.path, _OWN)
 
     def create(self) -> None:
         """Make the folder durable, its parents too."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.files import now
+from foldwise.run.files import now, open_in_place
 from foldwise.run.space import room_for
 
 
@@ -24,10 +24,11 @@ def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         wait: wait for the holder instead of raising.
 
     Raises:
-        FoldwiseError: another process holds the lock (its id, host and start are named).
+        FoldwiseError: another process holds the lock (its id, host and start are named), or the
+            lock file is a link to somewhere else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = open_in_place(path, os.O_RDWR)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -8,6 +8,7 @@ padded batches, a backbone with pooling and head makes logits of them. Unless mo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,18 @@ from foldwise.encoding.bound import Need
 from foldwise.encoding.chunks import ChunkRows, narrowest_window, pad_chunks
 from foldwise.encoding.mixed import MixedRows, mixed_batch
 from foldwise.encoding.tabular import Encoders, read_cells
-from foldwise.encoding.text import encode, frame_of
+from foldwise.encoding.text import TokenStore, encode, frame_of
 from foldwise.errors import FoldwiseError
 from foldwise.hardware.device import placement
 from foldwise.models.adapters import build_backbone
 from foldwise.models.attention import choose_attention
-from foldwise.models.backbone import load_tokenizer, read_config
+from foldwise.models.backbone import check_size, load_tokenizer, read_config
 from foldwise.models.classifier import Classifier
+from foldwise.models.counted import no_larger_than
+from foldwise.models.folder import largest_size, weights_size
 from foldwise.models.fusion import TokenFusion
 from foldwise.models.layer_mix import LayerMix
-from foldwise.models.resolve import Backbone, resolve_adapted, resolve_backbone
+from foldwise.models.resolve import Backbone, resolve_adapted, resolve_backbone, weights_files
 from foldwise.models.trial_calls import check_head
 from foldwise.models.window import window
 from foldwise.parts.registry import find_part
@@ -65,6 +68,7 @@ class TextClassification(TargetTask):
         run: a run whose checkpoints will replace the weights: its copies of config and tokenizer
             are used. None: a new run, the backbone is found and its pretrained weights loaded.
         stores: folder of token stores; None keeps token ids in memory.
+        online: ask the hub for the backbone of a run that holds adapters alone.
     """
 
     def __init__(
@@ -73,9 +77,11 @@ class TextClassification(TargetTask):
         code: UserCode,
         run: RunFolder | None = None,
         stores: Path | None = None,
+        online: bool = False,
     ) -> None:
         super().__init__(config, code)
         self.stores = stores
+        self.run = run
         self.encoders: Encoders | None = None
         self.pretrained: Backbone | None = None
         self.model_config: Any = None
@@ -88,9 +94,11 @@ class TextClassification(TargetTask):
         else:
             if config.model.lora is not None:
                 name, revision = config.model.backbone, config.model.revision
-                self.pretrained = resolve_adapted(run, name, revision)
+                self.pretrained = resolve_adapted(run, name, revision, online=online)
             self.folder = run.backbone
         self.model_config = read_config(self.folder)
+        if size := self._weights:
+            check_size(self.model_config, *size, self.folder / "config.json")
         device, precision = placement(config.training)
         # What a GPU computed by may not be there on the CPU that a run came to.
         moved = run is not None and device != config.training.device
@@ -192,7 +200,10 @@ class TextClassification(TargetTask):
         )
 
     def check(self) -> None:
-        """Build what is quick to build, so that a wrong part shows before anything is written."""
+        """Build what is quick to build, so that a wrong part shows before anything is written.
+
+        Of a run without weights (a report can be drawn of it) nothing is built.
+        """
         depth = getattr(self.model_config, "num_hidden_layers", 0)
         if self.config.model.freeze > depth:
             raise FoldwiseError(
@@ -205,6 +216,9 @@ class TextClassification(TargetTask):
                 f"{depth} blocks to average the outputs of; lower it"
             )
         self._check_chunks()
+        if self.run is not None and self._weights is None:
+            super().check()
+            return
         if not self._in_text:
             self.encoders = fit_encoders(made_up_rows(self.config), self.config)
         parts, width = self._parts()
@@ -252,7 +266,7 @@ class TextClassification(TargetTask):
         tail = room // 2 if self.config.text.long == "head_tail" else 0
         need = Need(head=room + 1, tail=tail)
         return TextRows(
-            store=encode(frame, self.columns, self.tokenizer, self.stores, need),
+            store=self._encode(frame, self.columns, need),
             frame=self._frame,
             max_length=self.config.text.max_length,
             long=self.config.text.long,
@@ -268,14 +282,26 @@ class TextClassification(TargetTask):
         most = None if text.max_chunks is None else Need(head=(text.max_chunks + 1) * room + 1)
         front = Need(head=room + 1)
         return ChunkRows(
-            short=encode(frame, short, self.tokenizer, self.stores, front) if short else None,
-            text=encode(frame, long, self.tokenizer, self.stores, most),
+            short=self._encode(frame, short, front) if short else None,
+            text=self._encode(frame, long, most),
             frame=self._frame,
             max_length=text.max_length,
             stride=text.stride or 0,
             max_chunks=text.max_chunks,
             target=target,
         )
+
+    def _encode(self, frame: pl.DataFrame, columns: list[str], need: Need | None) -> TokenStore:
+        store = encode(frame, columns, self.tokenizer, self.stores, need)
+        lowest, highest = int(store.ids.min(initial=0)), int(store.ids.max(initial=0))
+        size = int(self.model_config.vocab_size)
+        if lowest < 0 or highest >= size:
+            raise FoldwiseError(
+                f"model.backbone: {self.folder / 'tokenizer.json'}: gives tokens ids from {lowest} "
+                f"to {highest}, but config.json's model knows {size}; they belong to different "
+                "models, or a token store is damaged: remove .tokens beside the runs"
+            )
+        return store
 
     def _check_chunks(self) -> None:
         text = self.config.text
@@ -293,15 +319,32 @@ class TextClassification(TargetTask):
     def _parts(self) -> tuple[dict[str, Any], int]:
         hidden_size = int(self.model_config.hidden_size) if self.columns else 0
         frame = self._frame if self.columns else None
-        return build_parts(
-            self.config,
-            self.code,
-            self.encoders,
-            hidden_size=hidden_size,
-            frame=frame,
-            n_outputs=self.n_outputs,
-            deviation=self._deviation,
-        )
+        with self._as_large_as_its_weights():
+            return build_parts(
+                self.config,
+                self.code,
+                self.encoders,
+                hidden_size=hidden_size,
+                frame=frame,
+                n_outputs=self.n_outputs,
+                deviation=self._deviation,
+            )
+
+    def _as_large_as_its_weights(self) -> AbstractContextManager[None]:
+        # Of a run, which may come from somebody else; a new run is as large as its user wants.
+        if self.run is None or self._weights is None:
+            return nullcontext()
+        return no_larger_than(*self._weights, f"{self.run.config}:")
+
+    @cached_property
+    def _weights(self) -> tuple[int, int] | None:
+        # Bytes and tensors of the files that fill the model; None for a run that has none (yet).
+        files = [] if self.run is None else self.run.weights()
+        size, tensors = largest_size(files)
+        if self.pretrained is not None:
+            pretrained = weights_size(weights_files(self.pretrained.folder))
+            size, tensors = size + pretrained[0], tensors + pretrained[1]
+        return (size, tensors) if size else None
 
     @property
     def _in_text(self) -> bool:
