@@ -1,0 +1,148 @@
+"""A process that has imported everything, and forks a child for each command it is asked to run.
+
+In: a JSON line a command on stdin. Out: a JSON line with its end on stdout. Importing takes most of
+a small command's time; a child has it behind it, yet is a process of its own, that signals reach
+and kill for real.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+# What the commands import only when they get there.
+LATE = (
+    "altair",
+    "cleanlab.filter",
+    "safetensors.torch",
+    "sklearn.linear_model",
+    "sklearn.feature_extraction.text",
+    "torch.optim.adamw",
+    "transformers.models.bert.modeling_bert",
+    "vl_convert",
+)
+
+
+def serve() -> None:
+    """Import, say so, then run one command a line until stdin ends."""
+    import foldwise
+
+    for module in pkgutil.walk_packages(foldwise.__path__, "foldwise."):
+        if module.name != "foldwise.__main__":
+            importlib.import_module(module.name)
+    for name in LATE:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what lies here stays shared with the children
+    answer({"ready": os.getpid()})
+    for line in sys.stdin:
+        request = json.loads(line)
+        started = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            run(request)
+        code = wait(child, request["patience_s"], request["pause_s"])
+        answer({"code": code, "elapsed_s": time.monotonic() - started})
+
+
+def answer(value: dict[str, Any]) -> None:
+    """Write a JSON line."""
+    print(json.dumps(value), flush=True)
+
+
+def wait(child: int, patience_s: float, pause_s: float) -> int | None:
+    """Wait for a child's end; one that has stopped itself is told to continue after a pause.
+
+    Returns:
+        Its exit code, -n where signal n killed it, None where it had to be killed as it hung.
+    """
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(child, os.WUNTRACED | os.WNOHANG)
+        if not found:
+            time.sleep(0.002)
+        elif os.WIFSTOPPED(status):
+            time.sleep(pause_s)
+            os.kill(child, signal.SIGCONT)
+        else:
+            return os.waitstatus_to_exitcode(status)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def run(request: dict[str, Any]) -> None:
+    """Be the command's process: never returns."""
+    from chaos.fate import Fate
+    from chaos.faults import watched
+    from foldwise import cli
+
+    code: Any = 0
+    with open(request["words"], "w", encoding="utf-8") as words:
+        os.dup2(words.fileno(), 1)
+        os.dup2(words.fileno(), 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(request["root"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.argv = ["foldwise", *request["given"]]
+    try:
+        with ExitStack() as stack:
+            fate = Fate(request["fate"], request["trace"])
+            stack.enter_context(watched(Path(request["root"]), fate.before, fate.after))
+            stack.enter_context(fate.poisoned())
+            stack.enter_context(remembered(Path(request["drawn"])))
+            cli.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@contextmanager
+def remembered(folder: Path) -> Iterator[None]:
+    """Draw each chart once: the same spec gives the same bytes, and takes longer than all else."""
+    import vl_convert
+
+    def once(name: str) -> Any:
+        real = getattr(vl_convert, name)
+
+        def draw(*args: Any, **named: Any) -> Any:
+            key = hashlib.sha256(json.dumps([name, args, named]).encode()).hexdigest()
+            path = folder / key
+            if not path.exists():
+                drawn = real(*args, **named)
+                whole = path.with_suffix(f".{os.getpid()}")
+                whole.write_bytes(drawn.encode() if isinstance(drawn, str) else drawn)
+                whole.rename(path)
+            content = path.read_bytes()
+            return content if name.endswith("png") else content.decode()
+
+        return draw
+
+    names = ("javascript_bundle", "vegalite_to_png")
+    with mock.patch.multiple(vl_convert, **{name: once(name) for name in names}):
+        yield
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    serve()
