@@ -30,9 +30,12 @@ class Disk:
             self._sync(path)
 
     def after(self, event: Event) -> None:
-        """Take note of an fsync."""
+        """Take note of an fsync, and of a file that is about to be written over."""
+        path = Path(event.path)
         if event.kind == "fsync":
-            self._sync(Path(event.path))
+            self._sync(path)
+        elif event.kind == "write":
+            self.contents.pop(path.stat().st_ino, None)
 
     def cut_power(self) -> None:
         """Make the folder what it would be after a power cut now."""

@@ -13,16 +13,15 @@ from unittest import mock
 
 from chaos.faults import WRITES, Event
 
-CODES = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
-
 
 class Fate:
     """Counts a process's file operations and strikes at one of them.
 
     Args:
-        plan: {} for nothing; `at` (the operation's number, from 1) with `signals` (their names, the
-            second follows at the next operations) and `delay_s`, or with `error` (ENOSPC stays,
-            EIO passes); `nan` (the optimizer step, from 1, whose gradient is spoiled).
+        plan: {} for nothing; `at` (the operation's number, from 1) with `signals` (their names; the
+            second comes `gap` operations later), `late` (they come after the operation) and
+            `delay_s`, or with `error` (ENOSPC stays, EIO passes); `nan` (the optimizer step, from
+            1, whose gradient is spoiled).
         trace: file that takes a line an operation, or None.
     """
 
@@ -36,22 +35,21 @@ class Fate:
     def before(self, event: Event) -> int | None:
         """Count an operation; return the errno it fails with."""
         self.number += 1
-        number, at = self.number, self.plan.get("at", 0)
         if self.trace is not None:
             os.pwrite(self.trace, f"{event.kind}\t{event.path}\n".encode(), self._end())
-        if not at or number < at:
-            return None
-        error = self.plan.get("error")
-        if error == "ENOSPC":
-            return errno.ENOSPC if event.kind in WRITES else None
-        if error == "EIO":
-            return errno.EIO if number == at else None
-        if self.left and (number == at or number >= at + self.plan.get("gap", 1)):
-            self._strike(self.left.pop(0))
+        error, since = self.plan.get("error"), self.number - self.plan.get("at", 0)
+        if error == "ENOSPC" and since >= 0 and event.kind in WRITES:
+            return errno.ENOSPC
+        if error == "EIO" and since == 0:
+            return errno.EIO
+        if not self.plan.get("late"):
+            self._strike()
         return None
 
     def after(self, event: Event) -> None:
-        """Nothing strikes after an operation: that is before the next one."""
+        """Strike where that is to come after an operation."""
+        if self.plan.get("late"):
+            self._strike()
 
     @contextmanager
     def poisoned(self) -> Iterator[None]:
@@ -69,8 +67,11 @@ class Fate:
         with mock.patch.object(torch.nn.utils, "clip_grad_norm_", clip):
             yield
 
-    def _strike(self, number: signal.Signals) -> None:
-        delay_s = self.plan.get("delay_s", 0)
+    def _strike(self) -> None:
+        first = len(self.left) == len(self.plan.get("signals", []))
+        if not self.left or self.number < self.plan["at"] + (0 if first else self.plan["gap"]):
+            return
+        number, delay_s = self.left.pop(0), self.plan["delay_s"]
         if delay_s:
             threading.Timer(delay_s, os.kill, (os.getpid(), number)).start()
         else:

@@ -31,8 +31,8 @@ class Event:
     """One file operation.
 
     Attributes:
-        kind: read, write (opened for it), append, fsync, rename, mkdir, unlink, rmdir, lock, table
-            (by polars) or tensors (by safetensors).
+        kind: read, write (opened for it, and emptied), append (opened for it, or a write), fsync,
+            rename, mkdir, unlink, rmdir, lock, table (by polars) or tensors (by safetensors).
         path: the file or folder; the new name in a rename.
         source: the old name in a rename.
     """
@@ -79,7 +79,10 @@ def watched(
             path = _path(file)
             if not inside(path):
                 return real(file, mode, *args, **named)
-            event = Event("read" if set(mode) <= set("rbtU") else "write", path)
+            kind = (
+                "write" if set(mode) & set("wx") else "append" if set(mode) & set("a+") else "read"
+            )
+            event = Event(kind, path)
             code = before(event)
             handle = real(file, mode, *args, **named)
             if code is not None:
@@ -90,7 +93,8 @@ def watched(
         return open_
 
     def os_open(file: Any, flags: int, *args: Any, **named: Any) -> int:
-        kind = "write" if flags & (os.O_WRONLY | os.O_RDWR) else "read"
+        writing = flags & (os.O_WRONLY | os.O_RDWR)
+        kind = ("write" if flags & os.O_TRUNC else "append") if writing else "read"
         path = _path(file, named.get("dir_fd"))
         return int(called(kind, path, lambda: real["open"](file, flags, *args, **named)))
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,6 @@ CONFIG: dict[str, Any] = {
     "baselines": False,
 }
 PATIENCE_S = 120
-PAUSE_S = 0.3  # between STOP and CONT
-MOST_CALLS = 6
 
 
 @dataclass(frozen=True)
@@ -89,97 +87,131 @@ class Stage:
         self.expected: dict[str, dict[str, str]] = {}
         for command in CALLS:
             trace = folder / f"{command}.trace"
-            call = self.call(self.whole, command, trace=trace)
+            [call] = self.call(self.whole, command, trace=trace)
             assert call.code == 0, call.words
             lines = trace.read_text(encoding="utf-8").splitlines()
             self.traces[command] = [Event(*line.split("\t")) for line in lines]
             self.expected[command] = outcome(self.whole, command, call)
 
-    def play(self, seed: int) -> Draw:
-        """Play a draw.
+    def play(self, seed: int) -> None:
+        """Play a draw, and print it.
 
         Raises:
             AssertionError: it didn't end as the undisturbed run did.
         """
         drawn = draw(seed, self.traces)
-        root = self.folder / f"seed-{seed}"
-        shutil.copytree(self.template if drawn.command == "train" else self.whole, root)
-        (root / "labels.parquet").unlink(missing_ok=True)
         story = [f"{drawn}", f"replay: FOLDWISE_CHAOS_SEED={seed} pytest tests/chaos -k one"]
+        print(*story, sep="\n")
+        with self.scene(drawn.command) as root:
+            try:
+                self._play(drawn, root, story.append)
+            except AssertionError as error:
+                raise AssertionError("\n".join([*story, str(error)])) from None
+
+    @contextmanager
+    def scene(self, command: str) -> Iterator[Path]:
+        """Give a folder where a command is about to be given for the first time."""
+        root = self.folder / "scene"
+        shutil.copytree(self.template if command == "train" else self.whole, root)
+        (root / "labels.parquet").unlink(missing_ok=True)
         try:
-            self._play(drawn, root, story)
-        except AssertionError as error:
-            raise AssertionError("\n".join([*story, str(error), f"see {root}"])) from None
-        shutil.rmtree(root)
-        return drawn
+            yield root
+        finally:
+            shutil.rmtree(root)
 
     def call(
         self,
         root: Path,
         command: str,
         fate: dict[str, Any] | None = None,
+        *,
         trace: Path | None = None,
-    ) -> Call:
-        """Give a command in a process of its own, and wait for its end."""
-        words = self.folder / "words"
-        request = {
-            "root": str(root),
-            "given": CALLS[command],
-            "words": str(words),
-            "fate": fate or {},
-            "trace": trace and str(trace),
-            "drawn": str(self.drawn),
-            "patience_s": PATIENCE_S,
-            "pause_s": PAUSE_S,
-        }
+        meanwhile: str | None = None,
+        more: Sequence[str] = (),
+    ) -> list[Call]:
+        """Give a command in a process of its own, and wait for its end.
+
+        Args:
+            root: the working directory.
+            command: train, predict or evaluate.
+            fate: what befalls it.
+            trace: file that takes its file operations.
+            meanwhile: the command that another process is given while this one is stopped.
+            more: further arguments.
+
+        Returns:
+            How it ended; then how the other one did, if it began.
+        """
+        words = [self.folder / f"words-{number}" for number in (0, 1)]
+        shared = {"root": str(root), "drawn": str(self.drawn), "trace": None, "fate": {}}
+        calls = [
+            {
+                **shared,
+                "given": [*CALLS[command], *more],
+                "words": str(words[0]),
+                "fate": fate or {},
+                "trace": trace and str(trace),
+            }
+        ]
+        if meanwhile is not None:
+            calls.append({**shared, "given": CALLS[meanwhile], "words": str(words[1])})
+        for path in words:
+            path.unlink(missing_ok=True)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.write(json.dumps({"calls": calls, "patience_s": PATIENCE_S}) + "\n")
         self.process.stdin.flush()
-        code = json.loads(self.process.stdout.readline())["code"]
-        return Call(code, words.read_text(encoding="utf-8", errors="replace"))
+        codes = json.loads(self.process.stdout.readline())["codes"]
+        return [
+            Call(code, path.read_text(encoding="utf-8", errors="replace"))
+            for code, path in zip(codes, words, strict=False)
+            if path.exists()
+        ]
 
-    def _play(self, drawn: Draw, root: Path, story: list[str]) -> None:
-        def tell(call: Call) -> Call:
-            story.append(f"exit {call.code}: {call.words[-1500:]}")
-            assert call.code is not None, "it hangs"
-            assert "Traceback" not in call.words, "a traceback"
-            return call
+    def _play(self, drawn: Draw, root: Path, tell: Callable[[str], None]) -> None:
+        def give(fate: dict[str, Any] | None = None) -> Call:
+            meanwhile = drawn.command if drawn.another else None
+            calls = self.call(root, drawn.command, fate, meanwhile=meanwhile)
+            for call in calls:
+                tell(f"exit {call.code}: {call.words[-1500:]}")
+                assert call.code is not None, "it hangs"
+                assert "Traceback" not in call.words, "a traceback"
+            for other in calls[1:]:
+                assert other.code in (0, 2), "not how a second process ends"
+            return calls[0]
 
-        first = tell(self.call(root, drawn.command, drawn.fate)) if drawn.fate else None
-        if first is not None:
-            check_end(drawn, first)
-        if drawn.damage is None:
-            last = first
-            if first is None or first.code != 0:
-                last = tell(self.call(root, drawn.command))
-            assert last is not None
-            assert last.code == 0, "the same command didn't end well"
-            assert outcome(root, drawn.command, last) == self.expected[drawn.command]
-            return
-        path, content = damage(root / RUN, drawn)
-        if path is None:
-            return
-        story.append(f"{drawn.damage} {path}")
-        last = tell(self.call(root, drawn.command))
-        if last.code == 0:
-            assert outcome(root, drawn.command, last) == self.expected[drawn.command]
-            return
-        assert last.code in (1, 2), "not an exit code of ours"
-        assert path.name in last.words, "it doesn't name the file"
-        put_right(root, path, content, last.words, story)
-        last = tell(self.call(root, drawn.command))
-        assert last.code == 0, "put right, it doesn't end well"
+        last = None
+        for fate in drawn.fates:
+            last = give(fate)
+            check_end(drawn, fate, last)
+            if last.code == 0:
+                break
+        if drawn.damage is not None:
+            path, content = damage(root / RUN, drawn)
+            tell(f"{drawn.damage} {path}")
+            last = give()
+            if path is not None and last.code != 0:
+                assert last.code in (1, 2), "not an exit code of ours"
+                assert path.name in last.words, "it doesn't name the file"
+                tell(put_right(root, path, content, last.words))
+                last = None
+        if last is None or last.code != 0:
+            last = give()
+        if drawn.command == "predict" and "is there already" in last.words:
+            last = Call(0, last.words)  # it was written whole before the end came
+        assert last.code == 0, "the same command didn't end well"
         assert outcome(root, drawn.command, last) == self.expected[drawn.command]
 
 
-def check_end(drawn: Draw, call: Call) -> None:
+def check_end(drawn: Draw, fate: dict[str, Any], call: Call) -> None:
     """Check a disturbed call's exit code: done, its signal's, or 1 with a message."""
     numbers = {"SIGKILL": 9, "SIGTERM": 15, "SIGINT": 2, "SIGHUP": 1}
-    sent = [numbers[name] for name in drawn.fate.get("signals", []) if name in numbers]
+    sent = [numbers[name] for name in fate.get("signals", []) if name in numbers]
     allowed = {0, *(-n for n in sent), *(128 + n for n in sent)}
-    if "error" in drawn.fate or "nan" in drawn.fate:
+    if "error" in fate or "nan" in fate:
         allowed = {0, 1}
+    if drawn.another:
+        allowed.add(2)  # the other one may have begun the run meanwhile
     assert call.code in allowed, f"exit code {call.code} isn't among {sorted(allowed)}"
 
 
@@ -223,18 +255,17 @@ def damage(run: Path, drawn: Draw) -> tuple[Path | None, bytes]:
     return path, content
 
 
-def put_right(root: Path, path: Path, content: bytes, words: str, story: list[str]) -> None:
+def put_right(root: Path, path: Path, content: bytes, words: str) -> str:
     """Remove what the message says is to be removed, or put the damaged file back."""
     for name in re.findall(r"remove (\S+)", words):
         doomed = root / name.rstrip(".,;)")
         if doomed.exists() and root / RUN in doomed.parents:
-            story.append(f"removed {doomed}")
             shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
-            return
-    story.append(f"put back {path}")
+            return f"removed {doomed}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.write_bytes(content)
+    return f"put back {path}"
 
 
 @contextmanager

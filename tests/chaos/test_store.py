@@ -80,22 +80,23 @@ class Store(RuleBasedStateMachine):
         self._save(self.step)
         self._commit(self.step)
 
-    @rule(at=st.integers(1, 45), power=st.booleans())
+    @rule(at=st.integers(1, 120), power=st.booleans())
     def crash_while_saving(self, at: int, power: bool) -> None:
         """Die at a file operation of a save; with the power cut, lose what wasn't fsynced."""
         step = self.step + 1
         disk = Disk(self.fold.path.parent)
-        seen = {"number": 0, "renamed": False}
+        seen = {"moment": 0, "renamed": False}
         final = str(self.fold.checkpoints / f"step-{step:06d}")
 
         def before(event: Event) -> None:
-            seen["number"] += 1
-            if seen["number"] >= at:
+            seen["moment"] += 1
+            if seen["moment"] >= at:
                 raise Killed
 
         def after(event: Event) -> None:
             disk.after(event)
             seen["renamed"] |= event.kind == "rename" and event.path == final
+            before(event)  # a file that was opened for writing is empty now
 
         finished = False
         with watched(self.top, before, after), suppress(Killed):

@@ -1,6 +1,7 @@
 """A process that has imported everything, and forks a child for each command it is asked to run.
 
-In: a JSON line a command on stdin. Out: a JSON line with its end on stdout. Importing takes most of
+In: a JSON line a command on stdin, or of two, the second given while the first is stopped. Out: a
+JSON line with their ends on stdout. Importing takes most of
 a small command's time; a child has it behind it, yet is a process of its own, that signals reach
 and kill for real.
 """
@@ -34,6 +35,8 @@ LATE = (
     "transformers.models.bert.modeling_bert",
     "vl_convert",
 )
+# How long a process that has stopped itself stays so: alone, and while another one runs.
+SHORT_S, LONG_S = 0.2, 3.0
 
 
 def serve() -> None:
@@ -50,12 +53,7 @@ def serve() -> None:
     answer({"ready": os.getpid()})
     for line in sys.stdin:
         request = json.loads(line)
-        started = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            run(request)
-        code = wait(child, request["patience_s"], request["pause_s"])
-        answer({"code": code, "elapsed_s": time.monotonic() - started})
+        answer({"codes": play(request["calls"], request["patience_s"])})
 
 
 def answer(value: dict[str, Any]) -> None:
@@ -63,49 +61,68 @@ def answer(value: dict[str, Any]) -> None:
     print(json.dumps(value), flush=True)
 
 
-def wait(child: int, patience_s: float, pause_s: float) -> int | None:
-    """Wait for a child's end; one that has stopped itself is told to continue after a pause.
+def play(calls: list[dict[str, Any]], patience_s: float) -> list[int | None]:
+    """Run a call, and another one while the first has stopped itself; wait for their ends.
+
+    The first goes on once the second has ended, or soon after where that waits for the first.
 
     Returns:
-        Its exit code, -n where signal n killed it, None where it had to be killed as it hung.
+        Exit codes: -n where signal n killed it; None where it hung, or never began.
     """
+    codes: list[int | None] = [None] * len(calls)
+    running = {start(calls[0]): 0}
+    first, stopped_at = next(iter(running)), None
     deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        found, status = os.waitpid(child, os.WUNTRACED | os.WNOHANG)
-        if not found:
-            time.sleep(0.002)
-        elif os.WIFSTOPPED(status):
-            time.sleep(pause_s)
-            os.kill(child, signal.SIGCONT)
+    while running and time.monotonic() < deadline:
+        found, status = os.waitpid(-1, os.WUNTRACED | os.WNOHANG)
+        if found and os.WIFSTOPPED(status):
+            stopped_at = time.monotonic()
+            if len(calls) > 1:
+                running[start(calls[1])] = 1
+        elif found:
+            codes[running.pop(found)] = os.waitstatus_to_exitcode(status)
         else:
-            return os.waitstatus_to_exitcode(status)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+            time.sleep(0.002)
+        paused_s = time.monotonic() - stopped_at if stopped_at else 0
+        if paused_s > (SHORT_S if len(running) == 1 else LONG_S):
+            os.kill(first, signal.SIGCONT)
+            stopped_at = None
+    for child in running:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return codes
 
 
-def run(request: dict[str, Any]) -> None:
+def start(call: dict[str, Any]) -> int:
+    """Fork the process of a call; return its number."""
+    child = os.fork()
+    if child == 0:
+        run(call)
+    return child
+
+
+def run(call: dict[str, Any]) -> None:
     """Be the command's process: never returns."""
     from chaos.fate import Fate
     from chaos.faults import watched
     from foldwise import cli
 
     code: Any = 0
-    with open(request["words"], "w", encoding="utf-8") as words:
+    with open(call["words"], "w", encoding="utf-8") as words:
         os.dup2(words.fileno(), 1)
         os.dup2(words.fileno(), 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.chdir(request["root"])
+    os.chdir(call["root"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.argv = ["foldwise", *request["given"]]
+    sys.argv = ["foldwise", *call["given"]]
     try:
         with ExitStack() as stack:
-            fate = Fate(request["fate"], request["trace"])
-            stack.enter_context(watched(Path(request["root"]), fate.before, fate.after))
+            fate = Fate(call["fate"], call["trace"])
+            stack.enter_context(watched(Path(call["root"]), fate.before, fate.after))
             stack.enter_context(fate.poisoned())
-            stack.enter_context(remembered(Path(request["drawn"])))
+            stack.enter_context(remembered(Path(call["drawn"])))
             cli.main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
