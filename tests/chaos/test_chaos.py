@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
 from chaos.draws import KINDS
-from chaos.stage import Stage, zygote
+from chaos.stage import Stage
 
 SEED = os.environ.get("FOLDWISE_CHAOS_SEED")
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with zygote() as process:
-        yield Stage(tmp_path_factory.mktemp("chaos"), process)
 
 
 @pytest.mark.parametrize("seed", range(len(KINDS)))
