@@ -63,6 +63,8 @@ def draw(seed: int, traces: dict[str, list[Event]]) -> Draw:
         phase: [n for n in numbers if kind not in FAULTS or trace[n - 1].kind in WRITES]
         for phase, numbers in phases_of(command, trace).items()
     }
+    if kind == "damage" and command == "train":
+        del moments["read"]  # nothing lies there yet
     phase = rng.choice(sorted(name for name, numbers in moments.items() if numbers))
     at = rng.choice(moments[phase])
     if kind == "NaN":

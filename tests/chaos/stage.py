@@ -62,6 +62,14 @@ class Call:
     words: str
 
 
+@dataclass(frozen=True)
+class Damage:
+    """A file that was damaged, and what was in it."""
+
+    path: Path
+    content: bytes
+
+
 class Stage:
     """An undisturbed run, and a process that can play any number of disturbed ones.
 
@@ -186,21 +194,46 @@ class Stage:
             check_end(drawn, fate, last)
             if last.code == 0:
                 break
-        if drawn.damage is not None:
-            path, content = damage(root / RUN, drawn)
-            tell(f"{drawn.damage} {path}")
+        found = damage(root / RUN, drawn) if drawn.damage else None
+        if found is not None:
+            tell(f"{drawn.damage} {found.path}")
             last = give()
-            if path is not None and last.code != 0:
+            if last.code == 0:
+                self._check_unread(drawn, root, last, found)
+            else:
                 assert last.code in (1, 2), "not an exit code of ours"
-                assert path.name in last.words, "it doesn't name the file"
-                tell(put_right(root, path, content, last.words))
+                assert found.path.name in last.words, "it doesn't name the file"
+                tell(put_right(root, found, last.words))
                 last = None
         if last is None or last.code != 0:
             last = give()
         if drawn.command == "predict" and "is there already" in last.words:
             last = Call(0, last.words)  # it was written whole before the end came
         assert last.code == 0, "the same command didn't end well"
-        assert outcome(root, drawn.command, last) == self.expected[drawn.command]
+        self._check_outcome(drawn.command, root, last)
+
+    def _check_outcome(self, command: str, root: Path, call: Call) -> None:
+        differing = differences(outcome(root, command, call), self.expected[command])
+        assert not differing, f"differs from the undisturbed run's: {', '.join(differing)}"
+
+    def _check_unread(self, drawn: Draw, root: Path, call: Call, damaged: Damage) -> None:
+        # A command that had no need of the damaged file ends well: whoever needs it must see it.
+        found, expected = outcome(root, drawn.command, call), self.expected[drawn.command]
+        for name in differences(found, expected):
+            assert root / RUN / name == damaged.path, f"{name} differs from the undisturbed run's"
+            assert name not in ("oof.parquet", "metrics.json"), f"{name} is accepted damaged"
+            [reader] = self.call(root, "evaluate")
+            if reader.code == 0:
+                assert outcome(root, "evaluate", reader) == self.expected["evaluate"]
+            else:
+                assert (reader.code, "Traceback" in reader.words) == (2, False), reader.words
+                assert damaged.path.name in reader.words, reader.words
+            put_right(root, damaged, "")
+
+
+def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+    """Return the names whose values differ."""
+    return sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
 
 
 def check_end(drawn: Draw, fate: dict[str, Any], call: Call) -> None:
@@ -224,18 +257,17 @@ def outcome(root: Path, command: str, call: Call) -> dict[str, str]:
     run = root / RUN
     wanted = ["oof.parquet", "metrics.json", "folds.parquet", "classes.json", "config.yaml"]
     for fold in ("fold-1", "fold-2"):
-        names = ("predictions.parquet", "validation.json", "metrics.jsonl", "encoders.json")
-        best = json.loads((run / fold / "best.json").read_text(encoding="utf-8"))["folder"]
-        weights = f"checkpoints/{best}/model.safetensors"
-        wanted += [f"{fold}/{name}" for name in (*names, weights)]
+        wanted += [f"{fold}/{name}.json" for name in ("best", "encoders", "validation")]
+        wanted += [f"{fold}/metrics.jsonl", f"{fold}/predictions.parquet"]
+    wanted += [str(path.relative_to(run)) for path in run.glob("fold-*/*/step-*/model.safetensors")]
     return {name: _sha256(run / name) for name in wanted}
 
 
-def damage(run: Path, drawn: Draw) -> tuple[Path | None, bytes]:
-    """Damage one of a run's files; return which, and what was in it."""
+def damage(run: Path, drawn: Draw) -> Damage | None:
+    """Damage one of a run's files; None where it has none yet."""
     files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.stat().st_size]
     if not files:
-        return None, b""
+        return None
     which, place = drawn.where
     path = files[int(which * len(files))]
     content = path.read_bytes()
@@ -252,19 +284,24 @@ def damage(run: Path, drawn: Draw) -> tuple[Path | None, bytes]:
         copy = run.parent.parent / "outside"
         copy.write_bytes(content)
         path.symlink_to(copy)
-    return path, content
+    return Damage(path, content)
 
 
-def put_right(root: Path, path: Path, content: bytes, words: str) -> str:
-    """Remove what the message says is to be removed, or put the damaged file back."""
+def put_right(root: Path, damaged: Damage, words: str) -> str:
+    """Remove what the message says is to be removed, or put the damaged file back.
+
+    Returns:
+        Which of the two was done.
+    """
     for name in re.findall(r"remove (\S+)", words):
         doomed = root / name.rstrip(".,;)")
         if doomed.exists() and root / RUN in doomed.parents:
             shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
             return f"removed {doomed}"
+    path = damaged.path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    path.write_bytes(content)
+    path.write_bytes(damaged.content)
     return f"put back {path}"
 
 
