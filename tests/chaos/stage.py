@@ -206,7 +206,10 @@ class Stage:
             else:
                 assert last.code in (1, 2), "not an exit code of ours"
                 assert found.path.name in last.words, "it doesn't name the file"
-                tell(put_right(root, found, last.words))
+                tell(done := put_right(root, found, last.words))
+                if drawn.command != "train" and done.startswith("removed"):
+                    [call] = self.call(root, "train")  # as such a message says
+                    tell(f"exit {call.code}: {call.words[-1500:]}")
                 last = None
         if last is None or last.code != 0:
             last = give()

@@ -54,6 +54,21 @@ def test_signals_end_in_their_exit_codes_and_the_next_call_goes_on(
     assert outcome(begun, "train", last) == stage.expected["train"]
 
 
+@pytest.mark.parametrize(("kind", "at_least"), [("fsync", 100), ("tensors", 0), ("table", 1)])
+def test_disk_that_fails_is_one_message_and_the_next_call_goes_on(
+    stage: Stage, begun: Path, kind: str, at_least: int
+) -> None:
+    numbers = [n for n, event in enumerate(stage.traces["train"], 1) if event.kind == kind]
+    [call] = stage.call(begun, "train", {"at": numbers[at_least], "error": "EIO"})
+    assert call.code == 1
+    assert "stopped: the disk fails" in call.words
+    assert "give the same command again" in call.words
+    assert "Traceback" not in call.words
+    [last] = stage.call(begun, "train")
+    assert last.code == 0
+    assert outcome(begun, "train", last) == stage.expected["train"]
+
+
 def test_no_step_is_logged_twice_or_left_out(stage: Stage) -> None:
     # The bytes of metrics.jsonl are compared in every draw; here they are right in themselves.
     for number in (1, 2):
