@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 600
+HANGS = 124  # as timeout(1) has it
 STORE = "tests/chaos/test_store.py::test_the_newest_committed_step_is_always_found"
 LOOP = "tests/training/test_loop.py"
 
@@ -103,7 +104,7 @@ def run_tests(edits: tuple[tuple[str, str], ...], tests: tuple[str, ...]) -> tup
     """Run tests against a copy of src/ with some edits.
 
     Returns:
-        pytest's exit code, and the tests that failed.
+        pytest's exit code, HANGS where it took too long, and the tests that failed.
     """
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         source = Path(folder) / "src"
@@ -112,15 +113,18 @@ def run_tests(edits: tuple[tuple[str, str], ...], tests: tuple[str, ...]) -> tup
             edit(source, pattern, replacement)
         environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
         options = ("-q", "-x", "-rf", "-p", "no:cacheprovider", "--rootdir", str(ROOT))
-        ended = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, *tests],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-m", "pytest", *options, *tests],
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return HANGS, []
     return ended.returncode, re.findall(r"^FAILED (\S+)", ended.stdout, re.M)
 
 

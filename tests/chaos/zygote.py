@@ -103,19 +103,29 @@ def start(call: dict[str, Any]) -> int:
 
 def run(call: dict[str, Any]) -> None:
     """Be the command's process: never returns."""
+    code = 1
+    try:
+        with open(call["words"], "w", encoding="utf-8") as words:
+            os.dup2(words.fileno(), 1)
+            os.dup2(words.fileno(), 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        code = command(call)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)  # whatever happens, no second zygote comes out of here
+
+
+def command(call: dict[str, Any]) -> int:
+    """Give the command under its fate; return its exit code."""
     from chaos.fate import Fate
     from chaos.faults import watched
     from foldwise import cli
 
-    code: Any = 0
-    with open(call["words"], "w", encoding="utf-8") as words:
-        os.dup2(words.fileno(), 1)
-        os.dup2(words.fileno(), 2)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(call["root"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.argv = ["foldwise", *call["given"]]
     try:
         with ExitStack() as stack:
@@ -125,13 +135,14 @@ def run(call: dict[str, Any]) -> None:
             stack.enter_context(remembered(Path(call["drawn"])))
             cli.main()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        return 1
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # it has ended; what comes now comes too late
+    return 0
 
 
 @contextmanager
