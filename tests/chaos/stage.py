@@ -301,11 +301,12 @@ def put_right(root: Path, damaged: Damage, words: str) -> str:
     Returns:
         Which of the two was done.
     """
-    for name in re.findall(r"remove (\S+)", words):
-        doomed = root / name.rstrip(".,;)")
-        if doomed.exists() and root / RUN in doomed.parents:
-            shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
-            return f"removed {doomed}"
+    said = re.search(r"remove (\S+?)[,;]?(?: and (\S+\.\w+))?(?:\s|$)", words)
+    doomed = root / said[1] if said else root
+    if said and doomed.exists() and root / RUN in doomed.parents:
+        for path in (doomed, *([doomed.parent / said[2]] if said[2] else [])):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return f"removed {said[1]} {said[2] or ''}"
     path = damaged.path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
