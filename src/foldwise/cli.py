@@ -249,7 +249,7 @@ def cfpb(
 def main() -> None:
     """Run the command line; problems with the input end in one message and exit code 2."""
     from foldwise.errors import FoldwiseError, RunInterrupted
-    from foldwise.run.space import is_full, no_space
+    from foldwise.run.space import is_broken, is_full, no_space
 
     # A terminated run dies of its signal: the last checkpoint stands, the same command goes on.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -266,6 +266,10 @@ def main() -> None:
             print("stopped: give the same command again to go on", file=sys.stderr)
         raise
     except Exception as error:
+        if is_broken(error):
+            told = f"the disk fails ({error}); once it works, give the same command again"
+            print(f"stopped: {told}", file=sys.stderr)
+            sys.exit(1)
         if not is_full(error):
             raise
         # Of a file that a library writes: our own are a RunInterrupted by now.

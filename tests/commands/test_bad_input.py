@@ -706,6 +706,17 @@ def test_other_files_under_the_run_s_name_are_refused(
     )
 
 
+def test_a_run_whose_config_is_gone_is_not_taken_for_other_files(
+    here: Path, config: Path, refused: Callable[..., str]
+) -> None:
+    (here / "runs" / "bad").mkdir(parents=True)
+    (here / "runs" / "bad" / "folds.parquet").write_bytes(b"")
+    assert refused("train", "config.yaml") == (
+        "runs/bad/config.yaml: is gone, though runs/bad holds a run; put it back from a copy, or "
+        "remove runs/bad to begin anew"
+    )
+
+
 PREDICTIONS: dict[str, tuple[list[str], str]] = {
     "missing-column": (
         ["other.csv", "-o", "out.csv"],

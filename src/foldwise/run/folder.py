@@ -142,6 +142,11 @@ class RunFolder:
         # A run killed before its config was written has left no more than these.
         ours = re.compile(r"\..*|code|fold-\d+")
         others = sorted(p.name for p in self.path.glob("*") if not ours.fullmatch(p.name))
+        if self.folds.exists():
+            raise FoldwiseError(
+                f"{self.config}: is gone, though {self.path} holds a run; put it back from a copy, "
+                f"or remove {self.path} to begin anew"
+            )
         if others:
             raise FoldwiseError(
                 f"{self.path} holds other files than a run's ({others[0]!r}); choose another "

@@ -51,7 +51,15 @@ def free_bytes(path: Path) -> int:
 
 def is_full(error: BaseException) -> bool:
     """Say whether an error means that a disk is full, or a quota used up."""
+    return _tells_of(error, errno.ENOSPC, errno.EDQUOT)
+
+
+def is_broken(error: BaseException) -> bool:
+    """Say whether an error means that a disk fails to read or write."""
+    return _tells_of(error, errno.EIO)
+
+
+def _tells_of(error: BaseException, *codes: int) -> bool:
     # polars and safetensors, written in Rust, give the number in their message only.
-    codes = (errno.ENOSPC, errno.EDQUOT)
     told = any(f"(os error {code})" in str(error) for code in codes)
     return told or (isinstance(error, OSError) and error.errno in codes)
