@@ -73,7 +73,7 @@ TOP_KEYS = (
 )
 TRAINING_KEYS = (
     "epochs, batch_size, tokens_per_batch, accumulate, precision, clip, evaluate_every, patience, "
-    "average, save_minutes, log_every, bucketing, workers, device"
+    "average, save_minutes, keep, log_every, bucketing, workers, device"
 )
 MODEL_KEYS = (
     "backbone, revision, freeze, pooling, layers, fusion, tabular, head, attention_dropout, "
