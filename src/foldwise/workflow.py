@@ -18,6 +18,7 @@ import polars as pl
 from rich.console import Console
 
 from foldwise.config.schema import Config
+from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
@@ -34,6 +35,7 @@ from foldwise.preparation.ownership import (
 )
 from foldwise.preparation.prepare import encode_rows, prepare
 from foldwise.preparation.provenance import check_continues, start_record, stop_record
+from foldwise.preparation.resolve import resolve_stored
 from foldwise.report.run_report import write_report
 from foldwise.report.source import Source, source_of
 from foldwise.report.terminal import facts
@@ -132,12 +134,15 @@ def cross_validate(
     return run
 
 
-def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
+def validate(
+    path: Path, *, trust_code: bool = False, precision: Precision | None = None
+) -> dict[str, Any]:
     """Validate every trained fold of a run again from its checkpoints, and sum up.
 
     Args:
         path: the run folder; its table must still be where the config says.
         trust_code: run the Python files that lie in the run folder.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Returns:
         The scores: what `metrics.json` holds, or {"folds": ...} while folds are missing.
@@ -146,8 +151,9 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
     """
     run = RunFolder(path.resolve())  # "." has its token stores beside it too
-    config, code = open_run(run, trust_code=trust_code)
-    set_deterministic(config.run.deterministic, placement(config.training)[0])
+    stored, code = open_run(run, trust_code=trust_code)
+    set_deterministic(stored.run.deterministic, placement(stored.training)[0])
+    config = resolve_stored(stored, precision=precision)
     every = folds_of(config)
     trained = [number for number in every if run.fold(number).trained.exists()]
     if not trained:
@@ -155,7 +161,7 @@ def validate(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
     with ExitStack() as held:
         task = build_task(config, code, run=run, stores=run.token_stores)
         prepared = prepare(config, code, run, task)
-        check_training(config, code)
+        check_training(stored, code)
         check_continues(prepared)
         prepared = encode_rows(prepared)
         accelerator = build_accelerator(config.training)

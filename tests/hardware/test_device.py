@@ -17,6 +17,8 @@ from foldwise.errors import FoldwiseError
 from foldwise.hardware import device
 from foldwise.hardware.device import (
     build_accelerator,
+    computes_bf16,
+    placement,
     resolve_device,
     resolve_precision,
     set_deterministic,
@@ -51,6 +53,14 @@ def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, wa
         resolve_device(wanted)
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_run_of_a_device_that_is_not_there_is_placed_on_what_is(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    pretend(monkeypatch)
+    assert placement(Training(device=device, precision="bf16")) == ("cpu", "bf16")
+
+
 @pytest.mark.parametrize(("tiles", "expected"), [(True, "bf16"), (False, "float32")])
 def test_cpu_takes_bf16_only_with_amx_tiles(
     monkeypatch: pytest.MonkeyPatch, tiles: bool, expected: str
@@ -73,6 +83,18 @@ def test_cuda_takes_bf16_where_it_is_not_emulated(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
     assert resolve_precision("auto", "cuda") == expected
     assert asked == [False]
+
+
+@pytest.mark.parametrize("there", ["amx_bf16", "avx512_bf16", "bf16", None])
+def test_cpu_computes_bf16_with_any_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, there: str | None
+) -> None:
+    capabilities = {"amx_bf16": False, "avx512_bf16": False, "avx512_f": True}
+    if there is not None:
+        capabilities[there] = True
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert computes_bf16("cpu") == (there is not None)
+    assert not computes_bf16("mps")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from foldwise.commands.train import parse_folds
+from foldwise.config.training import Precision
 from foldwise.run.folder import RunFolder
 
 
@@ -16,6 +17,7 @@ def evaluate(
     trust_code: bool,
     delimiter: str | None,
     encoding: str | None,
+    precision: Precision | None,
 ) -> None:
     """Score the fold models' mean probability on a labelled table and print the scores.
 
@@ -26,6 +28,7 @@ def evaluate(
         trust_code: run the Python files that lie in the run folder.
         delimiter: of the table, instead of data.delimiter.
         encoding: of the table, instead of data.encoding.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Raises:
         FoldwiseError: bad input.
@@ -41,7 +44,7 @@ def evaluate(
     from foldwise.preparation.prepare import row_groups
 
     quiet_libraries()
-    predictor = Predictor(run, voting, trust_code=trust_code)
+    predictor = Predictor(run, voting, trust_code=trust_code, precision=precision)
     frame = predictor.read(data, labelled=True, delimiter=delimiter, encoding=encoding)
     for note in predictor.notes:
         print(f"note: {note}", file=sys.stderr)

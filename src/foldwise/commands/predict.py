@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from foldwise.commands.train import parse_folds
+from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import atomic
 from foldwise.run.folder import RunFolder
@@ -21,6 +22,7 @@ def predict(
     raw: bool,
     delimiter: str | None,
     encoding: str | None,
+    precision: Precision | None,
 ) -> None:
     """Label a table's rows and write one line a row, in the table's order.
 
@@ -33,6 +35,7 @@ def predict(
         raw: write labels to CSV as they are, those that a spreadsheet takes for formulas too.
         delimiter: of the table, instead of data.delimiter.
         encoding: of the table, instead of data.encoding.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Raises:
         FoldwiseError: bad input, or `out` exists.
@@ -55,7 +58,7 @@ def predict(
     from foldwise.table.formulas import without_formulas
 
     quiet_libraries()
-    predictor = Predictor(run, voting, trust_code=trust_code)
+    predictor = Predictor(run, voting, trust_code=trust_code, precision=precision)
     frame = predictor.read(data, labelled=False, delimiter=delimiter, encoding=encoding)
     for note in predictor.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from foldwise.config.training import Precision
 from foldwise.run.folder import RunFolder
 
 
-def validate(path: Path, trust_code: bool) -> None:
+def validate(
+    path: Path,
+    trust_code: bool,
+    precision: Precision | None,
+) -> None:
     """Validate a run's folds again and print the table of scores.
 
     Args:
         path: the run folder.
         trust_code: run the Python files in it.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Raises:
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
@@ -25,5 +31,5 @@ def validate(path: Path, trust_code: bool) -> None:
     from foldwise.commands.show import show_results
 
     quiet_libraries()
-    workflow.validate(path, trust_code=trust_code)
+    workflow.validate(path, trust_code=trust_code, precision=precision)
     show_results(run)

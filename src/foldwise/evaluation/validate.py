@@ -67,6 +67,7 @@ def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> 
         "checkpoint": checkpoints.pointed(fold).name,
         "step": step,
         "rows": len(rows),
+        "precision": prepared.config.training.precision,
         "scores": scores,
     }
     per_class = getattr(task, "per_class", None)
