@@ -24,6 +24,8 @@ pytest_plugins = ["browser"]
 # Nothing hangs on the machine: `make test-cpus` has the tests that compute run as on other CPUs.
 os.environ.setdefault("FOLDWISE_TEST_CPU", "plain")
 PRECISION = os.environ.setdefault("FOLDWISE_TEST_PRECISION", "float32")
+# How far a row's probabilities may move when it is batched with other rows.
+ROUNDING = {"float32": 1e-5, "bf16": 0.01}[PRECISION]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from conftest import PRECISION
 from foldwise import cli
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
@@ -110,7 +111,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, backbone: Path, table_path: 
                 "epochs": 2,
                 "batch_size": 2,
                 "device": "cpu",
-                "precision": "float32",
+                "precision": PRECISION,
                 "save_minutes": 0,
                 "log_every": 3,
             },

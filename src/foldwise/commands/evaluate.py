@@ -17,7 +17,7 @@ def evaluate(
     trust_code: bool,
     delimiter: str | None,
     encoding: str | None,
-    precision: Precision | None,
+    precision: Precision | None = None,
 ) -> None:
     """Score the fold models' mean probability on a labelled table and print the scores.
 

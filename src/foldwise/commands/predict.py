@@ -22,7 +22,7 @@ def predict(
     raw: bool,
     delimiter: str | None,
     encoding: str | None,
-    precision: Precision | None,
+    precision: Precision | None = None,
 ) -> None:
     """Label a table's rows and write one line a row, in the table's order.
 

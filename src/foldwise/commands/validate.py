@@ -11,7 +11,7 @@ from foldwise.run.folder import RunFolder
 def validate(
     path: Path,
     trust_code: bool,
-    precision: Precision | None,
+    precision: Precision | None = None,
 ) -> None:
     """Validate a run's folds again and print the table of scores.
 
