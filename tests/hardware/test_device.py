@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -119,26 +116,6 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "Accelerator", lambda **_: SimpleNamespace(num_processes=2))
     with pytest.raises(FoldwiseError, match=r"^one process trains one fold; .* --folds 1$"):
         build_accelerator(Training(device="cpu", precision="float32"))
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is set")
-def test_large_tensors_are_not_fetched_from_the_system_again() -> None:
-    """In a process of its own: the setting is for good."""
-    script = (
-        "import resource, torch\n"
-        "from foldwise.hardware.device import keep_freed_memory\n"
-        "def faults():\n"
-        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "    for _ in range(4):\n"
-        "        torch.empty(16 << 20).fill_(1.0)\n"  # 64 MiB, 16,384 pages
-        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
-        # Twice before it counts: aligned blocks find a place that fits after some rounds only.
-        "print(faults(), keep_freed_memory(), *(faults() for _ in range(3)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    before, kept, _, _, after = done.stdout.split()
-    assert kept == "True"
-    assert int(before) > 1.5 * int(after)  # fetched four times, and seldom
 
 
 @pytest.fixture
