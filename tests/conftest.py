@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,24 @@ import pytest
 from foldwise.config.schema import Config
 
 pytest_plugins = ["browser"]
+
+# Nothing hangs on the machine: `make test-cpus` has the tests that compute run as on other CPUs.
+os.environ.setdefault("FOLDWISE_TEST_CPU", "plain")
+PRECISION = os.environ.setdefault("FOLDWISE_TEST_PRECISION", "float32")
+# How far a row's probabilities may move when it is batched with other rows.
+ROUNDING = {"float32": 1e-5, "bf16": 0.01}[PRECISION]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide what the machine has: the CPU's bf16 instructions, and GPUs from all but their tests."""
+    assert "torch" not in sys.modules
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    pretending = Path(__file__).parent / "cpu"
+    runpy.run_path(str(pretending / "sitecustomize.py"))
+    paths = [str(pretending), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
 
 WORDS = {
     "card": ["credit", "card", "charge", "limit", "statement", "fee", "bank", "refund"],
@@ -158,7 +178,7 @@ def make_config(tmp_path: Path, backbone: Path, table_path: Path) -> Callable[..
             "text": {"max_length": 24},
             "model": {"backbone": str(backbone)},
             "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
-            "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32"},
+            "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": PRECISION},
             "baselines": False,
         }
         for section, value in sections.items():

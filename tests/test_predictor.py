@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import make_table
+from conftest import PRECISION, ROUNDING, make_table
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
@@ -52,7 +52,7 @@ def run(folder: Path, backbone: Path, table_path: Path, new_rows: pl.DataFrame) 
         "text": {"max_length": 24},
         "model": {"backbone": str(backbone)},
         "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
-        "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32"},
+        "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": PRECISION},
         "trackers": [],
         "baselines": False,
     }
@@ -61,7 +61,7 @@ def run(folder: Path, backbone: Path, table_path: Path, new_rows: pl.DataFrame) 
 
 @pytest.fixture(scope="module")
 def predictor(run: RunFolder) -> Predictor:
-    return Predictor(run.path)
+    return Predictor(run.path, precision=PRECISION)
 
 
 def save(frame: pl.DataFrame, path: Path) -> str:
@@ -99,7 +99,7 @@ def test_each_row_gets_one_line_in_the_tables_order(
     np.testing.assert_allclose(probabilities(found).sum(axis=1), 1, atol=1e-9)
     backwards = predictor.read(save(new_rows[::-1], tmp_path / "b.csv"), labelled=False)
     other = predictor.predict(backwards)
-    np.testing.assert_allclose(probabilities(other)[::-1], probabilities(found), atol=1e-5)
+    np.testing.assert_allclose(probabilities(other)[::-1], probabilities(found), atol=ROUNDING)
 
 
 def test_missing_cells_read_as_the_word_missing(
@@ -129,11 +129,11 @@ def test_rows_batched_with_a_row_do_not_change_it(
     together = probabilities(predictor.predict(frame))
     parts = [predictor.predict(frame[i : i + size]) for i in range(0, frame.height, size)]
     apart = np.concatenate([probabilities(part) for part in parts])
-    np.testing.assert_allclose(apart, together, atol=1e-5)
+    np.testing.assert_allclose(apart, together, atol=ROUNDING)
 
 
 def test_one_folds_model_can_be_asked_alone(run: RunFolder, folder: Path) -> None:
-    alone = Predictor(run.path, [2])
+    alone = Predictor(run.path, [2], precision=PRECISION)
     found = alone.predict(alone.read(str(folder / "holdout.csv"), labelled=False))
     expected = pl.read_parquet(run.fold(2).holdout)
     np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-6)
@@ -152,7 +152,7 @@ def test_only_the_run_folder_is_read(
     gone = config.replace("table.csv", "gone.csv").replace("/bert", "/gone")
     assert gone != config
     (moved / "config.yaml").write_text(gone)
-    away = Predictor(moved)
+    away = Predictor(moved, precision=PRECISION)
     found = away.predict(away.read(table, labelled=False))
     np.testing.assert_array_equal(probabilities(found), probabilities(expected))
     assert not (moved.parent / ".tokens").exists()

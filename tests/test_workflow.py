@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from conftest import make_table
+from conftest import PRECISION, make_table
 from foldwise import workflow
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
@@ -67,7 +67,7 @@ def make(folder: Path, backbone: Path) -> Callable[..., Config]:
             "text": {"max_length": 24},
             "model": {"backbone": str(backbone)},
             "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
-            "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32"},
+            "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": PRECISION},
             "trackers": [],
             "baselines": False,
         }
@@ -354,7 +354,7 @@ def test_moved_run_validates_to_the_same_bytes_and_predicts(
         moved.fold(number).validation.unlink()
     moved.out_of_fold.unlink()
     moved.metrics.unlink()
-    scores = validate(moved.path)
+    scores = validate(moved.path, precision=PRECISION)
     for number in (1, 2, 3):
         left, right = moved.fold(number), base.fold(number)
         assert left.predictions.read_bytes() == right.predictions.read_bytes()
@@ -362,7 +362,7 @@ def test_moved_run_validates_to_the_same_bytes_and_predicts(
     assert moved.out_of_fold.read_bytes() == base.out_of_fold.read_bytes()
     assert moved.metrics.read_bytes() == base.metrics.read_bytes()
     assert scores == read_json(base.metrics)
-    predictor = Predictor(moved.path)
+    predictor = Predictor(moved.path, precision=PRECISION)
     labels = predictor.predict(predictor.read(str(folder / "holdout.csv"), labelled=True))
     assert labels.height == 12
     assert accuracy_score(labels["target"], labels["prediction"]) > 0.5
@@ -374,7 +374,7 @@ def test_validation_scores_the_weights_on_disk(base: RunFolder, moved: RunFolder
     silent = {name: value * 0 for name, value in found.model.items()}
     other = checkpoints.Checkpoint(999, silent, {}, found.state)
     checkpoints.save(fold, other, best=True, last=False)
-    validate(moved.path)
+    validate(moved.path, precision=PRECISION)
     after = read_json(fold.validation)
     assert (after["step"], after["checkpoint"]) == (999, "step-000999")
     predictions = pl.read_parquet(fold.predictions)
@@ -486,8 +486,8 @@ def test_run_folder_with_code_runs_it_only_when_trusted(own: RunFolder, folder: 
     before = own.out_of_fold.read_bytes()
     (folder / "my_parts.py").rename(folder / "gone.py")  # the run's own copy is what counts
     try:
-        validate(own.path, trust_code=True)
-        predictor = Predictor(own.path, trust_code=True)
+        validate(own.path, trust_code=True, precision=PRECISION)
+        predictor = Predictor(own.path, trust_code=True, precision=PRECISION)
         rows = predictor.read(str(folder / "holdout.csv"), labelled=False)
         assert predictor.predict(rows).height == 12
     finally:
@@ -592,7 +592,7 @@ def test_task_without_text_goes_through_folds_checkpoints_resume_and_scores(
                 "training": {
                     "epochs": 15,
                     "device": "cpu",
-                    "precision": "float32",
+                    "precision": PRECISION,
                     "save_minutes": 0,
                 },
                 "trackers": [],
@@ -625,7 +625,7 @@ def test_task_without_text_goes_through_folds_checkpoints_resume_and_scores(
     )
     assert oof.columns[:5] == ["row", "repeat", "fold", "target", "prediction"]
     before = whole.fold(1).predictions.read_bytes()
-    validate(whole.path, trust_code=True)
+    validate(whole.path, trust_code=True, precision=PRECISION)
     assert whole.fold(1).predictions.read_bytes() == before
     with pytest.raises(FoldwiseError, match=r"my_parts\.TabularTask brings its own rows"):
         Predictor(whole.path, trust_code=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,10 @@ Delimiter = Annotated[
 Encoding = Annotated[
     str | None,
     typer.Option("--encoding", metavar="NAME", help="Of a text file, such as cp1252."),
+]
+Precision = Annotated[
+    Literal["float32", "bf16"] | None,
+    typer.Option("--precision", help="Compute in this precision; in the run's by default."),
 ]
 
 Online = Annotated[
@@ -108,11 +112,12 @@ def validate(
         bool,
         typer.Option("--online", help="Ask the hub for a backbone, and tell the run's trackers."),
     ] = False,
+    precision: Precision = None,
 ) -> None:
     """Score every fold again from its checkpoint on disk."""
     from foldwise.commands.validate import validate as command
 
-    command(run, trust_code, online)
+    command(run, trust_code, online, precision)
 
 
 @app.command()
@@ -134,11 +139,12 @@ def predict(
     encoding: Encoding = None,
     trust_code: TrustCode = False,
     online: Online = False,
+    precision: Precision = None,
 ) -> None:
     """Label new rows by the mean probability of the fold models."""
     from foldwise.commands.predict import predict as command
 
-    command(run, data, out, folds, trust_code, raw, delimiter, encoding, online)
+    command(run, data, out, folds, trust_code, raw, delimiter, encoding, online, precision)
 
 
 @app.command()
@@ -150,11 +156,12 @@ def evaluate(
     encoding: Encoding = None,
     trust_code: TrustCode = False,
     online: Online = False,
+    precision: Precision = None,
 ) -> None:
     """Score the fold models' mean probability on labelled rows."""
     from foldwise.commands.evaluate import evaluate as command
 
-    command(run, data, folds, trust_code, delimiter, encoding, online)
+    command(run, data, folds, trust_code, delimiter, encoding, online, precision)
 
 
 @app.command()

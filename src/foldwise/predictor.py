@@ -14,14 +14,15 @@ import polars as pl
 from torch import nn
 
 from foldwise.config.rows import Data
+from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import mean_of_models
 from foldwise.evaluation.validate import load_task
-from foldwise.hardware.device import build_accelerator, set_deterministic
+from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
 from foldwise.models.adapters import merge_adapters
 from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.prepare import group_column
-from foldwise.preparation.resolve import resolve
+from foldwise.preparation.resolve import resolve_stored
 from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
 from foldwise.run.weights import load_weights
@@ -44,6 +45,7 @@ class Predictor:
         trust_code: run the Python files that lie in the run folder.
         device: auto, cpu, cuda or mps.
         online: ask the hub for the backbone that adapters stand beside.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Raises:
         FoldwiseError: not a run folder, a fold that isn't trained, code that isn't trusted.
@@ -57,18 +59,14 @@ class Predictor:
         trust_code: bool = False,
         device: str = "auto",
         online: bool = False,
+        precision: Precision | None = None,
     ) -> None:
         self.run = RunFolder(Path(path))
         self.online = online
         stored, self.code = open_run(self.run, trust_code=trust_code)
-        # Another machine than the one that trained may have another device, hence precision and
-        # attention.
-        placed = {"device": device, "precision": "auto"}
-        sections = {
-            "training": stored.training.model_copy(update=placed),
-            "model": stored.model.model_copy(update={"attention": "auto"}),
-        }
-        self.config = resolve(stored.model_copy(update=sections))
+        # Before CUDA is asked what it can do, which begins it.
+        set_deterministic(stored.run.deterministic, resolve_device(device))
+        self.config = resolve_stored(stored, device, precision)
         if self.config.data.path is None:
             raise FoldwiseError(
                 f"{path}: task {self.config.task} brings its own rows; no table fits"
@@ -82,7 +80,6 @@ class Predictor:
             raise FoldwiseError(f"{path}: fold {lacking[0]} isn't trained; trained are: {trained}")
         if not self.folds:
             raise FoldwiseError(f"{path}: no fold is trained yet")
-        set_deterministic(self.config.run.deterministic, self.config.training.device)
         self.accelerator = build_accelerator(self.config.training)
         self.notes: tuple[str, ...] = ()
         self._models = [self._load(number) for number in self.folds]
@@ -156,6 +153,8 @@ class Predictor:
         checkpoint = checkpoints.load_best(fold)
         model = task.build_model()
         load_weights(model, checkpoint.model)
-        if self.config.model.lora is not None:
+        # Rounded to bf16, the sum of weights and adapters isn't what was validated.
+        exact = self.config.training.precision == "float32"
+        if self.config.model.lora is not None and exact:
             merge_adapters(model)
         return task, model.to(self.accelerator.device).eval()

@@ -19,6 +19,7 @@ import polars as pl
 from rich.console import Console
 
 from foldwise.config.schema import Config
+from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
@@ -35,6 +36,7 @@ from foldwise.preparation.ownership import (
 )
 from foldwise.preparation.prepare import encode_rows, prepare
 from foldwise.preparation.provenance import check_continues, start_record, stop_record
+from foldwise.preparation.resolve import resolve_stored
 from foldwise.report.run_report import write_report
 from foldwise.report.source import Source, source_of
 from foldwise.report.terminal import facts
@@ -133,13 +135,20 @@ def cross_validate(
     return run
 
 
-def validate(path: Path, *, trust_code: bool = False, online: bool = False) -> dict[str, Any]:
+def validate(
+    path: Path,
+    *,
+    trust_code: bool = False,
+    online: bool = False,
+    precision: Precision | None = None,
+) -> dict[str, Any]:
     """Validate every trained fold of a run again from its checkpoints, and sum up.
 
     Args:
         path: the run folder; its table must still be where the config says.
         trust_code: run the Python files that lie in the run folder.
         online: ask the hub for what is needed, and tell the trackers.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Returns:
         The scores: what `metrics.json` holds, or {"folds": ...} while folds are missing.
@@ -148,8 +157,9 @@ def validate(path: Path, *, trust_code: bool = False, online: bool = False) -> d
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
     """
     run = RunFolder(path.resolve())  # "." has its token stores beside it too
-    config, code = open_run(run, trust_code=trust_code)
-    set_deterministic(config.run.deterministic, placement(config.training)[0])
+    stored, code = open_run(run, trust_code=trust_code)
+    set_deterministic(stored.run.deterministic, placement(stored.training)[0])
+    config = resolve_stored(stored, precision=precision)
     every = folds_of(config)
     trained = [number for number in every if run.fold(number).trained.exists()]
     if not trained:
@@ -157,7 +167,7 @@ def validate(path: Path, *, trust_code: bool = False, online: bool = False) -> d
     with ExitStack() as held:
         task = build_task(config, code, run=run, stores=run.token_stores, online=online)
         prepared = replace(prepare(config, code, run, task), online=online)
-        check_training(config if online else config.model_copy(update={"trackers": []}), code)
+        check_training(stored if online else stored.model_copy(update={"trackers": []}), code)
         check_continues(prepared)
         prepared = encode_rows(prepared)
         accelerator = build_accelerator(config.training)

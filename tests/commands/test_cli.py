@@ -15,6 +15,7 @@ import pytest
 import typer
 from sklearn.metrics import accuracy_score, f1_score
 
+from conftest import PRECISION, ROUNDING
 from foldwise import cli
 from foldwise.config.load import load_config
 
@@ -128,7 +129,7 @@ def trained(
         "text": {"max_length": 24},
         "model": {"backbone": str(backbone)},
         "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
-        "training": {"epochs": 9, "batch_size": 8, "device": "cpu"},
+        "training": {"epochs": 9, "batch_size": 8, "device": "cpu", "precision": PRECISION},
         "metrics": ["accuracy", "f1_macro"],
     }
     (place / "config.yaml").write_text(json.dumps(values), "utf-8")
@@ -195,7 +196,7 @@ def test_validate_gives_the_same_scores_and_predictions_again(
 ) -> None:
     run, done = trained
     before = (run / "metrics.json").read_bytes(), (run / "oof.parquet").read_bytes()
-    printed = run_main("validate", str(run))
+    printed = run_main("validate", str(run), "--precision", PRECISION)
     assert ((run / "metrics.json").read_bytes(), (run / "oof.parquet").read_bytes()) == before
     assert printed.splitlines()[-1] == f"run folder: {run}"
     assert printed.split()[:-3] == done.stdout.split()[:-3]
@@ -237,14 +238,15 @@ def test_predict_by_one_fold_gives_that_model_s_probabilities(
     run_main: Callable[..., str],
 ) -> None:
     run = trained[0]
-    printed = run_main("predict", str(run), str(table_path), "-o", "two.parquet", "--folds", "2,2")
+    chosen = ["--folds", "2,2", "--precision", PRECISION]
+    printed = run_main("predict", str(run), str(table_path), "-o", "two.parquet", *chosen)
     assert printed == "90 rows labelled by the models of fold 2: two.parquet\n"
     scored = pl.read_parquet(run / "fold-2" / "predictions.parquet")
     again = pl.read_parquet(tmp_path / "two.parquet").filter(
         pl.col("row").is_in(scored["row"].to_list())
     )
     for name in PROBABILITIES:
-        assert again[name].to_list() == pytest.approx(scored[name].to_list(), abs=1e-5)
+        assert again[name].to_list() == pytest.approx(scored[name].to_list(), abs=ROUNDING)
 
 
 def test_evaluate_prints_what_scikit_learn_makes_of_the_predictions(

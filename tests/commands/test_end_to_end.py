@@ -15,6 +15,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from conftest import PRECISION
 from foldwise.config.load import load_config
 from foldwise.models.resolve import PACKAGED
 from foldwise.predictor import Predictor
@@ -39,6 +40,7 @@ SETTINGS = [
     "training.batch_size=16",
     "training.log_every=4",
     "training.device=cpu",
+    f"training.precision={PRECISION}",
 ]
 
 
@@ -197,7 +199,7 @@ def test_a_moved_run_folder_needs_nothing_else_to_predict(
     moved = tmp_path / "moved"
     shutil.copytree(run.path, moved)
     monkeypatch.setattr("foldwise.tasks.text_classification.resolve_backbone", pytest.fail)
-    predictor = Predictor(moved, [1])
+    predictor = Predictor(moved, [1], precision=PRECISION)
     rows = pl.read_parquet(run.fold(1).predictions)
     frame = predictor.read("synthetic:240", labelled=False)
     again = predictor.predict(frame.filter(pl.col("row").is_in(rows["row"].to_list())))

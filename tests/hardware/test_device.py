@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -17,6 +14,8 @@ from foldwise.errors import FoldwiseError
 from foldwise.hardware import device
 from foldwise.hardware.device import (
     build_accelerator,
+    computes_bf16,
+    placement,
     resolve_device,
     resolve_precision,
     set_deterministic,
@@ -51,6 +50,14 @@ def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, wa
         resolve_device(wanted)
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_run_of_a_device_that_is_not_there_is_placed_on_what_is(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    pretend(monkeypatch)
+    assert placement(Training(device=device, precision="bf16")) == ("cpu", "bf16")
+
+
 @pytest.mark.parametrize(("tiles", "expected"), [(True, "bf16"), (False, "float32")])
 def test_cpu_takes_bf16_only_with_amx_tiles(
     monkeypatch: pytest.MonkeyPatch, tiles: bool, expected: str
@@ -75,6 +82,18 @@ def test_cuda_takes_bf16_where_it_is_not_emulated(
     assert asked == [False]
 
 
+@pytest.mark.parametrize("there", ["amx_bf16", "avx512_bf16", "bf16", None])
+def test_cpu_computes_bf16_with_any_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, there: str | None
+) -> None:
+    capabilities = {"amx_bf16": False, "avx512_bf16": False, "avx512_f": True}
+    if there is not None:
+        capabilities[there] = True
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert computes_bf16("cpu") == (there is not None)
+    assert not computes_bf16("mps")
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_precision_that_is_chosen_stands(precision: str) -> None:
     assert resolve_precision(precision, "mps") == precision
@@ -97,26 +116,6 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "Accelerator", lambda **_: SimpleNamespace(num_processes=2))
     with pytest.raises(FoldwiseError, match=r"^one process trains one fold; .* --folds 1$"):
         build_accelerator(Training(device="cpu", precision="float32"))
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is set")
-def test_large_tensors_are_not_fetched_from_the_system_again() -> None:
-    """In a process of its own: the setting is for good."""
-    script = (
-        "import resource, torch\n"
-        "from foldwise.hardware.device import keep_freed_memory\n"
-        "def faults():\n"
-        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "    for _ in range(4):\n"
-        "        torch.empty(16 << 20).fill_(1.0)\n"  # 64 MiB, 16,384 pages
-        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
-        # Twice before it counts: aligned blocks find a place that fits after some rounds only.
-        "print(faults(), keep_freed_memory(), *(faults() for _ in range(3)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    before, kept, _, _, after = done.stdout.split()
-    assert kept == "True"
-    assert int(before) > 1.5 * int(after)  # fetched four times, and seldom
 
 
 @pytest.fixture

@@ -70,3 +70,8 @@ def test_what_cannot_be_had_is_refused_with_the_reason(
 @pytest.mark.parametrize("wanted", ["sdpa", "eager"])
 def test_what_is_asked_for_is_taken(wanted: str) -> None:
     assert choose_attention(BERT, wanted, 0.5, "cpu", "float32") == wanted
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("flash", "sdpa"), ("eager", "eager")])
+def test_a_run_keeps_its_attention_where_it_can_be_had(wanted: str, expected: str) -> None:
+    assert choose_attention(BERT, wanted, 0.0, "cpu", "bf16", strict=False) == expected

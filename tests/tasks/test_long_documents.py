@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import make_table
+from conftest import PRECISION, make_table
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
@@ -38,7 +38,7 @@ def test_a_run_on_chunks_is_validated_to_the_same_bytes(
     stored = load_config(run.config).text
     assert (stored.stride, stored.max_chunks) == (1, 3)
     before = run.fold(1).predictions.read_bytes()
-    validate(run.path)
+    validate(run.path, precision=PRECISION)
     assert run.fold(1).predictions.read_bytes() == before
     check_log(run)
 

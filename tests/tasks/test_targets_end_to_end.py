@@ -21,7 +21,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from conftest import make_table
+from conftest import PRECISION, make_table
 from foldwise.commands.predict import predict
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
@@ -88,7 +88,7 @@ def run_of(folder: Path, backbone: Path) -> Callable[..., RunFolder]:
                         "epochs": 2,
                         "batch_size": 8,
                         "device": "cpu",
-                        "precision": "float32",
+                        "precision": PRECISION,
                     },
                     "trackers": [],
                 }
@@ -109,7 +109,7 @@ def scores_of(run: RunFolder) -> tuple[dict[str, float], pl.DataFrame]:
 
 def validates_alike(run: RunFolder) -> None:
     before = run.metrics.read_bytes()
-    validate(run.path)
+    validate(run.path, precision=PRECISION)
     assert run.metrics.read_bytes() == before
 
 

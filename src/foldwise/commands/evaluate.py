@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from foldwise.commands.train import parse_folds
+from foldwise.config.training import Precision
 from foldwise.run.folder import RunFolder
 
 
@@ -17,6 +18,7 @@ def evaluate(
     delimiter: str | None = None,
     encoding: str | None = None,
     online: bool = False,
+    precision: Precision | None = None,
 ) -> None:
     """Score the fold models' mean probability on a labelled table and print the scores.
 
@@ -28,6 +30,7 @@ def evaluate(
         delimiter: of the table, instead of data.delimiter.
         encoding: of the table, instead of data.encoding.
         online: ask the hub for what is needed.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Raises:
         FoldwiseError: bad input.
@@ -44,7 +47,7 @@ def evaluate(
 
     stay_offline(online)
     quiet_libraries()
-    predictor = Predictor(run, voting, trust_code=trust_code, online=online)
+    predictor = Predictor(run, voting, trust_code=trust_code, online=online, precision=precision)
     frame = predictor.read(data, labelled=True, delimiter=delimiter, encoding=encoding)
     for note in predictor.notes:
         print(f"note: {note}", file=sys.stderr)

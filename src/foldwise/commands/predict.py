@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from foldwise.commands.train import parse_folds
+from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import atomic
 from foldwise.run.folder import RunFolder
@@ -22,6 +23,7 @@ def predict(
     delimiter: str | None = None,
     encoding: str | None = None,
     online: bool = False,
+    precision: Precision | None = None,
 ) -> None:
     """Label a table's rows and write one line a row, in the table's order.
 
@@ -35,6 +37,7 @@ def predict(
         delimiter: of the table, instead of data.delimiter.
         encoding: of the table, instead of data.encoding.
         online: ask the hub for what is needed.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Raises:
         FoldwiseError: bad input, or `out` exists.
@@ -58,7 +61,7 @@ def predict(
 
     stay_offline(online)
     quiet_libraries()
-    predictor = Predictor(run, voting, trust_code=trust_code, online=online)
+    predictor = Predictor(run, voting, trust_code=trust_code, online=online, precision=precision)
     frame = predictor.read(data, labelled=False, delimiter=delimiter, encoding=encoding)
     for note in predictor.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from foldwise.config.training import Precision
 from foldwise.run.folder import RunFolder
 
 
-def validate(path: Path, trust_code: bool, online: bool = False) -> None:
+def validate(
+    path: Path,
+    trust_code: bool,
+    online: bool = False,
+    precision: Precision | None = None,
+) -> None:
     """Validate a run's folds again and print the table of scores.
 
     Args:
         path: the run folder.
         trust_code: run the Python files in it.
         online: ask the hub for what is needed, and tell the trackers.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Raises:
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
@@ -27,5 +34,5 @@ def validate(path: Path, trust_code: bool, online: bool = False) -> None:
 
     stay_offline(online)
     quiet_libraries()
-    workflow.validate(path, trust_code=trust_code, online=online)
+    workflow.validate(path, trust_code=trust_code, online=online, precision=precision)
     show_results(run)

@@ -24,6 +24,8 @@ from foldwise.config.grammar import (
     shown,
 )
 
+Precision = Literal["float32", "bf16"]
+
 SMOOTHED = ("cross_entropy", "logit_adjustment", "r_drop")  # losses that take label smoothing
 
 
@@ -212,7 +214,8 @@ class Training(Section):
     precision: Literal["auto", "float32", "bf16"] = Field(
         default="auto",
         description="`auto`: bf16 autocast on CUDA with bf16 and CPUs with AMX tiles, "
-        "else float32.",
+        "else float32. `validate`, `predict` and `evaluate` compute in it too, where the device "
+        "does; `--precision` overrides.",
     )
     clip: Positive | None = Field(
         default=1.0, description="Largest gradient norm; null: no clipping."

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from foldwise.config.schema import Config
+from foldwise.hardware.memory import release_freed_memory
 from foldwise.metrics.metric import score
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task
@@ -60,6 +61,7 @@ def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> 
         held = task.dataset(prepared.holdout)
         held_logits, _ = infer(model, held, np.arange(len(held)), task.collate, accelerator)
         write_parquet(fold.holdout, to_table(task, prepared.holdout, held_logits, None, number))
+    release_freed_memory()
     arrays = task.to_arrays(predictions)
     scores = score(task.metrics(), *arrays)
     result: dict[str, Any] = {
@@ -67,6 +69,7 @@ def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> 
         "checkpoint": checkpoints.pointed(fold).name,
         "step": step,
         "rows": len(rows),
+        "precision": prepared.config.training.precision,
         "scores": scores,
     }
     per_class = getattr(task, "per_class", None)

@@ -31,7 +31,13 @@ DROPOUT = (
 
 
 def choose_attention(
-    config: Any, wanted: str, dropout: float | None, device: str, precision: str
+    config: Any,
+    wanted: str,
+    dropout: float | None,
+    device: str,
+    precision: str,
+    *,
+    strict: bool = True,
 ) -> str:
     """Return flash, sdpa or eager for `auto`, and check that the one asked for can be had.
 
@@ -41,12 +47,13 @@ def choose_attention(
         dropout: of attention probabilities; None: what the backbone's config says.
         device: cpu, cuda or mps.
         precision: float32 or bf16.
+        strict: refuse what can't be had; otherwise `auto` takes its place.
 
     Raises:
         FoldwiseError: it can't be had, and why.
     """
     reasons = _reasons(config, device, precision)
-    if wanted != "auto":
+    if wanted != "auto" and (strict or reasons[wanted] is None):
         if reason := reasons[wanted]:
             raise FoldwiseError(f"model.attention: {wanted} {reason}; use auto")
         return wanted

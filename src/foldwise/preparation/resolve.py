@@ -5,9 +5,11 @@ What needs torch is imported only where something is to be found out, not for a 
 
 from __future__ import annotations
 
+import sys
+
 from foldwise.config.grammar import BUILTIN
 from foldwise.config.schema import Config
-from foldwise.config.training import DEFAULT_WARMUP
+from foldwise.config.training import DEFAULT_WARMUP, Precision
 
 
 def resolve(config: Config, like: Config | None = None) -> Config:
@@ -71,3 +73,42 @@ def _weight_rule(config: Config, like: Config | None) -> str | dict[str, float]:
     from foldwise.parts.usercode import UserCode
 
     return weight_rule(config.loss, UserCode(config.code))
+
+
+def resolve_stored(
+    config: Config, device: str | None = None, precision: Precision | None = None
+) -> Config:
+    """Say where and in which precision a run that is trained computes on this machine.
+
+    The precision is the run's: another gives other probabilities than those that were validated.
+    Where the device would emulate bf16, and nobody asked for it, a line on stderr says that float32
+    takes its place.
+
+    Args:
+        config: the run's.
+        device: auto, cpu, cuda or mps; None: the run's, or the fastest there is where that isn't.
+        precision: float32 or bf16; None: the run's.
+
+    Raises:
+        FoldwiseError: the device isn't there.
+    """
+    from foldwise.hardware.device import (
+        computes_bf16,
+        placement,
+        resolve_device,
+        resolve_precision,
+    )
+
+    training = config.training
+    placed = placement(training)[0] if device is None else resolve_device(device)
+    chosen = precision or resolve_precision(training.precision, placed)
+    if chosen == "bf16" and precision is None and not computes_bf16(placed):
+        chosen = "float32"
+        print(
+            f"note: {config.run.name} was trained in bf16, which this {placed} would emulate, "
+            "slowly; it computes in float32, so that probabilities differ a little (--precision "
+            "bf16 emulates)",
+            file=sys.stderr,
+        )
+    update = {"device": placed, "precision": chosen}
+    return config.model_copy(update={"training": training.model_copy(update=update)})

@@ -100,14 +100,13 @@ class TextClassification(TargetTask):
         if size := self._weights:
             check_size(self.model_config, *size, self.folder / "config.json")
         device, precision = placement(config.training)
-        # What a GPU computed by may not be there on the CPU that a run came to.
-        moved = run is not None and device != config.training.device
         self.attention = choose_attention(
             self.model_config,
-            "auto" if moved else config.model.attention,
+            config.model.attention,
             config.model.attention_dropout,
             device,
             precision,
+            strict=run is None,  # a run may have come to a machine that hasn't what it computed by
         )
         limit = window(self.model_config)
         tokens = column_tokens(config)

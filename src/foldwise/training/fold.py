@@ -14,7 +14,7 @@ from torch import nn
 
 from foldwise.charts.learning_curves import learning_curves
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.hardware.memory import peak_memory_bytes
+from foldwise.hardware.memory import peak_memory_bytes, release_freed_memory
 from foldwise.metrics.metric import Metric, builtin_metric, score
 from foldwise.preparation.prepare import Prepared
 from foldwise.run import checkpoints
@@ -127,6 +127,7 @@ def train_fold(
         )
     finally:
         tracker.finish()  # a stopped run too gives the terminal its cursor back
+    release_freed_memory()
     history = read_history(fold.history)
     learning_curves(
         [line for line in history if line["split"] != "step"]
@@ -224,6 +225,7 @@ def _evaluation(
     splits = {"training": sample, "validation": picking}
 
     def evaluate(model: nn.Module) -> dict[str, dict[str, float]]:
+        release_freed_memory()  # what training's steps have left is of other sizes
         scores = {}
         for split, chosen in splits.items():
             positions = prepared.positions(chosen)
