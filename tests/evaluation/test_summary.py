@@ -77,6 +77,7 @@ def prepared(tmp_path: Path) -> Any:
         holdout=pl.DataFrame({"row": range(20, 26)}),
         assignment=SimpleNamespace(groups=lambda rows: rows),
         code=UserCode([]),
+        online=False,
     )
 
 
