@@ -17,11 +17,12 @@ from torch import nn
 from foldwise.config.schema import Config
 from foldwise.metrics.metric import score
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.build import build_task
+from foldwise.preparation.build import build_task, load_target
 from foldwise.preparation.prepare import Prepared
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json, write_json, write_parquet
+from foldwise.run.files import to_json, write_parquet
 from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.seal import check, commit
 from foldwise.run.weights import load_weights
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
@@ -72,7 +73,9 @@ def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> 
     per_class = getattr(task, "per_class", None)
     if per_class is not None and (scored := per_class(*arrays[:2])):
         result["per_class"] = scored
-    write_json(fold.validation, result)
+    held_too = [fold.holdout] if prepared.holdout is not None else []
+    left = [fold.predictions, *held_too]
+    commit(fold.path, "validated", left, fold.validation, to_json(result))
     return scores
 
 
@@ -85,6 +88,7 @@ def load_fold(
         The task with the fold's fitted state, the model in evaluation mode, and the step of its
         weights.
     """
+    check(fold.path, "trained")
     task = load_task(prepared.run, fold, prepared.config, prepared.code, prepared.run.token_stores)
     checkpoint = checkpoints.load_best(fold)
     model = task.build_model()
@@ -98,5 +102,5 @@ def load_task(
 ) -> Task:
     """Build a run's task with what a fold has fitted, from the run folder alone."""
     task = build_task(config, code, run=run, stores=stores)
-    task.load_state({"target": read_json(run.classes), "rows": read_json(fold.encoders)})
+    load_target(task, config, run, fold)
     return task

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.files import read_json, sha256
+from foldwise.run.files import sha256
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

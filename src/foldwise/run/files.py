@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foldwise.errors import FoldwiseError
 from foldwise.run.space import room_for
 
 if TYPE_CHECKING:
@@ -70,16 +69,6 @@ def write_json(path: Path, value: Any) -> None:
 def to_json(value: Any) -> str:
     """Return a value as `write_json` writes it, so that a reader can tell any other bytes."""
     return json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n"
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run; FoldwiseError where it is absent or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FoldwiseError(f"{path}: no such file; is this a complete run folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FoldwiseError(f"{path}: damaged ({error}); restore it or remove the run") from None
 
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
