@@ -12,7 +12,7 @@ import yaml
 
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
-from foldwise.run.files import read_json
+from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate
 
 ROOT = Path(__file__).parents[1]

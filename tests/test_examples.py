@@ -9,8 +9,8 @@ import pytest
 
 from foldwise.commands.train import train
 from foldwise.config.load import load_config
-from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -16,8 +16,9 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.predictor import Predictor
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json, write_text
+from foldwise.run.files import write_text
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate
 
 SAME = ("oof.parquet", "metrics.json", "folds.parquet", "classes.json")
@@ -152,7 +153,9 @@ def test_best_pointer_that_is_gone_is_found_again_and_a_flipped_one_refused(
     Predictor(run.path)
     step = read_json(run.fold(2).best)["step"]
     best.write_text(content.replace(f"{step:06d}", f"{step + 1:06d}"))
-    with pytest.raises(FoldwiseError, match=r"^\S+fold-1/best\.json: isn't what was written"):
+    with pytest.raises(
+        FoldwiseError, match=r"^\S+fold-1/best\.json: has changed since it was sealed"
+    ):
         Predictor(run.path)
 
 

@@ -18,8 +18,9 @@ from foldwise.config.training import Optimizer, Schedule
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.resolve import resolve
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json, sha256
+from foldwise.run.files import sha256
 from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.readers import read_json
 from foldwise.training.averaging import WeightAverage
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.resume import Progress, capture, resume

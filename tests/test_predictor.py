@@ -13,6 +13,7 @@ from conftest import PRECISION, ROUNDING, make_table
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
+from foldwise.run.audit import seal_anew
 from foldwise.run.folder import RunFolder
 from foldwise.workflow import cross_validate
 
@@ -152,6 +153,7 @@ def test_only_the_run_folder_is_read(
     gone = config.replace("table.csv", "gone.csv").replace("/bert", "/gone")
     assert gone != config
     (moved / "config.yaml").write_text(gone)
+    seal_anew(RunFolder(moved), [])
     away = Predictor(moved, precision=PRECISION)
     found = away.predict(away.read(table, labelled=False))
     np.testing.assert_array_equal(probabilities(found), probabilities(expected))

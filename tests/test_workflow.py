@@ -24,9 +24,11 @@ from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.preparation.resolve import resolve
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json, write_text
+from foldwise.run.audit import seal_anew
+from foldwise.run.files import write_text
 from foldwise.run.folder import RunFolder
 from foldwise.run.lock import lock
+from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate, validate
 
 # Labels that a reader of CSV or YAML likes to turn into something else.
@@ -374,6 +376,9 @@ def test_validation_scores_the_weights_on_disk(base: RunFolder, moved: RunFolder
     silent = {name: value * 0 for name, value in found.model.items()}
     other = checkpoints.Checkpoint(999, silent, {}, found.state)
     checkpoints.save(fold, other, best=True, last=False)
+    with pytest.raises(FoldwiseError, match=r"best\.json: has changed since it was sealed"):
+        validate(moved.path, precision=PRECISION)
+    seal_anew(moved, ["tensorboard"])
     validate(moved.path, precision=PRECISION)
     after = read_json(fold.validation)
     assert (after["step"], after["checkpoint"]) == (999, "step-000999")

@@ -172,6 +172,20 @@ def report(run: RunPath, trust_code: TrustCode = False, online: Online = False) 
     command(run, trust_code, online)
 
 
+@app.command()
+def verify(
+    run: RunPath,
+    seal: Annotated[
+        bool,
+        typer.Option("--seal", help="Accept the files as they lie, and seal the run anew first."),
+    ] = False,
+) -> None:
+    """Check that every file of a run is as it was written."""
+    from foldwise.commands.verify import verify as command
+
+    command(run, seal)
+
+
 @app.command("lr-find")
 def lr_find(
     config: ConfigPath,

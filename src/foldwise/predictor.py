@@ -25,6 +25,7 @@ from foldwise.preparation.prepare import group_column
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
+from foldwise.run.seal import check, trained_folds
 from foldwise.run.weights import load_weights
 from foldwise.table.reading import apply_missing, read_table
 from foldwise.table.written import data_written
@@ -71,10 +72,7 @@ class Predictor:
             raise FoldwiseError(
                 f"{path}: task {self.config.task} brings its own rows; no table fits"
             )
-        trained = sorted(
-            int(found.parent.name.removeprefix("fold-"))
-            for found in self.run.path.glob("fold-*/training.json")
-        )
+        trained = trained_folds(self.run)
         self.folds = sorted(set(folds)) if folds else trained
         if lacking := sorted(set(self.folds) - set(trained)):
             raise FoldwiseError(f"{path}: fold {lacking[0]} isn't trained; trained are: {trained}")
@@ -149,6 +147,7 @@ class Predictor:
 
     def _load(self, number: int) -> tuple[Task, nn.Module]:
         fold = self.run.fold(number)
+        check(fold.path, "trained")
         task = load_task(self.run, fold, self.config, self.code, stores=None, online=self.online)
         checkpoint = checkpoints.load_best(fold)
         model = task.build_model()

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from rich.console import Console
 
 from foldwise.config.schema import Config
@@ -25,7 +24,7 @@ from foldwise.evaluation.summary import score_baselines, summarize
 from foldwise.evaluation.validate import validate_fold
 from foldwise.hardware.device import build_accelerator, placement, resolve_device, set_deterministic
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.build import build_task, open_run
+from foldwise.preparation.build import build_task, load_target, open_run
 from foldwise.preparation.ownership import (
     all_folds_done,
     change_config,
@@ -41,11 +40,12 @@ from foldwise.report.run_report import write_report
 from foldwise.report.source import Source, source_of
 from foldwise.report.terminal import facts
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
 from foldwise.run.leftovers import clear_leftovers
 from foldwise.run.lock import lock
-from foldwise.split.assignment import read_assignment
+from foldwise.run.readers import read_parquet
+from foldwise.run.seal import check, check_finished, is_done, read_metrics, trained_folds
+from foldwise.split.assignment import SCHEMA, read_assignment
 from foldwise.training.check import check_training
 from foldwise.training.fold import train_fold
 from foldwise.training.lr_finder import find_rate, with_optimizer
@@ -79,6 +79,7 @@ def cross_validate(
         )
     config = same_or_new(config, run)
     if is_complete(config, run):
+        read_metrics(run)
         return run
     set_deterministic(config.run.deterministic, resolve_device(config.training.device))
     every, todo = folds_of(config), folds_of(config, only)
@@ -128,7 +129,7 @@ def cross_validate(
             score_baselines(prepared, number)
 
         with lock(run.path / ".lock", f"{run.path}", wait=True):
-            if all(run.fold(number).validation.exists() for number in prepared.folds):
+            if all(is_done(run.fold(number)) for number in prepared.folds):
                 stop_record(prepared)
                 summarize(prepared)
                 write_report(source_of(prepared))
@@ -161,9 +162,11 @@ def validate(
     set_deterministic(stored.run.deterministic, placement(stored.training)[0])
     config = resolve_stored(stored, precision=precision)
     every = folds_of(config)
-    trained = [number for number in every if run.fold(number).trained.exists()]
+    trained = [number for number in trained_folds(run) if number in every]
     if not trained:
         raise FoldwiseError(f"{path}: no fold is trained yet; run: foldwise train")
+    for number in trained:
+        check(run.fold(number).path, "trained")
     with ExitStack() as held:
         task = build_task(config, code, run=run, stores=run.token_stores, online=online)
         prepared = replace(prepare(config, code, run, task), online=online)
@@ -197,14 +200,15 @@ def draw_report(config: Config, code: UserCode, run: RunFolder, *, online: bool 
         run: finished.
         online: ask the hub for what is needed.
     """
+    check_finished(run)
     task = build_task(config, code, run=run, stores=run.token_stores, online=online)
     try:
         prepared = prepare(config, code, run, task)
         check_continues(prepared)
         source = source_of(encode_rows(prepared))
     except FoldwiseError as error:
-        task.load_state({"target": read_json(run.classes), "rows": {}})
-        assignment = read_assignment(pl.read_parquet(run.folds))
+        load_target(task, config, run)
+        assignment = read_assignment(read_parquet(run.folds, SCHEMA))
         source = Source(run, config, task, assignment, None, None, str(error))
     with lock(run.path / ".lock", f"{run.path}", wait=True):
         write_report(source)

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from foldwise import cli
 from foldwise.config.load import load_config
 from foldwise.errors import RunInterrupted
+from foldwise.run.audit import seal_anew
 from foldwise.run.folder import RunFolder
 from foldwise.run.lock import lock
 from foldwise.workflow import cross_validate
@@ -677,6 +678,7 @@ def test_a_run_without_trained_fold_is_refused(
     (begun / "backbone").mkdir()
     for path in trained.backbone.iterdir():
         (begun / "backbone" / path.name).write_bytes(path.read_bytes())
+    seal_anew(RunFolder(begun), [])
     expected = "runs/begun: no fold is trained yet"
     assert refused("predict", "runs/begun", "new.csv", "-o", "out.csv") == expected
     assert refused("validate", "runs/begun") == f"{expected}; run: foldwise train"
@@ -773,6 +775,9 @@ def test_code_in_a_run_folder_is_not_run_unasked(
     (run / "code" / "parts.py").write_text("raise SystemExit('run')\n", "utf-8")
     text = (trained.path / "config.yaml").read_text("utf-8")
     (run / "config.yaml").write_text(text.replace("code: []", "code: [code/parts.py]"), "utf-8")
+    for name in ("manifest.json", "classes.json", "folds.parquet"):
+        (run / name).write_bytes((trained.path / name).read_bytes())
+    seal_anew(RunFolder(run), [])
     message = (
         f"{run} holds Python files of its own (parts.py) that would be run; read them, then "
         "give --trust-code"

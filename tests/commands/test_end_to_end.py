@@ -68,10 +68,11 @@ def read(path: Path) -> Any:
 def test_the_run_folder_holds_what_the_contract_names(run: RunFolder) -> None:
     names = (
         "config.yaml manifest.json classes.json folds.parquet log.jsonl oof.parquet metrics.json"
+        " seal.json"
     )
     names += " backbone/config.json backbone/tokenizer.json tensorboard"
     of_fold = "best.json last.json encoders.json metrics.jsonl learning_curves.png validation.json"
-    of_fold += " predictions.parquet checkpoints"
+    of_fold += " predictions.parquet checkpoints seal.json"
     wanted = [*names.split(), *(f"fold-{k}/{name}" for k in (1, 2) for name in of_fold.split())]
     assert [name for name in wanted if not (run.path / name).exists()] == []
     for k in (1, 2):
@@ -184,7 +185,8 @@ def test_the_manifest_says_what_the_run_was_made_of(run: RunFolder) -> None:
     assert manifest["data_sha256"] == hashlib.sha256(b"synthetic:240").hexdigest()
     assert manifest["backbone_sha256"] == {"model.safetensors": MINILM.sha256}
     assert manifest["code_sha256"] == {}
-    assert manifest["folds_sha256"] == hashlib.sha256(run.folds.read_bytes()).hexdigest()
+    sealed = read(run.path / "seal.json")["stages"]["begun"]["folds.parquet"]["sha256"]
+    assert sealed == hashlib.sha256(run.folds.read_bytes()).hexdigest()
     assert manifest["seed"] == 42
     assert manifest["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     for name in ("foldwise", "torch", "transformers", "polars", "numpy"):

@@ -15,8 +15,8 @@ from conftest import make_table
 from foldwise import Predictor
 from foldwise.cli import app
 from foldwise.config.schema import Config
-from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate
 
 RARE = ["fee", "wire", "fee", "wire"]

@@ -11,7 +11,7 @@ from foldwise.cli import app
 from foldwise.config.load import dump_config, load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.run.files import read_json
+from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate
 
 

@@ -15,6 +15,7 @@ from foldwise.cli import app
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.run.audit import seal_anew
 from foldwise.workflow import cross_validate
 
 
@@ -56,6 +57,7 @@ def test_a_run_does_not_remember_the_sweep_it_came_from(
     assert "sweep: null" in run.config.read_text()
     # A run from before there were sweeps has no such key, and is still the same config.
     run.config.write_text(run.config.read_text().replace("sweep: null\n", ""))
+    seal_anew(run, ["tensorboard"])
     before = run.metrics.read_bytes()
     assert cross_validate(config).metrics.read_bytes() == before
 

@@ -15,8 +15,10 @@ from foldwise.config.schema import Config
 from foldwise.evaluation import summary
 from foldwise.evaluation.summary import mean_of_models, summarize
 from foldwise.parts.usercode import UserCode
-from foldwise.run.files import read_json, write_json, write_parquet
-from foldwise.run.folder import RunFolder
+from foldwise.run.files import to_json, write_parquet
+from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.readers import read_json
+from foldwise.run.seal import add, commit
 from foldwise.tasks.multiclass import Multiclass
 
 CLASSES = ["a", "b", "c"]
@@ -34,6 +36,13 @@ def table(
         *(pl.Series(f"prob_{name}", probabilities[:, i]) for i, name in enumerate(CLASSES)),
         *(pl.Series(f"logit_{name}", logits[:, i]) for i, name in enumerate(CLASSES)),
     )
+
+
+def seal_scores(fold: FoldFolder, scores: dict[str, float]) -> None:
+    """Seal what a fold's validation leaves."""
+    left = [fold.predictions, fold.holdout]
+    commit(fold.path, "validated", left, fold.validation, to_json({"scores": scores}))
+    add(fold.path, "baselines", [])
 
 
 @pytest.fixture
@@ -68,7 +77,8 @@ def prepared(tmp_path: Path) -> Any:
             "f1_macro": f1_score(own["target"], own["prediction"], average="macro"),
             "accuracy": accuracy_score(own["target"], own["prediction"]),
         }
-        write_json(fold.validation, {"scores": scores})
+        seal_scores(fold, scores)
+    run.append_log("started")
     return SimpleNamespace(
         config=config,
         run=run,
@@ -139,8 +149,8 @@ def test_probability_of_zero_has_a_finite_logit() -> None:
 
 
 def test_score_that_a_fold_does_not_have_leaves_no_mean(prepared: Any) -> None:
-    path = prepared.run.fold(2).validation
-    write_json(path, {"scores": {**read_json(path)["scores"], "f1_macro": float("nan")}})
+    fold = prepared.run.fold(2)
+    seal_scores(fold, read_json(fold.validation)["scores"] | {"f1_macro": float("nan")})
     metrics = summarize(prepared)
     assert metrics["folds"]["2"]["f1_macro"] is None
     assert metrics["mean"]["f1_macro"] is None
@@ -164,10 +174,10 @@ def test_run_without_holdout_has_none(prepared: Any) -> None:
 def test_metrics_are_written_last_so_a_run_that_has_them_has_all(
     prepared: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, value: Any) -> None:
+    def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(summary, "write_json", full)
+    monkeypatch.setattr(summary, "commit", full)
     with pytest.raises(OSError, match="No space"):
         summarize(prepared)
     assert prepared.run.out_of_fold.exists()

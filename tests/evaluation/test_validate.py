@@ -22,7 +22,7 @@ from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task
 from foldwise.preparation.prepare import Prepared, encode_rows, prepare
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json
+from foldwise.run.readers import read_json
 from foldwise.tasks.predictions import to_table
 from foldwise.workflow import cross_validate
 
@@ -152,7 +152,7 @@ def test_model_is_loaded_in_evaluation_mode_with_the_step_of_its_weights(
 
 
 def test_fold_that_is_not_trained_is_refused(prepared: Prepared, accelerator: Accelerator) -> None:
-    with pytest.raises(FoldwiseError, match=r"fold-2.encoders\.json: no such file"):
+    with pytest.raises(FoldwiseError, match=r"fold-2.seal\.json: doesn't vouch for training"):
         validate_fold(prepared, 2, accelerator)
 
 
@@ -172,7 +172,7 @@ def test_damaged_fold_file_is_named(
     content = encoders.read_bytes()
     encoders.write_bytes(content[:-5])
     try:
-        with pytest.raises(FoldwiseError, match=r"fold-1.encoders\.json: damaged"):
+        with pytest.raises(FoldwiseError, match=r"fold-1.encoders\.json: has changed"):
             validate_fold(prepared, 1, accelerator)
     finally:
         encoders.write_bytes(content)

@@ -29,8 +29,8 @@ from foldwise.predictor import Predictor
 from foldwise.preparation.build import build_task, open_run
 from foldwise.preparation.prepare import encode_rows, prepare
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 from foldwise.run.weights import load_weights, saved_weights
 from foldwise.training.fold import train_fold
 from foldwise.workflow import cross_validate, validate

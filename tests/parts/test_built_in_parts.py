@@ -12,7 +12,7 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.parts.usercode import UserCode
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json
+from foldwise.run.readers import read_json
 from foldwise.tasks.text_classification import TextClassification
 from foldwise.workflow import cross_validate, validate
 

@@ -18,8 +18,8 @@ from foldwise.metrics.metric import confusion, per_class
 from foldwise.report import run_rows
 from foldwise.report.run_report import build_report
 from foldwise.report.source import Source
-from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 from foldwise.split.assignment import read_assignment
 from foldwise.workflow import cross_validate
 from made_runs import make_run, noisy

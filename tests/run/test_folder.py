@@ -16,7 +16,6 @@ from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.run.files import (
     append_line,
     atomic,
-    read_json,
     sha256,
     write_bytes,
     write_json,
@@ -25,6 +24,7 @@ from foldwise.run.files import (
 )
 from foldwise.run.folder import RunFolder
 from foldwise.run.lock import lock
+from foldwise.run.readers import read_json
 
 
 @pytest.fixture

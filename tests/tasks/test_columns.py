@@ -18,7 +18,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.models.trial_calls import fused_width
 from foldwise.parts.usercode import UserCode
 from foldwise.predictor import Predictor
-from foldwise.run.files import read_json
+from foldwise.run.readers import read_json
 from foldwise.tasks.columns import build_beside, fit_encoders, made_up_rows
 from foldwise.tasks.text_classification import TextClassification
 from foldwise.workflow import cross_validate

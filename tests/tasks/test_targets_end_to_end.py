@@ -27,8 +27,8 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
-from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate, validate
 
 NUMBERS = {"card": 100.0, "loan": 130.0, "debt": 190.0}

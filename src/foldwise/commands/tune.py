@@ -7,8 +7,9 @@ from pathlib import Path
 
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
-from foldwise.run.files import read_json
+from foldwise.run.contents import Validation
 from foldwise.run.lock import lock
+from foldwise.run.readers import read_json
 
 
 def tune(path: Path, overrides: Sequence[str]) -> None:
@@ -42,7 +43,7 @@ def tune(path: Path, overrides: Sequence[str]) -> None:
 
     def fold(variant: Variant, number: int) -> float:
         run = cross_validate(variant.config, [number], shown)
-        score = read_json(run.fold(number).validation)["scores"][metric.name]
+        score = read_json(run.fold(number).validation, Validation)["scores"][metric.name]
         if score is None:
             raise FoldwiseError(f"{run.path}: {metric.name} isn't defined on fold {number}")
         return float(score)

@@ -16,10 +16,13 @@ import polars as pl
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.metrics.metric import Metric
-from foldwise.preparation.build import build_task, open_run
-from foldwise.run.files import read_json
+from foldwise.preparation.build import build_task, load_target, open_run
+from foldwise.run.contents import Manifest, Training
 from foldwise.run.folder import RunFolder
-from foldwise.split.assignment import Assignment, read_assignment
+from foldwise.run.readers import read_json, read_parquet
+from foldwise.run.seal import check_finished, read_metrics, sealed_folds
+from foldwise.split.assignment import SCHEMA, Assignment, read_assignment
+from foldwise.tasks.predictions import read_predictions
 
 
 @dataclass(frozen=True)
@@ -110,18 +113,19 @@ def _read(name: str, path: Path, run: RunFolder, trust_code: bool, online: bool)
         )
     config, code = open_run(run, trust_code=trust_code)
     task = build_task(config, code, run=run, online=online)
-    task.load_state({"target": read_json(run.classes), "rows": {}})
-    out_of_fold = pl.read_parquet(run.out_of_fold)
-    manifest = read_json(run.manifest)
+    check_finished(run)
+    load_target(task, config, run)
+    out_of_fold = read_predictions(run.out_of_fold, task)
+    manifest = read_json(run.manifest, Manifest)
     return Candidate(
         name=name,
         run=run,
         config=config,
-        scores=read_json(run.metrics),
+        scores=read_metrics(run),
         metrics=tuple(task.metrics()),
         arrays=task.to_arrays(out_of_fold),
         out_of_fold=out_of_fold,
-        assignment=read_assignment(pl.read_parquet(run.folds)),
+        assignment=read_assignment(read_parquet(run.folds, SCHEMA)),
         data_sha256=manifest["data_sha256"],
         origin=(manifest.get("code_sha256"), manifest.get("backbone_sha256")),
         cost=_cost(run),
@@ -130,8 +134,7 @@ def _read(name: str, path: Path, run: RunFolder, trust_code: bool, online: bool)
 
 def _cost(run: RunFolder) -> Cost:
     started = next((e for e in run.events() if e["event"] == "training starts"), {})
-    folds = [run.fold(int(number)) for number in read_json(run.metrics)["folds"]]
-    ended = [read_json(fold.trained) for fold in folds]
+    ended = [read_json(run.fold(number).trained, Training) for number in sealed_folds(run)]
     memory = [end["peak_memory_bytes"] for end in ended if end.get("peak_memory_bytes")]
     return Cost(
         training_s=sum(end["elapsed_s"] for end in ended),

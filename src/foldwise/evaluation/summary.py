@@ -24,7 +24,11 @@ from foldwise.evaluation.baselines import (
 from foldwise.evaluation.bootstrap import intervals
 from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared, row_groups
-from foldwise.run.files import read_json, write_json, write_parquet
+from foldwise.run.contents import Validation
+from foldwise.run.files import to_json, write_parquet
+from foldwise.run.readers import read_json, read_parquet
+from foldwise.run.seal import SEAL, add, check, commit, intact, read_metrics
+from foldwise.tasks.predictions import read_predictions
 from foldwise.training.tracking import tell_trackers
 
 Groups = Callable[[np.ndarray], np.ndarray]  # rows by number -> the group of each
@@ -39,14 +43,17 @@ def score_baselines(prepared: Prepared, number: int) -> None:
     train = np.sort(np.concatenate([rows.training(number), rows.inner(number)]))
     scored = prepared.part(rows.scored(number))
     fold = prepared.run.fold(number)
+    sound, written = intact(fold.path, "baselines"), []
     for name in _names(prepared):
         path = fold.path / f"baseline-{name}.parquet"
-        if not path.exists():
+        if path not in sound:
             table = _baseline(prepared, name, prepared.part(train), scored)
             fixed = {"repeat": rows.repeat(number), "fold": number}
             write_parquet(
                 path, table.with_columns(pl.lit(v, pl.Int32).alias(k) for k, v in fixed.items())
             )
+        written.append(path)
+    add(fold.path, "baselines", written)
 
 
 def summarize(prepared: Prepared) -> dict[str, Any]:
@@ -57,10 +64,12 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     """
     run, task = prepared.run, prepared.task
     folds = [run.fold(number) for number in prepared.folds]
-    tables = [pl.read_parquet(fold.predictions) for fold in folds]
+    for fold in folds:
+        check(fold.path, "validated", "baselines")
+    tables = [read_predictions(fold.predictions, task) for fold in folds]
     out_of_fold = pl.concat(tables).sort("repeat", "row")
     write_parquet(run.out_of_fold, out_of_fold)
-    per_fold = {str(f.number): read_json(f.validation)["scores"] for f in folds}
+    per_fold = {str(f.number): read_json(f.validation, Validation)["scores"] for f in folds}
     names = list(next(iter(per_fold.values())))
     columns = {name: [scores[name] for scores in per_fold.values()] for name in names}
     columns = {k: [np.nan if v is None else v for v in values] for k, values in columns.items()}
@@ -80,12 +89,12 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     }
     held_groups = _holdout_groups(prepared)
     if prepared.holdout is not None:
-        held = mean_of_models([pl.read_parquet(fold.holdout) for fold in folds], task)
+        held = mean_of_models([read_predictions(f.holdout, task) for f in folds], task)
         write_parquet(run.holdout, held)
         metrics["holdout"] = _intervals(prepared, held, held_groups)
         metrics["rows"]["holdout"] = held.height
     for name in _names(prepared):
-        scored = pl.concat([pl.read_parquet(f.path / f"baseline-{name}.parquet") for f in folds])
+        scored = pl.concat([read_parquet(f.path / f"baseline-{name}.parquet") for f in folds])
         entry: dict[str, Any] = {
             "oof": _intervals(prepared, scored.sort("repeat", "row"), prepared.assignment.groups),
             "holdout": None,
@@ -98,8 +107,10 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         metrics["baselines"][name] = entry
     if prepared.online:
         tell_trackers(prepared.config, prepared.code, run, metrics)
-    write_json(run.metrics, metrics)
-    return dict(read_json(run.metrics))
+    left = [run.out_of_fold, *([run.holdout] if prepared.holdout is not None else [])]
+    left += [run.log, *(fold.path / SEAL for fold in folds)]
+    commit(run.path, "finished", left, run.metrics, to_json(metrics))
+    return read_metrics(run)
 
 
 def _names(prepared: Prepared) -> tuple[str, ...]:

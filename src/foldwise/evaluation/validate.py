@@ -18,11 +18,12 @@ from foldwise.config.schema import Config
 from foldwise.hardware.memory import release_freed_memory
 from foldwise.metrics.metric import score
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.build import build_task
+from foldwise.preparation.build import build_task, load_target
 from foldwise.preparation.prepare import Prepared
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json, write_json, write_parquet
+from foldwise.run.files import to_json, write_parquet
 from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.seal import check, commit
 from foldwise.run.weights import load_weights
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
@@ -75,7 +76,9 @@ def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> 
     per_class = getattr(task, "per_class", None)
     if per_class is not None and (scored := per_class(*arrays[:2])):
         result["per_class"] = scored
-    write_json(fold.validation, result)
+    held_too = [fold.holdout] if prepared.holdout is not None else []
+    left = [fold.predictions, *held_too]
+    commit(fold.path, "validated", left, fold.validation, to_json(result))
     return scores
 
 
@@ -88,6 +91,7 @@ def load_fold(
         The task with the fold's fitted state, the model in evaluation mode, and the step of its
         weights.
     """
+    check(fold.path, "trained")
     run = prepared.run
     task = load_task(
         run, fold, prepared.config, prepared.code, run.token_stores, online=prepared.online
@@ -110,5 +114,5 @@ def load_task(
 ) -> Task:
     """Build a run's task with what a fold has fitted, from the run folder alone."""
     task = build_task(config, code, run=run, stores=stores, online=online)
-    task.load_state({"target": read_json(run.classes), "rows": read_json(fold.encoders)})
+    load_target(task, config, run, fold)
     return task

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from foldwise.errors import FoldwiseError
 from foldwise.models.folder import check_folder
-from foldwise.run.files import read_json, sha256
+from foldwise.run.files import sha256
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -8,23 +8,29 @@ from pathlib import Path
 
 import torch
 
+from foldwise.config.grammar import BUILTIN
 from foldwise.config.load import load_stored
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part, find_part
 from foldwise.parts.usercode import UserCode
-from foldwise.run.folder import RunFolder
+from foldwise.run.contents import Classes, Contents, Fitted
+from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.readers import read_json
+from foldwise.run.seal import check
 from foldwise.table.reading import Holds
 from foldwise.tasks.task import Task
 
 
 def open_run(run: RunFolder, *, trust_code: bool) -> tuple[Config, UserCode]:
-    """Load a run folder's config and, if trusted, its code.
+    """Load a run folder's config and, if trusted, its code, once its seal vouches for them.
 
     Raises:
-        FoldwiseError: not a run folder, or it holds code and `trust_code` is off.
+        FoldwiseError: not a run folder, a file of its record isn't as it was sealed, or it holds
+            code and `trust_code` is off.
     """
     run.check_is_run()
+    check(run.path, "begun")
     config = load_stored(run.config)
     if config.code and not trust_code:
         names = ", ".join(Path(path).name for path in config.code)
@@ -72,6 +78,31 @@ def build_task(
         **{"config": config, "code": code, "run": run, "stores": stores, "online": online},
     )
     return task
+
+
+def load_target(task: Task, config: Config, run: RunFolder, fold: FoldFolder | None = None) -> None:
+    """Give a task the classes of a run, and what a fold has fitted.
+
+    Args:
+        task: of the run.
+        config: the run's; what the files of a built-in task hold is known.
+        run: its classes.json is read.
+        fold: its encoders.json is read; None where nothing fitted is needed.
+
+    Raises:
+        FoldwiseError: a file is absent, damaged, or not of this task.
+    """
+    ours = config.task in BUILTIN["task"]
+    target = read_json(run.classes, Classes if ours else Contents)
+    rows = {} if fold is None else read_json(fold.encoders, Fitted if ours else Contents)
+    try:
+        task.load_state({"target": target, "rows": rows})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        files = run.classes if fold is None else f"{run.classes} or {fold.encoders}"
+        raise FoldwiseError(
+            f"{files}: not of task {config.task} ({type(error).__name__}: {error}); put it back "
+            "from a copy of the run"
+        ) from None
 
 
 def build_model(config: Config, classes: Sequence[str]) -> torch.nn.Module:

@@ -18,8 +18,8 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.resolve import resolve
 from foldwise.run import checkpoints
-from foldwise.run.files import write_text
 from foldwise.run.folder import CHANGED, NOT_FINITE, RunFolder
+from foldwise.run.seal import check, replace, trained_folds
 
 # What may change between two steps of a training: neither the model nor what the optimizer keeps
 # of it nor what the scores mean hangs on these.
@@ -37,6 +37,9 @@ def same_or_new(config: Config, run: RunFolder) -> Config:
         run.check_place()
         return resolve(config)
     run.check_is_run()
+    # Killed before its record was whole, a run has no seal yet, and writes the record again.
+    if run.manifest.exists() or trained_folds(run):
+        check(run.path, "begun")
     stored = load_stored(run.config)
     resolved = resolve(config, like=stored)
     differing = diff_configs(stored, resolved, ignore=_OF_A_PLACE)
@@ -107,7 +110,7 @@ def change_config(config: Config, run: RunFolder, folds: Sequence[int]) -> None:
     told = "".join(f"# {line}\n" for line in told_changes(run.events()))
     # What belongs to the place stays as it is stored: the run may have moved since.
     kept = {"run": stored.run, "code": _names(stored)}
-    write_text(run.config, told + dump_config(config.model_copy(update=kept)))
+    replace(run.path, run.config, told + dump_config(config.model_copy(update=kept)))
 
 
 def told_changes(events: Sequence[dict[str, Any]]) -> list[str]:

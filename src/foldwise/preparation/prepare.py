@@ -19,7 +19,8 @@ from foldwise.parts.registry import build_part
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import holds
 from foldwise.run.folder import RunFolder
-from foldwise.split.assignment import Assignment, read_assignment
+from foldwise.run.readers import read_parquet
+from foldwise.split.assignment import SCHEMA, Assignment, read_assignment
 from foldwise.split.folds import Labelled, assign_folds
 from foldwise.table.duplicates import find_duplicates, join_groups
 from foldwise.table.reading import apply_missing, draw_sample, read_table
@@ -90,7 +91,7 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
     counts = {"rows_read": read, **counts, "rows_after_sampling": kept.height}
     sampled = kept
     if run.folds.exists():
-        assignment = read_assignment(pl.read_parquet(run.folds))
+        assignment = read_assignment(read_parquet(run.folds, SCHEMA))
     else:
         assignment, kept = _split(table, kept, config, task, code)
     kept = kept.filter(np.isin(kept["row"].to_numpy(), assignment.kept()))

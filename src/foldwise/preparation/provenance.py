@@ -1,6 +1,7 @@
 """What a run was: config, code, data, folds and machine, written before its first fold.
 
-In: a `Prepared`. Out: config.yaml, manifest.json, classes.json, folds.parquet, backbone/ and code/.
+In: a `Prepared`. Out: config.yaml, classes.json, folds.parquet, backbone/, code/ and, with their
+seal, manifest.json.
 When a run is continued the same things are compared instead, and any difference refused.
 """
 
@@ -16,15 +17,10 @@ from typing import Any
 from foldwise.config.load import dump_config
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.prepare import Prepared
-from foldwise.run.files import (
-    copy_file,
-    now,
-    read_json,
-    sha256,
-    write_json,
-    write_parquet,
-    write_text,
-)
+from foldwise.run.contents import Manifest, Training
+from foldwise.run.files import copy_file, now, to_json, write_json, write_parquet, write_text
+from foldwise.run.readers import read_json
+from foldwise.run.seal import begun_files, check, commit, replace
 
 PACKAGES = (
     "foldwise",
@@ -48,7 +44,7 @@ def check_continues(prepared: Prepared) -> None:
     path = prepared.run.manifest
     if not path.exists():
         return
-    stored, current = read_json(path), _identity(prepared)
+    stored, current = read_json(path, Manifest), _identity(prepared)
     for key, what in {
         "data_sha256": "the table's bytes",
         "code_sha256": "the files under code:",
@@ -69,6 +65,7 @@ def start_record(prepared: Prepared) -> None:
     """
     run = prepared.run
     if run.manifest.exists():
+        check(run.path, "begun")
         run.append_log("continued", pid=os.getpid())
         return
     run.code.mkdir(exist_ok=True)
@@ -81,29 +78,30 @@ def start_record(prepared: Prepared) -> None:
     write_parquet(run.folds, prepared.assignment.frame)
     write_json(run.classes, prepared.task.state()["target"])
     prepared.task.save(run.path)
-    write_json(
-        run.manifest,
-        {
-            **_identity(prepared),
-            "started": now(),
-            "seed": prepared.config.run.seed,
-            "folds_sha256": sha256(run.folds),
-            "counts": prepared.counts,
-            "versions": {"python": platform.python_version()}
-            | {name: metadata.version(name) for name in (*PACKAGES, *_extras(prepared))},
-            "git_commit": _git_commit(),
-            "machine": _machine(),
-        },
-    )
+    manifest = {
+        **_identity(prepared),
+        "started": now(),
+        "seed": prepared.config.run.seed,
+        "counts": prepared.counts,
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in (*PACKAGES, *_extras(prepared))},
+        "git_commit": _git_commit(),
+        "machine": _machine(),
+    }
+    commit(run.path, "begun", begun_files(run), run.manifest, to_json(manifest))
     run.append_log("started", pid=os.getpid(), counts=prepared.counts)
 
 
 def stop_record(prepared: Prepared) -> None:
     """Add the timings of the folds to the manifest, once all are trained."""
     run = prepared.run
-    seconds = {str(n): read_json(run.fold(n).trained)["elapsed_s"] for n in prepared.folds}
-    manifest = read_json(run.manifest) | {"training_s": seconds, "finished": now()}
-    write_json(run.manifest, manifest)
+    seconds = {}
+    for number in prepared.folds:
+        fold = run.fold(number)
+        check(fold.path, "trained", only=[fold.trained.name])
+        seconds[str(number)] = read_json(fold.trained, Training)["elapsed_s"]
+    manifest = read_json(run.manifest, Manifest) | {"training_s": seconds, "finished": now()}
+    replace(run.path, run.manifest, to_json(manifest))
     run.append_log("finished", training_s=seconds)
 
 

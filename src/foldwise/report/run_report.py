@@ -20,8 +20,11 @@ from foldwise.preparation.ownership import told_changes
 from foldwise.report import page, run_charts, run_rows
 from foldwise.report.source import Source
 from foldwise.report.terminal import facts
-from foldwise.run.files import read_json
+from foldwise.run.contents import Manifest, Training
 from foldwise.run.history import read_history
+from foldwise.run.readers import read_json
+from foldwise.run.seal import read_metrics
+from foldwise.tasks.predictions import read_predictions
 
 if TYPE_CHECKING:
     pass
@@ -34,8 +37,8 @@ def write_report(source: Source) -> None:
 
 def build_report(source: Source) -> str:
     """Build the page."""
-    metrics = read_json(source.run.metrics)
-    scored = pl.read_parquet(source.run.out_of_fold)
+    metrics = read_metrics(source.run)
+    scored = read_predictions(source.run.out_of_fold, source.task)
     arrays = source.task.to_arrays(scored)
     data: dict[str, Any] = {}
     sections = [
@@ -49,7 +52,7 @@ def build_report(source: Source) -> str:
         page.Section("Environment", _environment(source)),
     ]
     script = page.script("run_report.js")
-    manifest = read_json(source.run.manifest)
+    manifest = read_json(source.run.manifest, Manifest)
     subtitle = f"{source.config.task}, {scored.height:,} rows scored"
     if finished := manifest.get("finished"):
         subtitle += f", finished {finished}"
@@ -193,7 +196,7 @@ def _threshold(confidence: np.ndarray, right: np.ndarray, data: dict[str, Any]) 
 
 
 def _data(source: Source) -> Markup:
-    manifest = read_json(source.run.manifest)
+    manifest = read_json(source.run.manifest, Manifest)
     data = source.config.data
     counts = manifest.get("counts", {})
     lines = facts(counts) if "rows_read" in counts else []
@@ -213,7 +216,7 @@ def _folds(source: Source, metrics: dict[str, Any]) -> Markup:
     table = []
     for number in map(int, metrics["folds"]):
         trained = source.run.fold(number).trained
-        ended = read_json(trained) if trained.exists() else {}
+        ended = read_json(trained, Training) if trained.exists() else {}
         table.append(
             [
                 f"fold {number}",
@@ -240,7 +243,7 @@ def _folds(source: Source, metrics: dict[str, Any]) -> Markup:
 
 
 def _environment(source: Source) -> Markup:
-    manifest = read_json(source.run.manifest)
+    manifest = read_json(source.run.manifest, Manifest)
     values = {**manifest.get("machine", {}), "git commit": manifest.get("git_commit")}
     versions = manifest.get("versions", {})
     return page.facts({k: "-" if v is None else str(v) for k, v in values.items()}) + page.table(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from foldwise.run.files import read_json
+from foldwise.run.seal import read_metrics
 from foldwise.sweep.runner import Outcome, main_metric, scores_of
 from foldwise.sweep.variants import Variant
 
@@ -26,7 +26,7 @@ def ranking_table(variants: Sequence[Variant]) -> Table:
     """Build the table of finished runs, best first."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     first = variants[0]
-    name = main_metric(first, read_json(first.run.metrics))
+    name = main_metric(first, read_metrics(first.run))
     table.add_column("run", overflow="fold")
     table.add_column(f"{name}, out of fold", justify="right")
     for variant in variants:

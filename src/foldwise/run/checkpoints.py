@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foldwise.errors import FoldwiseError, RunInterrupted
+from foldwise.run.contents import Contents
 from foldwise.run.files import sha256, sync_file, sync_folder, to_json, write_json, write_text
 from foldwise.run.folder import FoldFolder
+from foldwise.run.readers import read_json, read_tensors
 from foldwise.run.space import room_for
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 KEEP = 2  # that training can go on from: with the newest damaged there is one before it
 Keep = Literal["best", "last", "all"]
+WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 _STEP = re.compile(r"^step-(\d{6,})$")
 _KEYS = {"schema", "step", "best", "files"}
@@ -73,7 +76,7 @@ def save(fold: FoldFolder, checkpoint: Checkpoint, *, best: bool, last: bool) ->
     with room_for(final, sum(tensor.nbytes for tensor in tensors)):
         try:
             building.mkdir()
-            save_file(_contiguous(checkpoint.model), building / "model.safetensors")
+            save_file(_contiguous(checkpoint.model), building / WEIGHTS)
             # Of an optimizer without state (plain SGD) too: the file says that training can go on.
             if last:
                 save_file(_contiguous(checkpoint.optimizer), building / OPTIMIZER)
@@ -100,14 +103,12 @@ def load(folder: Path) -> Checkpoint:
     Raises:
         FoldwiseError: the checkpoint is incomplete or a file's bytes have changed.
     """
-    from safetensors.torch import load_file
-
     manifest = verify(folder)
     return Checkpoint(
         step=manifest["step"],
-        model=load_file(folder / "model.safetensors"),
-        optimizer=load_file(folder / OPTIMIZER) if OPTIMIZER in manifest["files"] else {},
-        state=json.loads((folder / "state.json").read_text(encoding="utf-8")),
+        model=read_tensors(folder / WEIGHTS),
+        optimizer=read_tensors(folder / OPTIMIZER) if OPTIMIZER in manifest["files"] else {},
+        state=read_json(folder / "state.json", Contents),
     )
 
 
@@ -156,7 +157,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise FoldwiseError(f"{folder}: its manifest.json is missing or damaged") from None
     if not known or text != to_json(manifest) or path.is_symlink() or folder.is_symlink():
         raise FoldwiseError(f"{folder}: its manifest.json isn't as Foldwise writes it")
-    if not {"model.safetensors", "state.json"} <= files:
+    if not {WEIGHTS, "state.json"} <= files:
         raise FoldwiseError(f"{folder}: its manifest.json names no weights")
     if _STEP.match(folder.name) and folder.name != f"step-{step:06d}":
         raise FoldwiseError(f"{folder}: its manifest.json is of step {step}")

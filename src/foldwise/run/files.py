@@ -73,16 +73,6 @@ def to_json(value: Any) -> str:
     return json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n"
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run; FoldwiseError where it is absent or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FoldwiseError(f"{path}: no such file; is this a complete run folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FoldwiseError(f"{path}: damaged ({error}); restore it or remove the run") from None
-
-
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     """Write a table atomically."""
     with atomic(path, int(frame.estimated_size())) as temporary:  # at most: it is compressed

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from foldwise.errors import FoldwiseError
+from foldwise.run.contents import Event
 from foldwise.run.files import append_line, now, sync_folder
+from foldwise.run.readers import read_lines
 from foldwise.run.tree import check_tree
 
 # The names that Foldwise gives in a run's folder; others at its top are trackers'.
@@ -113,6 +115,11 @@ class RunFolder:
         """Return the files of weights of all checkpoints."""
         return sorted(self.path.glob("fold-*/checkpoints/step-*/model.safetensors"))
 
+    def fold_numbers(self) -> list[int]:
+        """Return the numbers of the folds that have a folder, ascending."""
+        matches = (re.fullmatch(r"fold-([1-9]\d{0,5})", path.name) for path in self.path.glob("*"))
+        return sorted(int(match[1]) for match in matches if match)
+
     def check_is_run(self) -> None:
         """Check that a run lies here, and that nothing in it leads elsewhere.
 
@@ -167,10 +174,7 @@ class RunFolder:
 
     def events(self) -> list[dict[str, Any]]:
         """Read `log.jsonl`, oldest first; none where the run has just begun."""
-        if not self.log.exists():
-            return []
-        lines = self.log.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line]
+        return read_lines(self.log, Event) if self.log.exists() else []
 
 
 @dataclass(frozen=True)

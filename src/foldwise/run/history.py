@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from foldwise.run.contents import Logged
+from foldwise.run.readers import read_lines
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
     """Read metrics.jsonl; a last line that a kill left half written is not there yet."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    return read_lines(path, Logged) if path.exists() else []

@@ -39,4 +39,10 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor]) -> None:
             f"the checkpoint doesn't fit the model: {len(differing)} tensors differ, such as "
             f"{name}, which only the {'model' if name in expected else 'checkpoint'} has"
         )
+    for name, tensor in saved_weights(model).items():
+        if tensors[name].shape != tensor.shape:
+            raise FoldwiseError(
+                f"the checkpoint doesn't fit the model: {name} is {tuple(tensors[name].shape)} in "
+                f"the checkpoint and {tuple(tensor.shape)} in the model"
+            )
     model.load_state_dict(tensors, strict=False)  # what is strict stands above

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from foldwise.run.files import now, read_json, write_json
+from foldwise.run.files import now, write_json
+from foldwise.run.seal import read_metrics
 from foldwise.sweep.variants import Variant
 
 State = Literal["waiting", "running", "finished", "skipped", "failed"]
@@ -95,7 +96,7 @@ def train(variant: Variant, log: Path) -> int:
 
 def scores_of(variant: Variant) -> str:
     """Return a finished run's score as one reads it: `f1_macro 0.612 [0.590, 0.640]`."""
-    metrics = read_json(variant.run.metrics)
+    metrics = read_metrics(variant.run)
     name = main_metric(variant, metrics)
     entry = metrics["oof"][name]
     if entry["value"] is None:
@@ -114,7 +115,7 @@ def ranked(variants: Sequence[Variant]) -> list[Variant]:
     """Return the finished variants, best first by their own metric."""
 
     def key(variant: Variant) -> float:
-        metrics = read_json(variant.run.metrics)
+        metrics = read_metrics(variant.run)
         name = main_metric(variant, metrics)
         value = metrics["oof"][name]["value"]
         if value is None:

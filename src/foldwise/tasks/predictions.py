@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 
+from foldwise.run.readers import read_parquet
 from foldwise.tasks.task import Task
+
+
+def read_predictions(path: Path, task: Task) -> pl.DataFrame:
+    """Read a table of a task's predictions that lies in a run.
+
+    Raises:
+        FoldwiseError: it is absent, damaged, or of other classes.
+    """
+    classes = getattr(task, "classes", ())
+    probabilities = [f"prob_{name}" for name in classes]
+    return read_parquet(path, ["row", "repeat", "fold", "target", "prediction", *probabilities])
 
 
 def to_table(

@@ -18,9 +18,10 @@ from foldwise.hardware.memory import peak_memory_bytes, release_freed_memory
 from foldwise.metrics.metric import Metric, builtin_metric, score
 from foldwise.preparation.prepare import Prepared
 from foldwise.run import checkpoints
-from foldwise.run.files import write_json
+from foldwise.run.files import to_json, write_json
 from foldwise.run.folder import FoldFolder
 from foldwise.run.history import read_history
+from foldwise.run.seal import check, commit
 from foldwise.run.space import free_bytes, no_space
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
@@ -52,6 +53,7 @@ def train_fold(
     config, run, task = prepared.config, prepared.run, prepared.task
     fold = run.fold(number)
     if fold.trained.exists():
+        check(fold.path, "trained")
         checkpoints.settle(fold, config.training.keep)
         return
     if fold.validation.exists():
@@ -145,7 +147,9 @@ def train_fold(
         "peak_memory_bytes": peak_memory_bytes(config.training.device),
     }
     run.append_log("training ended", fold=number, **ended)
-    write_json(fold.trained, ended)
+    weights = checkpoints.pointed(fold) / checkpoints.WEIGHTS
+    left = [fold.encoders, fold.best, fold.history]
+    commit(fold.path, "trained", left, fold.trained, to_json(ended), weights)
     checkpoints.settle(fold, config.training.keep)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from foldwise.run.files import read_json, write_json
+from foldwise.run.files import write_json
+from foldwise.run.readers import read_json
 
 
 class Told:

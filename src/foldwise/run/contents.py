@@ -1,0 +1,129 @@
+"""What the JSON files of a run hold: the keys that are read, with their types.
+
+`readers.read_json` holds a file against one of these. Other keys may stand beside: a task of one's
+own adds some, and so may a later version.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Contents(BaseModel):
+    """Any JSON object."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Manifest(Contents):
+    """manifest.json of a run."""
+
+    data_sha256: str
+    code_sha256: dict[str, str] | None = None
+    backbone_sha256: dict[str, str] | None = None
+    started: str | None = None
+    finished: str | None = None
+    git_commit: str | None = None
+    counts: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    machine: dict[str, Any] = {}
+    training_s: dict[str, float] = {}
+
+
+class Classes(Contents):
+    """classes.json, where the task is one of Foldwise's."""
+
+    classes: list[str] = []
+    ignored: list[str] = []
+    merged: list[str] = []
+
+
+class Fitted(Contents):
+    """encoders.json of a fold, where the task is one of Foldwise's."""
+
+    class_counts: list[int] | None = None
+    class_weights: list[float] | None = None
+    pos_weight: list[float] | None = None
+    mean: float = 0.0
+    deviation: float = 1.0
+    columns: dict[str, list[dict[str, Any]]] = {}
+
+
+class Training(Contents):
+    """training.json of a fold."""
+
+    steps: int
+    best_step: int | None
+    best: float | None
+    elapsed_s: float
+    peak_memory_bytes: int | None = None
+
+
+class Validation(Contents):
+    """validation.json of a fold."""
+
+    scores: dict[str, float | None]
+
+
+class Interval(Contents):
+    """A score with the ends of its interval; null where it isn't defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Baseline(Contents):
+    """What a baseline scores, and which column it looked up in each fold."""
+
+    oof: dict[str, Interval]
+    holdout: dict[str, Interval] | None
+    columns: list[str] = []
+
+
+class Metrics(Contents):
+    """metrics.json of a finished run."""
+
+    folds: dict[str, dict[str, float | None]]
+    mean: dict[str, float | None]
+    std: dict[str, float | None]
+    oof: dict[str, Interval]
+    holdout: dict[str, Interval] | None
+    baselines: dict[str, Baseline]
+    selection: str | None = None
+    smaller_is_better: list[str] = []
+
+
+class Event(Contents):
+    """A line of log.jsonl."""
+
+    event: str
+
+
+class Logged(Contents):
+    """A line of a fold's metrics.jsonl."""
+
+    split: str
+    step: int
+    epoch: float
+
+
+class Entry(BaseModel):
+    """What a seal says of a file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
+class Seal(BaseModel):
+    """seal.json of a run, or of a fold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_: int = Field(alias="schema")
+    stages: dict[str, dict[str, Entry]]
+    sha256: str
