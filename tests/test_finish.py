@@ -113,7 +113,7 @@ def test_a_finished_fold_keeps_its_best_weights_and_no_optimizer_state(whole: Ru
         assert folder == checkpoints.pointed(fold)
         names = {path.name for path in folder.iterdir()}
         assert names == {"model.safetensors", "state.json", "manifest.json"}
-        assert not fold.last.exists()
+        assert checkpoints.pointed(fold, "last") == folder
 
 
 def test_kill_between_the_end_of_training_and_the_deletion_is_completed(
@@ -138,7 +138,7 @@ def test_kill_between_the_end_of_training_and_the_deletion_is_completed(
     (fold.path / ".predictions.parquet.999999999.tmp").write_text("half")
     assert_same(cross_validate(moved), whole)
     assert fold.trained.stat().st_mtime_ns == stamp
-    assert not fold.last.exists()
+    assert checkpoints.pointed(fold, "last") == checkpoints.pointed(fold)
     assert len(list(fold.checkpoints.iterdir())) == 1
     assert not (fold.path / ".predictions.parquet.999999999.tmp").exists()
 

@@ -289,13 +289,11 @@ def settle(fold: FoldFolder, keep: Keep) -> None:
             verify(folder_of(fold, best))
         except FoldwiseError as error:
             raise FoldwiseError(f"{error}; {_to_get_back(fold)}") from None
-        if keep == "best":
-            fold.last.unlink(missing_ok=True)
         for step in found.keys() - kept:
             _discard(folder_of(fold, step))
         for step in kept:
             _drop_optimizer(folder_of(fold, step))
-    _point(fold, last=keep != "best")
+    _point(fold)
 
 
 def mend(fold: FoldFolder) -> None:
@@ -342,12 +340,9 @@ def _manifests(fold: FoldFolder) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _point(fold: FoldFolder, *, last: bool = True) -> None:
+def _point(fold: FoldFolder) -> None:
     # Written only where they don't say it already: what is finished keeps its times.
-    for pointer, step in (
-        (fold.last, last_step(fold) if last else None),
-        (fold.best, best_step(fold)),
-    ):
+    for pointer, step in ((fold.last, last_step(fold)), (fold.best, best_step(fold))):
         if step is None:
             pointer.unlink(missing_ok=True)
         elif not pointer.exists() or pointer.read_bytes() != _pointer(step).encode():
