@@ -19,7 +19,7 @@ test: $(STAMP)
 # The tests that compute, on a CPU that reports AMX and on one without bf16 instructions, in both
 # precisions. `make test` is the first of the four.
 COMPUTING := tests/models tests/training tests/tasks tests/evaluation tests/encoding tests/hardware \
-	tests/test_predictor.py tests/test_precision.py tests/test_workflow.py tests/test_resume.py \
+	tests/test_predictor.py tests/test_precision.py tests/test_workflow.py tests/chaos/test_again.py \
 	tests/commands/test_cli.py tests/commands/test_end_to_end.py tests/commands/test_lr_find.py \
 	tests/commands/test_sweep.py tests/commands/test_init.py
 test-cpus: $(STAMP)

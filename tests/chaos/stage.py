@@ -24,6 +24,7 @@ import yaml
 
 from chaos.draws import Draw, draw
 from chaos.faults import Event
+from conftest import PRECISION, make_table, save_backbone
 
 HERE = Path(__file__).parent
 RUN = Path("runs/run")
@@ -44,7 +45,7 @@ CONFIG: dict[str, Any] = {
         "epochs": 2,
         "batch_size": 8,
         "device": "cpu",
-        "precision": "float32",
+        "precision": PRECISION,
         "save_minutes": 0,
         "log_every": 3,
     },
@@ -80,8 +81,6 @@ class Stage:
     """
 
     def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
-        from conftest import make_table, save_backbone
-
         self.folder, self.process = folder, process
         self.template = folder / "template"
         self.template.mkdir()
