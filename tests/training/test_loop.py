@@ -21,9 +21,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from foldwise.config.training import Average, Training
 from foldwise.errors import RunInterrupted
 from foldwise.hardware.device import build_accelerator
-from foldwise.run.checkpoints import load, newest, pointed, steps
+from foldwise.run.checkpoints import load, newest, pointed
 from foldwise.run.folder import FoldFolder
 from foldwise.run.history import read_history
+from foldwise.run.manifests import steps
 from foldwise.training.averaging import Share, WeightAverage, newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.loading import Rows, reseed

@@ -23,6 +23,7 @@ from foldwise.run import checkpoints
 from foldwise.run.files import to_json, write_json
 from foldwise.run.folder import FoldFolder
 from foldwise.run.history import read_history
+from foldwise.run.manifests import WEIGHTS
 from foldwise.run.seal import check, commit
 from foldwise.run.space import free_bytes, no_space
 from foldwise.tasks.predictions import to_table
@@ -34,6 +35,7 @@ from foldwise.training.inference import infer
 from foldwise.training.loading import Rows, reseed, to_device
 from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
+from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import build_schedule
 from foldwise.training.tracking import Tracker, build_trackers
 from foldwise.training.update import Update
@@ -86,20 +88,7 @@ def train_fold(
         )
     finally:
         out.tracker.finish()  # a stopped run too gives the terminal its cursor back
-    release_freed_memory()
-    _draw_curves(prepared, fold, outcome.best_step)
-    ended = {
-        "steps": outcome.step,
-        "best_step": outcome.best_step,
-        "best": outcome.best,
-        "elapsed_s": round(outcome.elapsed_s, 1),
-        "peak_memory_bytes": peak_memory_bytes(config.training.device),
-    }
-    run.append_log("training ended", fold=number, **ended)
-    weights = checkpoints.pointed(fold) / checkpoints.WEIGHTS
-    left = [fold.encoders, fold.best, fold.history]
-    commit(fold.path, "trained", left, fold.trained, to_json(ended), weights)
-    checkpoints.settle(fold, config.training.keep)
+    _finish(prepared, fold, outcome)
 
 
 def _build_update(model: nn.Module, config: Config, code: UserCode, steps: int) -> Update:
@@ -188,6 +177,23 @@ def _settings(prepared: Prepared, number: int) -> Settings:
             "schedule": config.schedule.model_dump(),
         },
     )
+
+
+def _finish(prepared: Prepared, fold: FoldFolder, outcome: TrainingState) -> None:
+    release_freed_memory()
+    _draw_curves(prepared, fold, outcome.best_step)
+    ended = {
+        "steps": outcome.step,
+        "best_step": outcome.best_step,
+        "best": outcome.best,
+        "elapsed_s": round(outcome.elapsed_s, 1),
+        "peak_memory_bytes": peak_memory_bytes(prepared.config.training.device),
+    }
+    prepared.run.append_log("training ended", fold=fold.number, **ended)
+    weights = checkpoints.pointed(fold) / WEIGHTS
+    left = [fold.encoders, fold.best, fold.history]
+    commit(fold.path, "trained", left, fold.trained, to_json(ended), weights)
+    checkpoints.settle(fold, prepared.config.training.keep)
 
 
 def _draw_curves(prepared: Prepared, fold: FoldFolder, best_step: int | None) -> None:

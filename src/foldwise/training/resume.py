@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.run import checkpoints
 from foldwise.run.folder import FoldFolder
+from foldwise.run.manifests import best_step, folder_of
 from foldwise.run.weights import load_weights, saved_weights
 from foldwise.training.optimizers import load_state
 from foldwise.training.update import Update
@@ -127,11 +128,11 @@ def resume(
     if checkpoint is None:
         return TrainingState()
     done = TrainingState(**checkpoint.state["progress"])
-    if done.best_step is not None and checkpoints.best_step(fold) != done.best_step:
+    if done.best_step is not None and best_step(fold) != done.best_step:
         raise RunInterrupted(
             f"fold {fold.number}: training could go on from step {done.step}, but its best weights "
             f"so far, of step {done.best_step}, are damaged or gone: restore "
-            f"{checkpoints.folder_of(fold, done.best_step)}, or remove {fold.path} to train the "
+            f"{folder_of(fold, done.best_step)}, or remove {fold.path} to train the "
             "fold anew"
         )
     load_weights(model, checkpoint.model)
