@@ -144,7 +144,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     from foldwise.run.folder import FoldFolder
     from foldwise.training.averaging import WeightAverage
     from foldwise.training.batching import Sampler
-    from foldwise.training.loading import Rows
+    from foldwise.training.loading import TrainingRows
     from foldwise.training.loop import Destination, Settings, fit
     from foldwise.training.optimizers import build_optimizer
     from foldwise.training.schedules import build_schedule
@@ -191,7 +191,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
         outcome = fit(
             model,
             task,
-            Rows(dataset, rows, sampler),
+            TrainingRows(dataset, rows, sampler),
             Update(optimizer, schedule, WeightAverage(model, None)),
             None,
             Destination(fold, tracker),

@@ -27,7 +27,7 @@ from foldwise.run.history import read_history
 from foldwise.run.manifests import steps
 from foldwise.training.averaging import Share, WeightAverage, newest_share
 from foldwise.training.batching import Sampler
-from foldwise.training.loading import Rows, reseed
+from foldwise.training.loading import TrainingRows, reseed
 from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import Plateau
@@ -145,7 +145,7 @@ def train(
     done = fit(
         model,
         RowTask(),
-        Rows(dataset or Numbers(), np.arange(ROWS), sampler),
+        TrainingRows(dataset or Numbers(), np.arange(ROWS), sampler),
         Update(opt, schedule(opt, total), WeightAverage(model, average)),
         evaluate,
         Destination(fold, Tracker(fold.history, None, total, None, "fold 2", None)),

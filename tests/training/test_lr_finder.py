@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foldwise.errors import FoldwiseError
 from foldwise.training.batching import Sampler
-from foldwise.training.loading import Rows
+from foldwise.training.loading import TrainingRows
 from foldwise.training.lr_finder import range_test, running_means, suggest
 
 ROWS = 64
@@ -52,7 +52,7 @@ def line_test(rates: np.ndarray, x: np.ndarray | None = None, **changed: Any) ->
         chunks=None,
     )
     settings = {"base": 0.1, "seed": (0, 1), "clip": None} | changed
-    rows = Rows(values, np.arange(ROWS), sampler)
+    rows = TrainingRows(values, np.arange(ROWS), sampler)
     accelerator = Accelerator(cpu=True)
     return range_test(model, task, rows, optimizer, accelerator, rates, **settings)
 

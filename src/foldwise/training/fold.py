@@ -32,7 +32,7 @@ from foldwise.training.averaging import WeightAverage, newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.footprint import Footprint, footprint
 from foldwise.training.inference import infer
-from foldwise.training.loading import Rows, reseed, to_device
+from foldwise.training.loading import TrainingRows, reseed, to_device
 from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.resume import TrainingState
@@ -125,7 +125,7 @@ def _check_space(prepared: Prepared, fold: FoldFolder, size: Footprint) -> None:
 
 
 def _log_start(
-    prepared: Prepared, number: int, rows: Rows, steps: int, size: Footprint, update: Update
+    prepared: Prepared, number: int, rows: TrainingRows, steps: int, size: Footprint, update: Update
 ) -> None:
     tokens, padding = rows.sampler.padding(rows.sampler.windows(0))
     prepared.run.append_log(
@@ -150,7 +150,7 @@ def _log_start(
 
 
 def _tracker(
-    prepared: Prepared, number: int, rows: Rows, steps: int, console: Console | None
+    prepared: Prepared, number: int, rows: TrainingRows, steps: int, console: Console | None
 ) -> Tracker:
     fold = prepared.run.fold(number)
     title = f"fold {number} of {prepared.assignment.n_folds}"
@@ -208,7 +208,9 @@ def _draw_curves(prepared: Prepared, fold: FoldFolder, best_step: int | None) ->
     )
 
 
-def begin_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> tuple[nn.Module, Rows]:
+def begin_fold(
+    prepared: Prepared, number: int, accelerator: Accelerator
+) -> tuple[nn.Module, TrainingRows]:
     """Fit a fold's task state and build its untrained model; nothing is written.
 
     Returns:
@@ -232,7 +234,7 @@ def begin_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> tup
         chunks=None if chunks is None else chunks[train],
         bucketing=config.training.bucketing,
     )
-    return model, Rows(prepared.dataset, train, sampler)
+    return model, TrainingRows(prepared.dataset, train, sampler)
 
 
 def selection_metric(prepared: Prepared) -> Metric | None:

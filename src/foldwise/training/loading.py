@@ -19,7 +19,7 @@ from foldwise.training.batching import Sampler, Window
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrainingRows:
     """The rows of a training.
 
     Attributes:
@@ -72,7 +72,7 @@ class Step:
 
 
 def steps_left(
-    rows: Rows,
+    rows: TrainingRows,
     collate: Any,
     seed: tuple[int, ...],
     epochs: int | None = None,
@@ -156,7 +156,7 @@ class _Batches(Dataset[dict[str, torch.Tensor]]):
 
 
 def load_batches(
-    rows: Rows,
+    rows: TrainingRows,
     windows: list[Window],
     first: int,
     collate: Any,

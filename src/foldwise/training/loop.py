@@ -30,7 +30,7 @@ from torch import nn
 from foldwise.errors import RunInterrupted
 from foldwise.run import checkpoints
 from foldwise.run.folder import NOT_FINITE, FoldFolder
-from foldwise.training.loading import Rows, Step, reseed, steps_left, to_device
+from foldwise.training.loading import Step, TrainingRows, reseed, steps_left, to_device
 from foldwise.training.resume import TrainingState, capture, resume
 from foldwise.training.tracking import Tracker
 from foldwise.training.update import Update
@@ -87,7 +87,7 @@ Evaluate = Callable[[nn.Module], dict[str, dict[str, float]]]
 def fit(
     model: nn.Module,
     task: Any,
-    rows: Rows,
+    rows: TrainingRows,
     update: Update,
     evaluate: Evaluate | None,
     out: Destination,
@@ -142,7 +142,9 @@ def fit(
     return done
 
 
-def _steps_left(done: TrainingState, task: Any, rows: Rows, settings: Settings) -> Iterable[Step]:
+def _steps_left(
+    done: TrainingState, task: Any, rows: TrainingRows, settings: Settings
+) -> Iterable[Step]:
     if _stale(done, settings):
         return ()
     return steps_left(
@@ -241,7 +243,7 @@ def _check_finite(
     norm: float,
     number: int,
     step: Step,
-    rows: Rows,
+    rows: TrainingRows,
     update: Update,
     out: Destination,
 ) -> None:

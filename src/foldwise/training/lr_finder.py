@@ -29,7 +29,7 @@ from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.prepare import Prepared
 from foldwise.training.fold import begin_fold
-from foldwise.training.loading import Rows, reseed, steps_left, to_device
+from foldwise.training.loading import TrainingRows, reseed, steps_left, to_device
 from foldwise.training.optimizers import build_optimizer
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100  # what `optimizer.lr: auto` tries
@@ -132,7 +132,7 @@ def with_optimizer(prepared: Prepared, optimizer: OptimizerConfig) -> Prepared:
 def range_test(
     model: nn.Module,
     task: Any,
-    rows: Rows,
+    rows: TrainingRows,
     optimizer: Optimizer,
     accelerator: Accelerator,
     rates: np.ndarray,
