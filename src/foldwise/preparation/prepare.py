@@ -67,7 +67,9 @@ class Prepared:
         return list(range(1, self.assignment.n_folds + 1)) if run == "all" else sorted(run)
 
 
-def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepared:
+def prepare(
+    config: Config, code: UserCode, run: RunFolder, task: Task, *, online: bool = False
+) -> Prepared:
     """Read the rows, split them and fit the target; `encode_rows` comes after.
 
     Args:
@@ -75,6 +77,7 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
         code: the user's files.
         run: the run; its folds.parquet is read if it is there.
         task: built by `build_task`.
+        online: as in `Prepared`.
 
     Raises:
         FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
@@ -99,6 +102,7 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
         rows.holdout,
         table.sha256,
         rows.counts,
+        online,
     )
 
 
