@@ -142,11 +142,14 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     from foldwise.preparation.build import build_task
     from foldwise.preparation.resolve import resolve
     from foldwise.run.folder import FoldFolder
+    from foldwise.training.averaging import WeightAverage
     from foldwise.training.batching import Sampler
-    from foldwise.training.loop import Settings, fit
+    from foldwise.training.loading import TrainingRows
+    from foldwise.training.loop import Destination, Settings, fit
     from foldwise.training.optimizers import build_optimizer
     from foldwise.training.schedules import build_schedule
     from foldwise.training.tracking import Tracker
+    from foldwise.training.update import Update
 
     values = {
         "run": {"name": "bench"},
@@ -188,14 +191,10 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
         outcome = fit(
             model,
             task,
-            dataset,
-            sampler,
-            rows,
-            optimizer,
-            schedule,
+            TrainingRows(dataset, rows, sampler),
+            Update(optimizer, schedule, WeightAverage(model, None)),
             None,
-            fold,
-            tracker,
+            Destination(fold, tracker),
             accelerator,
             settings,
         )

@@ -83,10 +83,12 @@ def test_links_lead_to_files(document: Path) -> None:
         assert target.startswith("http") or (document.parent / target).exists(), target
 
 
-def test_the_readme_shows_the_calls_that_the_workflow_makes() -> None:
+def test_the_readme_shows_the_calls_that_the_workflow_makes_in_their_order() -> None:
     workflow = (ROOT / "src/foldwise/workflow.py").read_text(encoding="utf-8")
     shown = (ROOT / "README.md").read_text(encoding="utf-8").split("with the locks left out:")[1]
     block = re.search(r"```python\n(.*?)```", shown, flags=re.DOTALL)
     assert block is not None
     for line in block.group(1).splitlines():
-        assert line.split("#")[0].strip() in workflow, line
+        call = line.split("#")[0].strip()
+        assert call in workflow, line
+        workflow = workflow.split(call, 1)[1]

@@ -10,7 +10,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from torch.optim.lr_scheduler import LRScheduler
 
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
@@ -23,8 +22,9 @@ from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.run.readers import read_json
 from foldwise.training.averaging import WeightAverage
 from foldwise.training.optimizers import build_optimizer
-from foldwise.training.resume import Progress, capture, resume
+from foldwise.training.resume import TrainingState, capture, resume
 from foldwise.training.schedules import build_schedule
+from foldwise.training.update import Update
 from foldwise.workflow import cross_validate
 
 pytestmark = [
@@ -110,12 +110,12 @@ def test_optimizer_of_bitsandbytes_goes_on_bit_for_bit_and_stays_paged(
     fold = FoldFolder(tmp_path, 1)
     config = Optimizer.model_validate({"name": name, "lr": 0.01})
 
-    def made() -> tuple[torch.nn.Linear, torch.optim.Optimizer, LRScheduler, WeightAverage]:
+    def made() -> tuple[torch.nn.Linear, Update]:
         torch.manual_seed(0)
         model = torch.nn.Linear(512, 512, device="cuda")  # paged from 100,000 weights on
         optimizer = build_optimizer(model, config, UserCode())
         schedule = build_schedule(optimizer, Schedule(), 10, UserCode())
-        return model, optimizer, schedule, WeightAverage(model, None)
+        return model, Update(optimizer, schedule, WeightAverage(model, None))
 
     def steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
         torch.manual_seed(seed)
@@ -124,16 +124,16 @@ def test_optimizer_of_bitsandbytes_goes_on_bit_for_bit_and_stays_paged(
             optimizer.step()
             optimizer.zero_grad()
 
-    model, optimizer, schedule, average = made()
-    steps(model, optimizer, 1)
-    saved = capture(Progress(step=3), model, optimizer, schedule, average, whole=True)
+    model, update = made()
+    steps(model, update.optimizer, 1)
+    saved = capture(TrainingState(step=3), model, update, whole=True)
     checkpoints.save(fold, saved, best=False, last=True)
-    other, resumed, *rest = made()
-    resume(fold, other, resumed, *rest)
-    steps(model, optimizer, 2)
-    steps(other, resumed, 2)
+    other, resumed = made()
+    resume(fold, other, resumed)
+    steps(model, update.optimizer, 2)
+    steps(other, resumed.optimizer, 2)
     assert torch.equal(model.weight, other.weight)
-    paged = getattr(resumed.state[other.weight]["state1"], "is_paged", False)
+    paged = getattr(resumed.optimizer.state[other.weight]["state1"], "is_paged", False)
     assert paged == name.startswith("paged")
 
 

@@ -19,6 +19,7 @@ FILES = {
 OF_DATA = {"synthetic.phrases"}  # sentences, no code
 MOST_LINES = 400
 MOST_ROOT_FILES = 8
+SCREEN = 60  # lines, with signature and docstring
 
 
 def imports(name: str) -> Iterator[str]:
@@ -70,3 +71,13 @@ def test_every_folder_lies_in_a_room_one_level_deep() -> None:
 @pytest.mark.parametrize("name", sorted(set(FILES) - OF_DATA))
 def test_a_file_is_one_idea_long(name: str) -> None:
     assert len(FILES[name].read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize(("file", "name"), [("loop", "fit"), ("fold", "train_fold")])
+def test_the_training_reads_on_one_screen(file: str, name: str) -> None:
+    tree = ast.parse(FILES[f"training.{file}"].read_text(encoding="utf-8"))
+    found = next(
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name
+    )
+    assert found.end_lineno is not None
+    assert found.end_lineno - found.lineno + 1 < SCREEN

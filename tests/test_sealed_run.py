@@ -27,6 +27,7 @@ from foldwise.run import checkpoints, seal
 from foldwise.run.audit import seal_anew
 from foldwise.run.files import write_json, write_text
 from foldwise.run.folder import RunFolder
+from foldwise.run.manifests import WEIGHTS
 from foldwise.run.seal import SEAL, entry_of
 from foldwise.workflow import cross_validate
 
@@ -444,7 +445,7 @@ def test_pickled_weights_are_not_loaded(run: RunFolder, place: Path, tmp_path: P
     copy = RunFolder(tmp_path / "copy")
     shutil.copytree(run.path, copy.path)
     folder = checkpoints.pointed(copy.fold(1))
-    weights = folder / checkpoints.WEIGHTS
+    weights = folder / WEIGHTS
     weights.write_bytes(pickle.dumps({"w": [1.0]}))
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     manifest["files"][weights.name] = entry_of(weights)

@@ -209,8 +209,8 @@ def begin_elsewhere(monkeypatch: pytest.MonkeyPatch, begin: Callable[[RunFolder]
     """Let another process begin the run while this one is still reading its table."""
     prepare = workflow.prepare
 
-    def slow(config: Config, code: Any, run: RunFolder, task: Any) -> Any:
-        prepared = prepare(config, code, run, task)
+    def slow(config: Config, code: Any, run: RunFolder, task: Any, **named: Any) -> Any:
+        prepared = prepare(config, code, run, task, **named)
         run.create()
         begin(run)
         return prepared

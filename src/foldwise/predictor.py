@@ -21,8 +21,8 @@ from foldwise.evaluation.validate import load_task
 from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
 from foldwise.models.adapters import merge_adapters
 from foldwise.preparation.build import holds, open_run
-from foldwise.preparation.prepare import group_column
 from foldwise.preparation.resolve import resolve_stored
+from foldwise.preparation.rows import group_column
 from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
 from foldwise.run.seal import check, trained_folds

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ def cross_validate(
 
         code = UserCode(config.code)
         task = build_task(config, code, stores=run.token_stores)
-        prepared = replace(prepare(config, code, run, task), online=True)
+        prepared = prepare(config, code, run, task, online=True)
         check_training(config, code)
         check_continues(prepared)
         prepared = encode_rows(prepared)
@@ -169,7 +168,7 @@ def validate(
         check(run.fold(number).path, "trained")
     with ExitStack() as held:
         task = build_task(config, code, run=run, stores=run.token_stores, online=online)
-        prepared = replace(prepare(config, code, run, task), online=online)
+        prepared = prepare(config, code, run, task, online=online)
         check_training(stored if online else stored.model_copy(update={"trackers": []}), code)
         check_continues(prepared)
         prepared = encode_rows(prepared)

@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant(
         "the reseed for each batch",
         (
-            (r"( +)reseed\(\*settings\.seed, epoch, micro, 1\)\n", ""),
+            (r"( +)reseed\(\*settings\.seed, step\.epoch, micro, 1\)\n", ""),
             (r"( +)reseed\(\*self\.seed, number, 0\)\n", ""),
         ),
         (f"{LOOP}::test_resume_from_the_checkpoint_of_every_step_ends_with_the_same_bytes",),

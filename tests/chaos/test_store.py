@@ -30,6 +30,7 @@ from foldwise.run import checkpoints
 from foldwise.run.checkpoints import Checkpoint
 from foldwise.run.folder import FoldFolder
 from foldwise.run.lock import lock
+from foldwise.run.manifests import steps, verify
 
 FILES = ("manifest.json", "model.safetensors", "optimizer.safetensors", "state.json")
 KEPT = 2
@@ -232,7 +233,7 @@ class Store(RuleBasedStateMachine):
         self.damaged.discard(step)
 
     def _check_kept(self) -> None:
-        there = checkpoints.steps(self.fold)
+        there = steps(self.fold)
         going = sorted(step for step, last in self.committed.items() if last)
         undamaged = [s for s in going if s not in self.damaged]
         assert set(undamaged[-1:]) <= set(there)
@@ -240,7 +241,7 @@ class Store(RuleBasedStateMachine):
             assert set(going[-KEPT:]) <= set(there)
 
     def _forget_pruned(self) -> None:
-        there = checkpoints.steps(self.fold)
+        there = steps(self.fold)
         self.committed = {s: last for s, last in self.committed.items() if s in there}
         self.damaged &= set(self.committed)
 
@@ -255,7 +256,7 @@ class Store(RuleBasedStateMachine):
 
     def _sound(self, step: int) -> bool:
         with suppress(FoldwiseError):
-            checkpoints.verify(self._folder(step))
+            verify(self._folder(step))
             return True
         return False
 

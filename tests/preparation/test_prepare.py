@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +18,13 @@ from foldwise.encoding.batches import TextRows
 from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task
-from foldwise.preparation.prepare import Prepared, encode_rows, prepare, row_groups
+from foldwise.preparation.prepare import Prepared, encode_rows, prepare
 from foldwise.preparation.resolve import resolve
+from foldwise.preparation.rows import row_groups
 from foldwise.run.files import write_parquet
 from foldwise.run.folder import RunFolder
 from foldwise.tasks.task import Task
+from foldwise.workflow import cross_validate
 
 Make = Callable[..., Config]
 pytestmark = pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
@@ -346,3 +350,27 @@ def test_nothing_is_written_by_preparing(make_config: Make) -> None:
     config = make_config()
     prepared(config)
     assert not Path(config.run.dir).exists()
+
+
+def test_a_run_resolves_its_config_and_reads_deals_and_encodes_its_rows_once(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    steps = (
+        "preparation.ownership.resolve",
+        "preparation.rows.read_table",
+        "preparation.rows.find_duplicates",
+        "preparation.rows.assign_folds",
+        "tasks.text_classification.encode",
+    )
+    for step in steps:
+        room, _, name = f"foldwise.{step}".rpartition(".")
+        original = getattr(importlib.import_module(room), name)
+
+        def counted(*args: Any, step: str = step, original: Any = original, **named: Any) -> Any:
+            calls[step] += 1
+            return original(*args, **named)
+
+        monkeypatch.setattr(f"foldwise.{step}", counted)
+    cross_validate(make_config(training={"epochs": 1}))
+    assert calls == dict.fromkeys(steps, 1)

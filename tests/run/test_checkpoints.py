@@ -14,8 +14,9 @@ import torch
 
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.run import checkpoints
-from foldwise.run.checkpoints import Checkpoint, newest, pointed, save, steps, verify
+from foldwise.run.checkpoints import Checkpoint, newest, pointed, save
 from foldwise.run.folder import FoldFolder
+from foldwise.run.manifests import steps, verify
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 

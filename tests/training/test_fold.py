@@ -30,11 +30,12 @@ def test_tokens_fill_batches_in_random_order_where_bucketing_is_off(
 ) -> None:
     training = {"batch_size": None, "tokens_per_batch": 64, "bucketing": False}
     found = prepared(make_config(training=training))
-    _, train, sampler, lengths = begin_fold(found, 1, build_accelerator(found.config.training))
+    _, rows = begin_fold(found, 1, build_accelerator(found.config.training))
+    lengths = rows.sampler.lengths
     assert lengths is not None
-    batches = [batch for window in sampler.windows(0) for batch in window]
+    batches = [batch for window in rows.sampler.windows(0) for batch in window]
     assert max(len(batch) * lengths[batch].max() for batch in batches) <= 64
-    order = np.random.default_rng([7, 1, 0]).permutation(len(train))
+    order = np.random.default_rng([7, 1, 0]).permutation(len(rows.positions))
     assert sorted(b.tolist() for b in batches) == sorted(
         order[first : first + len(b)].tolist()
         for b in batches
@@ -49,7 +50,7 @@ def test_the_curves_training_rows_are_not_the_first_of_an_epochs_order(
     # (seed, fold, 0), from which the first epoch's order is drawn.
     found = prepared(make_config())
     accelerator = build_accelerator(found.config.training)
-    model, train, sampler, _ = begin_fold(found, 1, accelerator)
+    model, rows = begin_fold(found, 1, accelerator)
     asked: list[np.ndarray] = []
     original = training_fold.infer
 
@@ -64,7 +65,8 @@ def test_the_curves_training_rows_are_not_the_first_of_an_epochs_order(
     sample, picking = asked
     assert picking.tolist() == found.positions(found.assignment.inner(1)).tolist()
     assert len(set(sample)) == len(sample) == len(picking)
+    train = rows.positions
     assert set(sample) <= set(train)
     for epoch in range(3):
-        order = np.random.default_rng([*sampler.seed, epoch]).permutation(len(train))
+        order = np.random.default_rng([*rows.sampler.seed, epoch]).permutation(len(train))
         assert set(sample) != set(train[order[: len(sample)]])

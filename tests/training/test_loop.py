@@ -21,16 +21,18 @@ from torch.optim.lr_scheduler import LRScheduler
 from foldwise.config.training import Average, Training
 from foldwise.errors import RunInterrupted
 from foldwise.hardware.device import build_accelerator
-from foldwise.run.checkpoints import load, newest, pointed, steps
+from foldwise.run.checkpoints import load, newest, pointed
 from foldwise.run.folder import FoldFolder
 from foldwise.run.history import read_history
-from foldwise.training.averaging import newest_share
+from foldwise.run.manifests import steps
+from foldwise.training.averaging import Share, WeightAverage, newest_share
 from foldwise.training.batching import Sampler
-from foldwise.training.loading import reseed
-from foldwise.training.loop import Evaluate, Settings, fit
-from foldwise.training.resume import Progress
+from foldwise.training.loading import TrainingRows, reseed
+from foldwise.training.loop import Destination, Evaluate, Settings, fit
+from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import Plateau
 from foldwise.training.tracking import Tracker
+from foldwise.training.update import Update
 
 ROWS, WIDTH, CLASSES = 22, 5, 3
 WEIGHT = torch.tensor([0.5, 1.0, 2.5])
@@ -48,7 +50,7 @@ SETTINGS = Settings(
 )
 
 
-class Rows:
+class Numbers:
     """Rows of numbers; `noise` draws from all three global generators, as augmentation does."""
 
     def __init__(self, noise: bool = False, broken: int | None = None) -> None:
@@ -121,7 +123,7 @@ def train(
     *,
     settings: Settings = SETTINGS,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = adamw,
-    dataset: Rows | None = None,
+    dataset: Numbers | None = None,
     evaluate: Evaluate | None = None,
     batch_size: int = 4,
     accumulate: int = 1,
@@ -129,7 +131,8 @@ def train(
     sampler: Any = None,
     broken_gradient: bool = False,
     schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] = halving,
-) -> tuple[Model, FoldFolder, Progress]:
+    average: Share | None = None,
+) -> tuple[Model, FoldFolder, TrainingState]:
     """Train a small model in `path`; goes on from what is there."""
     path.mkdir(parents=True, exist_ok=True)
     fold = FoldFolder(path, 2)
@@ -142,14 +145,10 @@ def train(
     done = fit(
         model,
         RowTask(),
-        dataset or Rows(),
-        sampler,
-        np.arange(ROWS),
-        opt,
-        schedule(opt, total),
+        TrainingRows(dataset or Numbers(), np.arange(ROWS), sampler),
+        Update(opt, schedule(opt, total), WeightAverage(model, average)),
         evaluate,
-        fold,
-        Tracker(fold.history, None, total, None, "fold 2", None),
+        Destination(fold, Tracker(fold.history, None, total, None, "fold 2", None)),
         build_accelerator(Training(device="cpu", precision="float32")),
         settings,
     )
@@ -202,7 +201,7 @@ def by_hand(
     divisor: float | None = None,
 ) -> dict[str, Tensor]:
     """One epoch of big batches in plain torch."""
-    model, data = build(), Rows()
+    model, data = build(), Numbers()
     opt = optimizer(model)
     for number, batch in enumerate(big_batches):
         for group in opt.param_groups:
@@ -268,7 +267,7 @@ def test_loss_that_is_not_finite_stops_before_the_update_and_saves_nothing(tmp_p
         RunInterrupted,
         match=r"^fold 2, epoch 1, step 4: the loss is nan .* nothing saved .* \[12, 13, 14, 15\]$",
     ):
-        train(tmp_path / "a", dataset=Rows(broken=13), sampler=order, optimizer=sgd)
+        train(tmp_path / "a", dataset=Numbers(broken=13), sampler=order, optimizer=sgd)
     fold = FoldFolder(tmp_path / "a", 2)
     assert max(steps(fold)) == 3
     history = read_history(fold.history)
@@ -308,7 +307,7 @@ def test_model_in_memory_is_unchanged_by_a_step_that_is_not_finite(
 
     monkeypatch.setitem(globals(), "build", remember)
     with pytest.raises(RunInterrupted):
-        train(tmp_path, dataset=Rows(broken=1), sampler=Fixed([[0, 1, 2, 3]]))
+        train(tmp_path, dataset=Numbers(broken=1), sampler=Fixed([[0, 1, 2, 3]]))
     assert_equal(weights(made[0]), weights(original()))
 
 
@@ -400,7 +399,7 @@ def test_logged_loss_is_the_mean_over_the_rows_since_the_last_line(
     sampler = Sampler(np.arange(1, ROWS + 1), ROWS, None, tokens, 1, SETTINGS.seed)
     sampler = replace(sampler, batch_size=None if tokens else 4)
     _, fold, _ = train(tmp_path, settings=settings, optimizer=still, sampler=sampler)
-    data = Rows()
+    data = Numbers()
     expected = functional.cross_entropy(
         build()(torch.from_numpy(data.x)), torch.from_numpy(data.y), WEIGHT, reduction="none"
     )
@@ -432,9 +431,12 @@ def test_rows_that_draw_from_global_generators_are_the_same_in_any_number_of_wor
 ) -> None:
     settings = replace(SETTINGS, epochs=2)
     plain, _, _ = train(tmp_path / "plain", settings=settings, dropout=0.3)
-    alone, _, _ = train(tmp_path / "0", settings=settings, dataset=Rows(noise=True), dropout=0.3)
+    alone, _, _ = train(tmp_path / "0", settings=settings, dataset=Numbers(noise=True), dropout=0.3)
     many, _, _ = train(
-        tmp_path / "2", settings=replace(settings, workers=2), dataset=Rows(noise=True), dropout=0.3
+        tmp_path / "2",
+        settings=replace(settings, workers=2),
+        dataset=Numbers(noise=True),
+        dropout=0.3,
     )
     assert_equal(weights(alone), weights(many))
     assert not torch.equal(
@@ -460,7 +462,7 @@ def test_resume_from_the_checkpoint_of_every_step_ends_with_the_same_bytes(
     options: dict[str, Any] = {
         "settings": replace(SETTINGS, log_every=4, evaluate_every=3, patience=patience),
         "optimizer": optimizer,
-        "dataset": Rows(noise=True),
+        "dataset": Numbers(noise=True),
         "evaluate": own_loss,
         "accumulate": 2,
         "batch_size": 3,
@@ -534,7 +536,7 @@ def test_average_is_scored_and_kept_while_the_weights_train_on_as_without_it(
     raw, each = each, []
     share = newest_share(Average(**values), 18)
     model, fold, _ = train(
-        tmp_path / "average", settings=replace(every, average=share), evaluate=watch, dropout=0.3
+        tmp_path / "average", settings=every, average=share, evaluate=watch, dropout=0.3
     )
     assert_equal(weights(model), weights(plain))
     for step in (1, 5, 10, 18):
@@ -565,7 +567,8 @@ def test_average_bytes_and_plateau_go_on_after_a_kill_with_the_same_bytes(
 ) -> None:
     share = newest_share(Average(**values) if values else None, 18)
     options: dict[str, Any] = {
-        "settings": replace(SETTINGS, evaluate_every=1, average=share),
+        "settings": replace(SETTINGS, evaluate_every=1),
+        "average": share,
         "optimizer": optimizer,
         "schedule": plateau,
         "dropout": 0.3,

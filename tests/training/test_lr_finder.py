@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from foldwise.errors import FoldwiseError
 from foldwise.training.batching import Sampler
+from foldwise.training.loading import TrainingRows
 from foldwise.training.lr_finder import range_test, running_means, suggest
 
 ROWS = 64
@@ -51,9 +52,9 @@ def line_test(rates: np.ndarray, x: np.ndarray | None = None, **changed: Any) ->
         chunks=None,
     )
     settings = {"base": 0.1, "seed": (0, 1), "clip": None} | changed
-    rows = np.arange(ROWS)
+    rows = TrainingRows(values, np.arange(ROWS), sampler)
     accelerator = Accelerator(cpu=True)
-    return range_test(model, task, values, sampler, rows, optimizer, accelerator, rates, **settings)
+    return range_test(model, task, rows, optimizer, accelerator, rates, **settings)
 
 
 def test_the_loss_falls_where_the_rate_is_right_and_the_test_ends_where_it_diverges() -> None:

@@ -17,8 +17,9 @@ from foldwise.run import checkpoints
 from foldwise.run.folder import FoldFolder
 from foldwise.training.averaging import WeightAverage
 from foldwise.training.optimizers import build_optimizer
-from foldwise.training.resume import Progress, capture, resume
+from foldwise.training.resume import TrainingState, capture, resume
 from foldwise.training.schedules import build_schedule
+from foldwise.training.update import Update
 
 # All of torch.optim but LBFGS (a closure), SparseAdam (sparse gradients), Muon (matrices alone).
 NAMES = ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
@@ -34,7 +35,6 @@ class Training:
         config = OptimizerConfig.model_validate({"lr": 0.01, **values})
         self.optimizer = build_optimizer(self.model, config, UserCode())
         self.schedule = build_schedule(self.optimizer, ScheduleConfig(), 10, UserCode())
-        self.average = WeightAverage(self.model, None)
 
     def steps(self, first: int, last: int) -> None:
         for step in range(first, last):
@@ -45,12 +45,14 @@ class Training:
             self.optimizer.zero_grad()
 
     def save(self, fold: FoldFolder, step: int) -> None:
-        everything = (self.model, self.optimizer, self.schedule, self.average)
-        saved = capture(Progress(step=step), *everything, whole=True)
+        saved = capture(TrainingState(step=step), self.model, self.update(), whole=True)
         checkpoints.save(fold, saved, best=False, last=True)
 
-    def resume(self, fold: FoldFolder) -> Progress:
-        return resume(fold, self.model, self.optimizer, self.schedule, self.average)
+    def resume(self, fold: FoldFolder) -> TrainingState:
+        return resume(fold, self.model, self.update())
+
+    def update(self) -> Update:
+        return Update(self.optimizer, self.schedule, WeightAverage(self.model, None))
 
 
 def check_resume(path: Path, **values: Any) -> Training:
@@ -118,8 +120,7 @@ def test_moments_of_a_paged_optimizer_go_back_into_its_own_buffers(tmp_path: Pat
 def test_state_without_plain_numbers_adds_nothing_to_the_checkpoint(tmp_path: Path) -> None:
     training = Training()
     training.steps(0, 1)
-    everything = (training.optimizer, training.schedule, training.average)
-    saved = capture(Progress(step=1), training.model, *everything, whole=True)
+    saved = capture(TrainingState(step=1), training.model, training.update(), whole=True)
     assert set(saved.state) == {"progress", "groups", "schedule"}
     assert {key.split(".")[1] for key in saved.optimizer} == {"step", "exp_avg", "exp_avg_sq"}
 

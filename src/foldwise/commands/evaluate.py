@@ -43,7 +43,7 @@ def evaluate(
     from foldwise.commands.quiet import console, quiet_libraries, stay_offline
     from foldwise.evaluation.bootstrap import intervals
     from foldwise.predictor import Predictor
-    from foldwise.preparation.prepare import row_groups
+    from foldwise.preparation.rows import row_groups
 
     stay_offline(online)
     quiet_libraries()

@@ -23,7 +23,8 @@ from foldwise.evaluation.baselines import (
 )
 from foldwise.evaluation.bootstrap import intervals
 from foldwise.preparation.build import holds
-from foldwise.preparation.prepare import Prepared, row_groups
+from foldwise.preparation.prepare import Prepared
+from foldwise.preparation.rows import row_groups
 from foldwise.run.contents import Validation
 from foldwise.run.files import to_json, write_parquet
 from foldwise.run.readers import read_json, read_parquet

@@ -1,4 +1,4 @@
-"""Dry calls: what a part of the model makes of two rows, and whether that is of the right shape.
+"""Trial calls: what a part of the model makes of two rows, and whether that is of the right shape.
 
 In: a module and the widths that go in. Out: the width that comes out. A user's part that fails here
 fails with a message that names its config key, before any weight is loaded.
@@ -35,7 +35,7 @@ def check_head(head: nn.Module, width: int, n_outputs: int) -> None:
 
 
 def pooled_width(pooling: nn.Module, hidden_size: int, where: str = "model.pooling") -> int:
-    """Read a pooling's output width from a dry call on two texts of three tokens.
+    """Read a pooling's output width from a trial call on two texts of three tokens.
 
     Args:
         pooling: (B, L, H), (B, L) -> (B, D).
@@ -64,7 +64,7 @@ def pooled_width(pooling: nn.Module, hidden_size: int, where: str = "model.pooli
 
 
 def fused_width(fusion: nn.Module, hidden_size: int, tabular_size: int) -> int:
-    """Read a fusion's output width from a dry call on two rows.
+    """Read a fusion's output width from a trial call on two rows.
 
     Raises:
         FoldwiseError: the call fails, or its result isn't (B, E).

@@ -17,8 +17,8 @@ from foldwise.config.load import diff_configs, dump_config, load_stored
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.resolve import resolve
-from foldwise.run import checkpoints
 from foldwise.run.folder import CHANGED, NOT_FINITE, RunFolder
+from foldwise.run.manifests import last_step
 from foldwise.run.seal import check, replace, trained_folds
 
 # What may change between two steps of a training: neither the model nor what the optimizer keeps
@@ -105,7 +105,7 @@ def change_config(config: Config, run: RunFolder, folds: Sequence[int]) -> None:
     past = [event for event in run.events() if event["event"] in (NOT_FINITE, CHANGED)]
     if past[-1]["event"] == NOT_FINITE:
         untrained = [n for n in folds if not run.fold(n).trained.exists()]
-        steps = {str(n): checkpoints.last_step(run.fold(n)) or 0 for n in untrained}
+        steps = {str(n): last_step(run.fold(n)) or 0 for n in untrained}
         run.append_log(CHANGED, changes=changes, after_step=steps)
     told = "".join(f"# {line}\n" for line in told_changes(run.events()))
     # What belongs to the place stays as it is stored: the run may have moved since.

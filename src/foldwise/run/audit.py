@@ -15,6 +15,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.run import checkpoints
 from foldwise.run.contents import Event, Logged
 from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.manifests import WEIGHTS, steps, verify
 from foldwise.run.readers import read_lines
 from foldwise.run.seal import (
     SEAL,
@@ -74,7 +75,7 @@ def seal_anew(run: RunFolder, trackers: Collection[str]) -> None:
     add(run.path, "begun", record)
     folds = [run.fold(n) for n in run.fold_numbers() if run.fold(n).trained.exists()]
     for fold in folds:
-        weights = checkpoints.pointed(fold) / checkpoints.WEIGHTS
+        weights = checkpoints.pointed(fold) / WEIGHTS
         left = [fold.encoders, fold.best, fold.history, fold.trained]
         add(fold.path, "trained", left, weights)
         if fold.validation.exists():
@@ -114,13 +115,13 @@ def _pointers(fold: FoldFolder) -> Iterator[str]:
 
 
 def _checkpoints(fold: FoldFolder) -> Iterator[str]:
-    for step in checkpoints.steps(fold):
+    for step in steps(fold):
         yield from _told(_verified(fold.checkpoints / f"step-{step:06d}"))
 
 
 def _verified(folder: Path) -> Iterator[str]:
     try:
-        manifest = checkpoints.verify(folder)
+        manifest = verify(folder)
     except FoldwiseError as error:
         # A manifest has no checksum of its own: where a file doesn't fit it, either may be wrong.
         told = "" if "manifest.json" in str(error) else " (or manifest.json beside it has changed)"

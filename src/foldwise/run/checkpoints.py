@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -25,19 +24,26 @@ from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.run.contents import Contents
 from foldwise.run.files import sha256, sync_file, sync_folder, to_json, write_json, write_text
 from foldwise.run.folder import FoldFolder
+from foldwise.run.manifests import (
+    OPTIMIZER,
+    SCHEMA,
+    WEIGHTS,
+    best_step,
+    folder_of,
+    last_step,
+    manifests,
+    read_manifest,
+    steps,
+    verify,
+)
 from foldwise.run.readers import read_json, read_tensors
 from foldwise.run.space import room_for
 
 if TYPE_CHECKING:
     import torch
 
-SCHEMA = 1
 KEEP = 2  # that training can go on from: with the newest damaged there is one before it
 Keep = Literal["best", "last", "all"]
-WEIGHTS = "model.safetensors"
-OPTIMIZER = "optimizer.safetensors"
-_STEP = re.compile(r"^step-(\d{6,})$")
-_KEYS = {"schema", "step", "best", "files"}
 
 
 @dataclass(frozen=True)
@@ -124,46 +130,6 @@ def load_best(fold: FoldFolder) -> Checkpoint:
         raise FoldwiseError(f"{error}; {_to_get_back(fold)}") from None
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """Return a checkpoint's manifest if each file has the sha256 it names.
-
-    Raises:
-        FoldwiseError: naming the file and what is wrong with it.
-    """
-    manifest = read_manifest(folder)
-    for name, entry in manifest["files"].items():
-        path = folder / name
-        if Path(name).name != name or path.is_symlink() or not path.is_file():
-            raise FoldwiseError(f"{path}: missing from the checkpoint")
-        if path.stat().st_size != entry.get("bytes") or sha256(path) != entry["sha256"]:
-            raise FoldwiseError(f"{path}: its bytes have changed since it was written")
-    return manifest
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a checkpoint's manifest without looking at the files that it names.
-
-    Raises:
-        FoldwiseError: it is missing, damaged, or another step's.
-    """
-    path = folder / "manifest.json"
-    try:
-        text = path.read_text(encoding="utf-8")
-        manifest = json.loads(text)
-        known = manifest["schema"] == SCHEMA and manifest.keys() <= _KEYS
-        files = {str(name) for name, entry in manifest["files"].items() if entry["sha256"]}
-        step = int(manifest["step"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise FoldwiseError(f"{folder}: its manifest.json is missing or damaged") from None
-    if not known or text != to_json(manifest) or path.is_symlink() or folder.is_symlink():
-        raise FoldwiseError(f"{folder}: its manifest.json isn't as Foldwise writes it")
-    if not {WEIGHTS, "state.json"} <= files:
-        raise FoldwiseError(f"{folder}: its manifest.json names no weights")
-    if _STEP.match(folder.name) and folder.name != f"step-{step:06d}":
-        raise FoldwiseError(f"{folder}: its manifest.json is of step {step}")
-    return dict(manifest)
-
-
 def newest(fold: FoldFolder) -> Checkpoint | None:
     """Return the newest sound checkpoint that training can go on from; None if none was saved.
 
@@ -222,40 +188,13 @@ def pointed(fold: FoldFolder, which: Literal["best", "last"] = "best") -> Path:
     return folder_of(fold, step)
 
 
-def best_step(fold: FoldFolder) -> int | None:
-    """Return the newest step whose manifest says that it is the best; None if none does."""
-    return max(
-        (step for step, manifest in _manifests(fold).items() if manifest["best"]), default=None
-    )
-
-
-def last_step(fold: FoldFolder) -> int | None:
-    """Return the newest step that training can go on from; of a trained fold the newest kept."""
-    found = _manifests(fold)
-    whole = [step for step, manifest in found.items() if OPTIMIZER in manifest["files"]]
-    return max(whole or (found if fold.trained.exists() else ()), default=None)
-
-
-def folder_of(fold: FoldFolder, step: int) -> Path:
-    """Return where a step's checkpoint lies."""
-    return fold.checkpoints / f"step-{step:06d}"
-
-
-def steps(fold: FoldFolder) -> list[int]:
-    """Return the steps that have a checkpoint folder, ascending."""
-    if not fold.checkpoints.is_dir():
-        return []
-    matches = (_STEP.match(path.name) for path in fold.checkpoints.iterdir())
-    return sorted(int(match.group(1)) for match in matches if match)
-
-
 def prune(fold: FoldFolder) -> None:
     """Delete all but the newest two that training can go on from, and the best as of each step.
 
     Not only the best of all: who goes on from the older of the two goes on with its best weights.
     What has a manifest that can't be read is spared, as nobody knows what it is.
     """
-    found = _manifests(fold)
+    found = manifests(fold)
     # Weights alone don't count: with the newest one damaged, training falls back on the second.
     whole = [step for step, manifest in found.items() if OPTIMIZER in manifest["files"]][-KEEP:]
     best = [step for step, manifest in found.items() if manifest["best"]]
@@ -283,7 +222,7 @@ def settle(fold: FoldFolder, keep: Keep) -> None:
     if best is None or last is None:
         raise FoldwiseError(f"{fold.checkpoints}: holds no best checkpoint; {_to_get_back(fold)}")
     kept = {best, last} if keep == "last" else {best}
-    found = _manifests(fold)
+    found = manifests(fold)
     if keep != "all" and (found.keys() - kept or any(_has_optimizer(fold, s) for s in kept)):
         try:
             verify(folder_of(fold, best))
@@ -326,18 +265,6 @@ def _rewind(fold: FoldFolder, step: int) -> None:
         except FoldwiseError as error:
             quarantine(fold, folder_of(fold, best), str(error))
     _point(fold)
-
-
-def _manifests(fold: FoldFolder) -> dict[int, dict[str, Any]]:
-    # By step, ascending; those that can't be read are left out.
-    found = {}
-    for step in steps(fold):
-        try:
-            manifest = read_manifest(folder_of(fold, step))
-        except FoldwiseError:
-            continue
-        found[step] = {"best": False, **manifest}
-    return found
 
 
 def _point(fold: FoldFolder) -> None:

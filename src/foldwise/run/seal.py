@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.checkpoints import WEIGHTS, read_manifest
 from foldwise.run.contents import Metrics, Seal
 from foldwise.run.files import to_json, write_json, write_text
 from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.manifests import WEIGHTS, read_manifest
 from foldwise.run.readers import read_json
 
 SEAL = "seal.json"

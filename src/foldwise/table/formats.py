@@ -1,4 +1,4 @@
-"""Read the wanted columns of one file, cell for cell, or say where that fails.
+"""Table files by format: the wanted columns of one, cell for cell, or where reading it fails.
 
 In: a path and the columns' names. Out: a polars frame of those columns: strings as they stand in
 CSV, TSV and JSONL, the file's own types in Parquet. Blank cells and numbers are reading.py's

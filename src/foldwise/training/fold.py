@@ -13,27 +13,32 @@ from rich.console import Console
 from torch import nn
 
 from foldwise.charts.learning_curves import learning_curves
+from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.hardware.memory import peak_memory_bytes, release_freed_memory
 from foldwise.metrics.metric import Metric, builtin_metric, score
+from foldwise.parts.usercode import UserCode
 from foldwise.preparation.prepare import Prepared
 from foldwise.run import checkpoints
 from foldwise.run.files import to_json, write_json
 from foldwise.run.folder import FoldFolder
 from foldwise.run.history import read_history
+from foldwise.run.manifests import WEIGHTS
 from foldwise.run.seal import check, commit
 from foldwise.run.space import free_bytes, no_space
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
-from foldwise.training.averaging import newest_share
+from foldwise.training.averaging import WeightAverage, newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.footprint import Footprint, footprint
 from foldwise.training.inference import infer
-from foldwise.training.loading import reseed, to_device
-from foldwise.training.loop import Evaluate, Settings, fit
+from foldwise.training.loading import TrainingRows, reseed, to_device
+from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
+from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import build_schedule
 from foldwise.training.tracking import Tracker, build_trackers
+from foldwise.training.update import Update
 
 
 def train_fold(
@@ -50,7 +55,7 @@ def train_fold(
         accelerator: device and precision.
         console: where the progress bar is drawn; None draws none.
     """
-    config, run, task = prepared.config, prepared.run, prepared.task
+    config, run = prepared.config, prepared.run
     fold = run.fold(number)
     if fold.trained.exists():
         check(fold.path, "trained")
@@ -62,95 +67,47 @@ def train_fold(
             f"remove {fold.path} to train the fold anew"
         )
     fold.path.mkdir(parents=True, exist_ok=True)
-    model, train, sampler, sizes = begin_fold(prepared, number, accelerator)
-    write_json(fold.encoders, task.state()["rows"])
-    steps = sum(len(sampler.windows(epoch)) for epoch in range(config.training.epochs))
-    optimizer = build_optimizer(model, config.optimizer, prepared.code)
-    schedule = build_schedule(optimizer, config.schedule, steps, prepared.code)
-    metric = selection_metric(prepared)
-    size = footprint(model, config.optimizer, prepared.code)
-    if console is not None and not any(run.fold(n).trained.exists() for n in prepared.folds):
-        console.print(str(size), highlight=False)
-    _check_space(prepared, fold, size)
-    title = f"fold {number} of {prepared.assignment.n_folds}"
-    opening = partial(build_trackers, config, prepared.code, run, number)
-    tracker = Tracker(fold.history, opening, steps, sizes, title, console)
-    tokens, padding = sampler.padding(sampler.windows(0))
-    run.append_log(
-        "training starts",
-        fold=number,
-        rows=len(train),
-        steps=steps,
-        **asdict(size),
-        tokens_an_epoch=tokens,
-        padding_share=padding / max(1, tokens + padding),
-        **_truncation(prepared.dataset, train),
-        groups=[
-            {
-                "name": group.get("name"),
-                "parameters": sum(p.numel() for p in group["params"]),
-                "lr": group.get("initial_lr", group["lr"]),
-                "decay": group["weight_decay"],
-            }
-            for group in optimizer.param_groups
-        ],
-    )
+    model, rows = begin_fold(prepared, number, accelerator)
+    write_json(fold.encoders, prepared.task.state()["rows"])
+    steps = sum(len(rows.sampler.windows(epoch)) for epoch in range(config.training.epochs))
+    update = _build_update(model, config, prepared.code, steps)
+    size = _measure(prepared, fold, model, console)
+    _log_start(prepared, number, rows, steps, size, update)
+    evaluate = _evaluation(prepared, number, selection_metric(prepared), accelerator)
+    out = Destination(fold, _tracker(prepared, number, rows, steps, console))
     try:
         outcome = fit(
             model,
-            task,
-            prepared.dataset,
-            sampler,
-            train,
-            optimizer,
-            schedule,
-            _evaluation(prepared, number, metric, accelerator),
-            fold,
-            tracker,
+            prepared.task,
+            rows,
+            update,
+            evaluate,
+            out,
             accelerator,
-            Settings(
-                seed=(config.run.seed, number),
-                epochs=config.training.epochs,
-                clip=config.training.clip,
-                evaluate_every=config.training.evaluate_every,
-                patience=config.training.patience,
-                save_seconds=60 * config.training.save_minutes,
-                log_every=config.training.log_every,
-                metric=config.selection.metric,
-                greater_is_better=metric is not None and metric.greater_is_better,
-                workers=config.training.workers,
-                average=newest_share(config.training.average, steps),
-                recipe={
-                    "lr": config.optimizer.lr,
-                    "head_lr": config.optimizer.head_lr,
-                    "schedule": config.schedule.model_dump(),
-                },
-            ),
+            _settings(prepared, number),
         )
     finally:
-        tracker.finish()  # a stopped run too gives the terminal its cursor back
-    release_freed_memory()
-    history = read_history(fold.history)
-    learning_curves(
-        [line for line in history if line["split"] != "step"]
-        or [{**line, "split": "training"} for line in history],
-        [metric.name for metric in task.metrics()],
-        outcome.best_step,
-        fold.curves,
-        f"{config.run.name}, fold {number}",
-    )
-    ended = {
-        "steps": outcome.step,
-        "best_step": outcome.best_step,
-        "best": outcome.best,
-        "elapsed_s": round(outcome.elapsed_s, 1),
-        "peak_memory_bytes": peak_memory_bytes(config.training.device),
-    }
-    run.append_log("training ended", fold=number, **ended)
-    weights = checkpoints.pointed(fold) / checkpoints.WEIGHTS
-    left = [fold.encoders, fold.best, fold.history]
-    commit(fold.path, "trained", left, fold.trained, to_json(ended), weights)
-    checkpoints.settle(fold, config.training.keep)
+        out.tracker.finish()  # a stopped run too gives the terminal its cursor back
+    _finish(prepared, fold, outcome)
+
+
+def _build_update(model: nn.Module, config: Config, code: UserCode, steps: int) -> Update:
+    optimizer = build_optimizer(model, config.optimizer, code)
+    schedule = build_schedule(optimizer, config.schedule, steps, code)
+    average = WeightAverage(model, newest_share(config.training.average, steps))
+    return Update(optimizer, schedule, average)
+
+
+def _measure(
+    prepared: Prepared, fold: FoldFolder, model: nn.Module, console: Console | None
+) -> Footprint:
+    # Told once a run, and checked against the disk before every fold.
+    size = footprint(model, prepared.config.optimizer, prepared.code)
+    run = prepared.run
+    if console is not None and not any(run.fold(n).trained.exists() for n in prepared.folds):
+        console.print(str(size), highlight=False)
+    _check_space(prepared, fold, size)
+    return size
 
 
 def _check_space(prepared: Prepared, fold: FoldFolder, size: Footprint) -> None:
@@ -167,14 +124,97 @@ def _check_space(prepared: Prepared, fold: FoldFolder, size: Footprint) -> None:
         raise RunInterrupted(f"fold {fold.number} isn't begun: {no_space(fold.path, need)}")
 
 
+def _log_start(
+    prepared: Prepared, number: int, rows: TrainingRows, steps: int, size: Footprint, update: Update
+) -> None:
+    tokens, padding = rows.sampler.padding(rows.sampler.windows(0))
+    prepared.run.append_log(
+        "training starts",
+        fold=number,
+        rows=len(rows.positions),
+        steps=steps,
+        **asdict(size),
+        tokens_an_epoch=tokens,
+        padding_share=padding / max(1, tokens + padding),
+        **_truncation(prepared.dataset, rows.positions),
+        groups=[
+            {
+                "name": group.get("name"),
+                "parameters": sum(p.numel() for p in group["params"]),
+                "lr": group.get("initial_lr", group["lr"]),
+                "decay": group["weight_decay"],
+            }
+            for group in update.optimizer.param_groups
+        ],
+    )
+
+
+def _tracker(
+    prepared: Prepared, number: int, rows: TrainingRows, steps: int, console: Console | None
+) -> Tracker:
+    fold = prepared.run.fold(number)
+    title = f"fold {number} of {prepared.assignment.n_folds}"
+    opening = partial(build_trackers, prepared.config, prepared.code, prepared.run, number)
+    return Tracker(fold.history, opening, steps, rows.sampler.lengths, title, console)
+
+
+def _settings(prepared: Prepared, number: int) -> Settings:
+    config, metric = prepared.config, selection_metric(prepared)
+    return Settings(
+        seed=(config.run.seed, number),
+        epochs=config.training.epochs,
+        clip=config.training.clip,
+        evaluate_every=config.training.evaluate_every,
+        patience=config.training.patience,
+        save_seconds=60 * config.training.save_minutes,
+        log_every=config.training.log_every,
+        metric=config.selection.metric,
+        greater_is_better=metric is not None and metric.greater_is_better,
+        workers=config.training.workers,
+        recipe={
+            "lr": config.optimizer.lr,
+            "head_lr": config.optimizer.head_lr,
+            "schedule": config.schedule.model_dump(),
+        },
+    )
+
+
+def _finish(prepared: Prepared, fold: FoldFolder, outcome: TrainingState) -> None:
+    release_freed_memory()
+    _draw_curves(prepared, fold, outcome.best_step)
+    ended = {
+        "steps": outcome.step,
+        "best_step": outcome.best_step,
+        "best": outcome.best,
+        "elapsed_s": round(outcome.elapsed_s, 1),
+        "peak_memory_bytes": peak_memory_bytes(prepared.config.training.device),
+    }
+    prepared.run.append_log("training ended", fold=fold.number, **ended)
+    weights = checkpoints.pointed(fold) / WEIGHTS
+    left = [fold.encoders, fold.best, fold.history]
+    commit(fold.path, "trained", left, fold.trained, to_json(ended), weights)
+    checkpoints.settle(fold, prepared.config.training.keep)
+
+
+def _draw_curves(prepared: Prepared, fold: FoldFolder, best_step: int | None) -> None:
+    history = read_history(fold.history)
+    learning_curves(
+        [line for line in history if line["split"] != "step"]
+        or [{**line, "split": "training"} for line in history],
+        [metric.name for metric in prepared.task.metrics()],
+        best_step,
+        fold.curves,
+        f"{prepared.config.run.name}, fold {fold.number}",
+    )
+
+
 def begin_fold(
     prepared: Prepared, number: int, accelerator: Accelerator
-) -> tuple[nn.Module, np.ndarray, Sampler, np.ndarray | None]:
+) -> tuple[nn.Module, TrainingRows]:
     """Fit a fold's task state and build its untrained model; nothing is written.
 
     Returns:
-        The model on its device, positions of the training rows in the dataset, the sampler that
-        forms their batches, and their lengths where rows have one.
+        The model on its device, and its training rows.
     """
     config, task = prepared.config, prepared.task
     train = prepared.positions(prepared.assignment.training(number))
@@ -194,7 +234,7 @@ def begin_fold(
         chunks=None if chunks is None else chunks[train],
         bucketing=config.training.bucketing,
     )
-    return model, train, sampler, sizes
+    return model, TrainingRows(prepared.dataset, train, sampler)
 
 
 def selection_metric(prepared: Prepared) -> Metric | None:

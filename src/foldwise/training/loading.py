@@ -1,16 +1,115 @@
-"""Batches for the loop, each prepared under its own seed, so that none depends on those before."""
+"""Optimizer steps for the loop, each with its micro-batches, and what a training runs over.
+
+Every micro-batch is prepared under its own seed, so that none depends on those before.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from foldwise.training.batching import Window
+from foldwise.training.batching import Sampler, Window
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The rows of a training.
+
+    Attributes:
+        dataset: `dataset[position]` is one row.
+        positions: in the dataset, of the rows trained on, int64 (n,).
+        sampler: forms the windows out of `range(n)`.
+    """
+
+    dataset: Any
+    positions: np.ndarray
+    sampler: Sampler
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step to come: the micro-batches of one window, and where that stands.
+
+    Attributes:
+        epoch: from 0.
+        number: of the window in its epoch, from 0.
+        windows: number of windows in the epoch.
+        last: whether no other comes after it.
+        window: which rows form its micro-batches, as the sampler numbers them.
+        divisor: what the summed loss of its rows is divided by.
+        batches: its micro-batches, each with its number in the epoch; read once.
+    """
+
+    epoch: int
+    number: int
+    windows: int
+    last: bool
+    window: Window
+    divisor: float
+    batches: Iterator[tuple[int, dict[str, torch.Tensor]]]
+
+    @property
+    def rows(self) -> int:
+        """The number of its rows."""
+        return sum(len(batch) for batch in self.window)
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the epoch ends with it."""
+        return self.number + 1 == self.windows
+
+    @property
+    def at(self) -> float:
+        """Epochs done after it."""
+        return self.epoch + (self.number + 1) / self.windows
+
+
+def steps_left(
+    rows: TrainingRows,
+    collate: Any,
+    seed: tuple[int, ...],
+    epochs: int | None = None,
+    *,
+    epoch: int = 0,
+    window: int = 0,
+    workers: int = 0,
+) -> Iterator[Step]:
+    """Yield the steps of a training that are still to come.
+
+    Args:
+        rows: that are trained on.
+        collate: rows of the dataset -> batch.
+        seed: order, and whatever dataset or collate draw, follow from it and the epoch.
+        epochs: of the whole training; None: without end.
+        epoch: the first wanted, from 0.
+        window: the first wanted of that epoch.
+        workers: processes that prepare batches.
+    """
+    for current in count(epoch) if epochs is None else range(epoch, epochs):
+        windows = rows.sampler.windows(current)
+        divisors = rows.sampler.divisors(windows)
+        batches = load_batches(rows, windows, window, collate, (*seed, current), workers)
+        micro = sum(len(done) for done in windows[:window])
+        for number in range(window, len(windows)):
+            numbers = range(micro, micro + len(windows[number]))
+            yield Step(
+                current,
+                number,
+                len(windows),
+                current + 1 == epochs and number + 1 == len(windows),
+                windows[number],
+                divisors[number],
+                zip(numbers, batches, strict=False),
+            )
+            micro = numbers.stop
+        window = 0
 
 
 def reseed(*numbers: int) -> None:
@@ -57,8 +156,7 @@ class _Batches(Dataset[dict[str, torch.Tensor]]):
 
 
 def load_batches(
-    dataset: Any,
-    rows: np.ndarray,
+    rows: TrainingRows,
     windows: list[Window],
     first: int,
     collate: Any,
@@ -68,16 +166,15 @@ def load_batches(
     """Yield the micro-batches of an epoch's windows from the one numbered `first` on.
 
     Args:
-        dataset: `dataset[position]` is one row.
-        rows: positions in the dataset that the windows count from, int64 (n,).
+        rows: that the windows count from.
         windows: the epoch's windows.
         first: the first window wanted.
         collate: rows -> batch.
         seed: whatever the dataset or collate draws follows from it and the micro-batch's number.
         workers: processes that prepare batches.
     """
-    micro = [rows[batch].tolist() for window in windows for batch in window]
+    micro = [rows.positions[batch].tolist() for window in windows for batch in window]
     skipped = sum(len(window) for window in windows[:first])
     plan = list(enumerate(micro))[skipped:]
-    batches = _Batches(dataset, plan, collate, seed)
+    batches = _Batches(rows.dataset, plan, collate, seed)
     return iter(DataLoader(batches, batch_size=None, num_workers=workers))

@@ -1,8 +1,11 @@
 """The training loop: any `nn.Module`, any batches, plain PyTorch, in the order in which it happens.
 
-In: a model, rows, an optimizer. Out: checkpoints on disk and the outcome. Order and dropout follow
-from (seed, fold, epoch, step), reseeded for every batch, never from what happened before; so a run
-that was killed goes on from its last checkpoint and ends with the same weights, bit for bit.
+In: a model, rows, what moves its weights. Out: checkpoints on disk and the outcome. Order and
+dropout follow from (seed, fold, epoch, step), reseeded for every batch, never from what happened
+before; so a run that was killed goes on from its last checkpoint and ends with the same weights,
+bit for bit.
+
+`fit` is the order of things; what stands below it only says when each is due and what is written.
 
 A *window* is the micro-batches of one optimizer step. The loss is summed over the window's rows and
 divided by their number, so accumulated gradients are those of the big batch, in a last window that
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,18 +26,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from foldwise.errors import RunInterrupted
 from foldwise.run import checkpoints
 from foldwise.run.folder import NOT_FINITE, FoldFolder
-from foldwise.training.averaging import Share, WeightAverage
-from foldwise.training.batching import Sampler
-from foldwise.training.loading import load_batches, reseed, to_device
-from foldwise.training.resume import Progress, capture, resume
-from foldwise.training.schedules import Plateau
+from foldwise.training.loading import Step, TrainingRows, reseed, steps_left, to_device
+from foldwise.training.resume import TrainingState, capture, resume
 from foldwise.training.tracking import Tracker
+from foldwise.training.update import Update
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,6 @@ class Settings:
         metric: key of the validation scores that picks the best weights.
         greater_is_better: its direction.
         workers: processes that prepare batches.
-        average: how much the weights after each step count in their average, which is what is
-            scored and kept; None: the weights themselves are.
         recipe: what the learning rates follow from, to notice that a run goes on by another.
     """
 
@@ -67,8 +64,20 @@ class Settings:
     metric: str
     greater_is_better: bool
     workers: int
-    average: Share | None = None
     recipe: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the outcome of a training goes.
+
+    Attributes:
+        fold: where checkpoints go.
+        tracker: where losses and scores go.
+    """
+
+    fold: FoldFolder
+    tracker: Tracker
 
 
 # split -> {"loss": ..., metric: ...}; must have "validation".
@@ -78,193 +87,185 @@ Evaluate = Callable[[nn.Module], dict[str, dict[str, float]]]
 def fit(
     model: nn.Module,
     task: Any,
-    dataset: Any,
-    sampler: Sampler,
-    rows: np.ndarray,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
+    rows: TrainingRows,
+    update: Update,
     evaluate: Evaluate | None,
-    fold: FoldFolder,
-    tracker: Tracker,
+    out: Destination,
     accelerator: Accelerator,
     settings: Settings,
-) -> Progress:
-    """Train a model, from its last checkpoint if the fold has one.
+) -> TrainingState:
+    """Train a model, from its last checkpoint if the fold has one, and say where that ended.
 
     Args:
         model: on the accelerator's device; called with the batch's tensors but `target` by keyword.
         task: gives `collate(rows)` and `loss(outputs, batch) -> (B,)`.
-        dataset: `dataset[position]` is one row.
-        sampler: forms the windows out of `range(len(rows))`.
-        rows: positions in the dataset of the training rows, int64 (n,).
-        optimizer: over the model's trainable parameters.
-        schedule: stepped after every optimizer step; a Plateau hears of evaluations too.
+        rows: that it is trained on.
+        update: over its trainable parameters.
         evaluate: scores the model on rows set aside; None: nothing is evaluated, best is last.
-        fold: where checkpoints go.
-        tracker: where losses and scores go.
+        out: where checkpoints, losses and scores go.
         accelerator: device, precision, backward.
         settings: the numbers.
-
-    Returns:
-        Where the training ended.
 
     Raises:
         RunInterrupted: a loss or gradient wasn't finite; nothing was updated or saved in that step.
     """
     model.train()
-    average = WeightAverage(model, settings.average)
-    done = resume(fold, model, optimizer, schedule, average, settings.recipe)
-    started = time.monotonic() - done.elapsed_s
-    saved = time.monotonic()
-    tracker.start(done.step)
-    loss_sum = torch.tensor(done.loss_sum, dtype=torch.float64, device=_double(accelerator))
-    stopped = _stale(done, settings)
-
-    for epoch in range(done.epoch, settings.epochs):
-        if stopped:
+    done = resume(out.fold, model, update, settings.recipe)
+    started, saved = time.monotonic() - done.elapsed_s, time.monotonic()
+    out.tracker.start(done.step)
+    for step in _steps_left(done, task, rows, settings):
+        loss_sum = torch.zeros((), dtype=torch.float64, device=_double(accelerator))
+        for micro, batch in step.batches:
+            batch = to_device(batch, accelerator.device)
+            reseed(*settings.seed, step.epoch, micro, 1)
+            with accelerator.autocast():
+                outputs = model(**{k: v for k, v in batch.items() if k != "target"})
+            loss = task.loss(outputs.float(), batch).sum()
+            accelerator.backward(loss / step.divisor)
+            loss_sum += loss.detach().to(loss_sum)
+        norm = nn.utils.clip_grad_norm_(_trainable(model), settings.clip or math.inf).item()
+        _check_finite(loss_sum.item() / step.rows, norm, done.step + 1, step, rows, update, out)
+        update.step(done.step + 1)
+        done = _after(step, done, loss_sum.item(), time.monotonic() - started)
+        done = _log(done, step, norm, update, out, settings)
+        if evaluate is not None and _due(done, step, settings):
+            with update.average.applied():
+                scores = evaluate(model)
+            done = _judge(done, step, scores, update, out, settings)
+        ends = step.last or _stale(done, settings)
+        last = ends or time.monotonic() - saved >= settings.save_seconds
+        if last or _improved(done):
+            _save(done, model, update, out, settings, last=last, ends=ends)
+            saved = time.monotonic() if last else saved
+        if ends:
             break
-        windows = sampler.windows(epoch)
-        divisors = sampler.divisors(windows)
-        first = done.window if epoch == done.epoch else 0
-        batches = load_batches(
-            dataset,
-            rows,
-            windows,
-            first,
-            task.collate,
-            (*settings.seed, epoch),
-            settings.workers,
-        )
-        micro = sum(len(window) for window in windows[:first])
-
-        for number in range(first, len(windows)):
-            window = windows[number]
-            window_rows = sum(len(batch) for batch in window)
-            window_loss = torch.zeros((), dtype=torch.float64, device=loss_sum.device)
-            for _ in window:
-                batch = to_device(next(batches), accelerator.device)
-                reseed(*settings.seed, epoch, micro, 1)
-                micro += 1
-                with accelerator.autocast():
-                    outputs = model(**{k: v for k, v in batch.items() if k != "target"})
-                loss = task.loss(outputs.float(), batch).sum()
-                accelerator.backward(loss / divisors[number])
-                window_loss += loss.detach().to(window_loss)
-
-            norm = nn.utils.clip_grad_norm_(_trainable(model), settings.clip or math.inf)
-            at = epoch + (number + 1) / len(windows)
-            numbers = window_loss.item() / window_rows, norm.item()
-            _check_finite(
-                *numbers, fold, tracker, optimizer, done.step + 1, at, rows[np.concatenate(window)]
-            )
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            average.update(done.step + 1)
-
-            loss_sum += window_loss
-            epoch_ends = number + 1 == len(windows)
-            done = replace(
-                done,
-                step=done.step + 1,
-                epoch=epoch + epoch_ends,
-                window=0 if epoch_ends else number + 1,
-                loss_rows=done.loss_rows + window_rows,
-                elapsed_s=time.monotonic() - started,
-            )
-            tracker.advance(done.step, window)
-            last_step = epoch_ends and epoch + 1 == settings.epochs
-
-            if done.step % settings.log_every == 0 or last_step:
-                rates = [group["lr"] for group in optimizer.param_groups]
-                tracker.log_step(
-                    done.step, at, loss_sum.item() / done.loss_rows, max(rates), norm.item()
-                )
-                loss_sum.zero_()
-                done = replace(done, loss_rows=0)
-
-            improved = False
-            if evaluate is not None and _due(
-                done.step, epoch_ends, settings.evaluate_every, last_step
-            ):
-                with average.applied():
-                    scores = evaluate(model)
-                done, improved = _judge(done, scores["validation"][settings.metric], settings)
-                tracker.log_scores(done.step, at, scores, improved)
-                if isinstance(schedule, Plateau):
-                    schedule.evaluated(improved)
-                stopped = _stale(done, settings)
-
-            ends = stopped or last_step
-            save_last = ends or time.monotonic() - saved >= settings.save_seconds
-            # Nothing evaluated, or no score was ever a number: the last weights are the best known.
-            save_best = improved or (ends and done.best is None)
-            if save_last or save_best:
-                done = replace(done, loss_sum=loss_sum.item())
-                with average.applied():
-                    state = capture(
-                        done,
-                        model,
-                        optimizer,
-                        schedule,
-                        average,
-                        whole=save_last,
-                        recipe=settings.recipe,
-                    )
-                    checkpoints.save(fold, state, best=save_best, last=save_last)
-                saved = time.monotonic() if save_last else saved
-            if stopped:
-                break
     return done
 
 
-def _due(step: int, epoch_ends: bool, every: int | None, last_step: bool) -> bool:
-    return last_step or (epoch_ends if every is None else step % every == 0)
+def _steps_left(
+    done: TrainingState, task: Any, rows: TrainingRows, settings: Settings
+) -> Iterable[Step]:
+    if _stale(done, settings):
+        return ()
+    return steps_left(
+        rows,
+        task.collate,
+        settings.seed,
+        settings.epochs,
+        epoch=done.epoch,
+        window=done.window,
+        workers=settings.workers,
+    )
 
 
-def _judge(done: Progress, score: float, settings: Settings) -> tuple[Progress, bool]:
+def _after(step: Step, done: TrainingState, loss_sum: float, elapsed_s: float) -> TrainingState:
+    return replace(
+        done,
+        step=done.step + 1,
+        epoch=step.epoch + step.ends_epoch,
+        window=0 if step.ends_epoch else step.number + 1,
+        loss_sum=done.loss_sum + loss_sum,
+        loss_rows=done.loss_rows + step.rows,
+        elapsed_s=elapsed_s,
+    )
+
+
+def _log(
+    done: TrainingState,
+    step: Step,
+    norm: float,
+    update: Update,
+    out: Destination,
+    settings: Settings,
+) -> TrainingState:
+    out.tracker.advance(done.step, step.window)
+    if done.step % settings.log_every and not step.last:
+        return done
+    out.tracker.log_step(done.step, step.at, done.loss_sum / done.loss_rows, update.rate, norm)
+    return replace(done, loss_sum=0.0, loss_rows=0)
+
+
+def _due(done: TrainingState, step: Step, settings: Settings) -> bool:
+    every = settings.evaluate_every
+    return step.last or (step.ends_epoch if every is None else done.step % every == 0)
+
+
+def _judge(
+    done: TrainingState,
+    step: Step,
+    scores: dict[str, dict[str, float]],
+    update: Update,
+    out: Destination,
+    settings: Settings,
+) -> TrainingState:
+    score = scores["validation"][settings.metric]
     # A score that isn't a number is never the best, in whichever direction.
     better = not math.isnan(score) and (
         done.best is None
         or (score > done.best if settings.greater_is_better else score < done.best)
     )
     if better:
-        return replace(done, best=score, best_step=done.step, stale=0), True
-    return replace(done, stale=done.stale + 1), False
+        done = replace(done, best=score, best_step=done.step, stale=0)
+    else:
+        done = replace(done, stale=done.stale + 1)
+    out.tracker.log_scores(done.step, step.at, scores, better)
+    update.evaluated(better)
+    return done
 
 
-def _stale(done: Progress, settings: Settings) -> bool:
+def _improved(done: TrainingState) -> bool:
+    return done.best_step == done.step
+
+
+def _stale(done: TrainingState, settings: Settings) -> bool:
     return settings.patience is not None and done.stale >= settings.patience
+
+
+def _save(
+    done: TrainingState,
+    model: nn.Module,
+    update: Update,
+    out: Destination,
+    settings: Settings,
+    *,
+    last: bool,
+    ends: bool,
+) -> None:
+    # Nothing evaluated, or no score was ever a number: the last weights are the best known.
+    best = _improved(done) or (ends and done.best is None)
+    with update.average.applied():
+        state = capture(done, model, update, whole=last, recipe=settings.recipe)
+        checkpoints.save(out.fold, state, best=best, last=last)
 
 
 def _check_finite(
     loss: float,
     norm: float,
-    fold: FoldFolder,
-    tracker: Tracker,
-    optimizer: Optimizer,
-    step: int,
-    at: float,
-    rows: np.ndarray,
+    number: int,
+    step: Step,
+    rows: TrainingRows,
+    update: Update,
+    out: Destination,
 ) -> None:
     if math.isfinite(loss) and math.isfinite(norm):
         return
     # The numbers go where all others go (null in the files), and in words into the run's log: what
     # the history has past the checkpoint is cut off when training goes on.
-    positions = sorted(rows.tolist())
-    tracker.log_step(step, at, loss, max(group["lr"] for group in optimizer.param_groups), norm)
+    fold = out.fold
+    positions = sorted(rows.positions[np.concatenate(step.window)].tolist())
+    out.tracker.log_step(number, step.at, loss, update.rate, norm)
     fold.run.append_log(
         NOT_FINITE,
         fold=fold.number,
-        step=step,
-        epoch=at,
+        step=number,
+        epoch=step.at,
         loss=str(loss),
         grad_norm=str(norm),
         rows=positions,
     )
     raise RunInterrupted(
-        f"fold {fold.number}, epoch {math.ceil(at)}, step {step}: the loss is {loss} and the "
-        f"gradient norm {norm}; no weight was changed and nothing saved in this step. Give the "
+        f"fold {fold.number}, epoch {math.ceil(step.at)}, step {number}: the loss is {loss} and "
+        f"the gradient norm {norm}; no weight was changed and nothing saved in this step. Give the "
         "same command again with a lower --set optimizer.lr=..., with training.clip or another "
         f"schedule, and it goes on from its last checkpoint; or look at the batch's rows "
         f"(positions among the kept rows): {positions[:64]}"

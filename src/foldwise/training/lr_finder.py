@@ -13,9 +13,8 @@ that score it are not touched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,8 @@ from torch.optim import Optimizer
 from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.prepare import Prepared
-from foldwise.training.batching import Sampler, Window
 from foldwise.training.fold import begin_fold
-from foldwise.training.loading import load_batches, reseed, to_device
+from foldwise.training.loading import TrainingRows, reseed, steps_left, to_device
 from foldwise.training.optimizers import build_optimizer
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100  # what `optimizer.lr: auto` tries
@@ -89,16 +87,14 @@ def try_rates(
         console: where progress is shown; None for silence.
     """
     config = prepared.config
-    model, train, sampler, _ = begin_fold(prepared, number, accelerator)
+    model, rows = begin_fold(prepared, number, accelerator)
     columns = (TextColumn("finding the learning rate"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
         task = bar.add_task("", total=len(rates))
         return range_test(
             model,
             prepared.task,
-            prepared.dataset,
-            sampler,
-            train,
+            rows,
             build_optimizer(model, config.optimizer, prepared.code),
             accelerator,
             rates,
@@ -136,9 +132,7 @@ def with_optimizer(prepared: Prepared, optimizer: OptimizerConfig) -> Prepared:
 def range_test(
     model: nn.Module,
     task: Any,
-    dataset: Any,
-    sampler: Sampler,
-    rows: np.ndarray,
+    rows: TrainingRows,
     optimizer: Optimizer,
     accelerator: Accelerator,
     rates: np.ndarray,
@@ -153,9 +147,7 @@ def range_test(
     Args:
         model: fresh, on the accelerator's device; it is trained and of no use afterwards.
         task: gives `collate(rows)` and `loss(outputs, batch) -> (B,)`.
-        dataset: `dataset[position]` is one row.
-        sampler: forms the windows; where the rows are few, epoch follows epoch.
-        rows: positions in the dataset of the training rows, int64 (n,).
+        rows: that it is trained on; where they are few, epoch follows epoch.
         optimizer: over the model's parameters; its groups keep the ratios of their rates.
         accelerator: device, precision, backward.
         rates: (steps,) of the group whose rate is `base` now.
@@ -169,29 +161,28 @@ def range_test(
     """
     model.train()
     starts = [group["lr"] for group in optimizer.param_groups]
-    windows = _windows(dataset, sampler, rows, task.collate, seed)
+    steps = steps_left(rows, task.collate, seed)
     losses: list[float] = []
     ended = "steps"
-    for step, rate in enumerate(rates):
+    for number, rate in enumerate(rates):
         for group, start in zip(optimizer.param_groups, starts, strict=True):
             group["lr"] = start / base * float(rate)
-        window, divisor, batches = next(windows)
-        n = sum(len(batch) for batch in window)
+        step = next(steps)
         loss_sum = 0.0
-        for number, batch in enumerate(batches):
+        for micro, (_, batch) in enumerate(step.batches):
             placed = to_device(batch, accelerator.device)
-            reseed(*seed, step, number, 2)
+            reseed(*seed, number, micro, 2)
             with accelerator.autocast():
                 outputs: Tensor = model(**{k: v for k, v in placed.items() if k != "target"})
             loss = task.loss(outputs.float(), placed).sum()
-            accelerator.backward(loss / divisor)
+            accelerator.backward(loss / step.divisor)
             loss_sum += loss.item()
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         norm = nn.utils.clip_grad_norm_(trainable, clip or math.inf)
         if not (math.isfinite(loss_sum) and math.isfinite(norm.item())):
             ended = "not finite"
             break
-        losses.append(loss_sum / n)
+        losses.append(loss_sum / step.rows)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         advance()
@@ -260,14 +251,3 @@ def _valley(smoothed: np.ndarray) -> int:
     while before[start] >= 0:
         start = int(before[start])
     return (start + end) // 2
-
-
-def _windows(
-    dataset: Any, sampler: Sampler, rows: np.ndarray, collate: Any, seed: tuple[int, int]
-) -> Iterator[tuple[Window, float, Iterator[dict[str, Tensor]]]]:
-    # Window after window, what its loss is divided by, and its batches.
-    for epoch in count():
-        windows = sampler.windows(epoch)
-        batches = load_batches(dataset, rows, windows, 0, collate, (*seed, epoch), 0)
-        for window, divisor in zip(windows, sampler.divisors(windows), strict=True):
-            yield window, divisor, (next(batches) for _ in window)

@@ -13,21 +13,21 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.run import checkpoints
 from foldwise.run.folder import FoldFolder
+from foldwise.run.manifests import best_step, folder_of
 from foldwise.run.weights import load_weights, saved_weights
-from foldwise.training.averaging import WeightAverage
 from foldwise.training.optimizers import load_state
+from foldwise.training.update import Update
 
 RAW = "raw."
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingState:
     """Where a training stands, after a whole number of steps.
 
     Attributes:
@@ -54,11 +54,9 @@ class Progress:
 
 
 def capture(
-    done: Progress,
+    done: TrainingState,
     model: nn.Module,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    average: WeightAverage,
+    update: Update,
     *,
     whole: bool,
     recipe: dict[str, Any] | None = None,
@@ -71,16 +69,15 @@ def capture(
     Args:
         done: where it stands.
         model: its weights are the checkpoint's.
-        optimizer: its state too, if `whole`.
-        schedule: its state.
-        average: the weights beside it, while it is applied.
+        update: the optimizer's state, if `whole`; the schedule's; the weights beside the average,
+            while that is applied.
         whole: training can go on from it.
         recipe: what the rates follow from, so that `resume` sees a change; JSON values.
 
     Raises:
         FoldwiseError: the optimizer keeps something that is neither a tensor nor a JSON value.
     """
-    saved = optimizer.state_dict()
+    saved = update.optimizer.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     values: dict[str, Any] = {}
     for index, entries in saved["state"].items():
@@ -91,18 +88,18 @@ def capture(
                 values[f"{index}.{name}"] = value
             else:
                 raise FoldwiseError(
-                    f"optimizer: {type(optimizer).__name__} keeps a {type(value).__name__} "
+                    f"optimizer: {type(update.optimizer).__name__} keeps a {type(value).__name__} "
                     f"({name!r}) in its state, which a checkpoint can't hold; keep a tensor or a "
                     "number"
                 )
-    tensors |= {RAW + name: value for name, value in average.raw.items()}
+    tensors |= {RAW + name: value for name, value in update.average.raw.items()}
     state = {
         "progress": asdict(done),
         "groups": [
             {key: value for key, value in group.items() if not isinstance(value, torch.Tensor)}
             for group in saved["param_groups"]
         ],
-        "schedule": schedule.state_dict(),
+        "schedule": update.schedule.state_dict(),
         **({} if recipe is None else {"recipe": recipe}),
         **({"values": values} if values else {}),
     }
@@ -113,11 +110,9 @@ def capture(
 def resume(
     fold: FoldFolder,
     model: nn.Module,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    average: WeightAverage,
+    update: Update,
     recipe: dict[str, Any] | None = None,
-) -> Progress:
+) -> TrainingState:
     """Put everything that trains where the fold's newest checkpoint has it.
 
     Where the checkpoint was made by another recipe, the rates are those that the new one has at
@@ -131,13 +126,13 @@ def resume(
     """
     checkpoint = checkpoints.newest(fold)
     if checkpoint is None:
-        return Progress()
-    done = Progress(**checkpoint.state["progress"])
-    if done.best_step is not None and checkpoints.best_step(fold) != done.best_step:
+        return TrainingState()
+    done = TrainingState(**checkpoint.state["progress"])
+    if done.best_step is not None and best_step(fold) != done.best_step:
         raise RunInterrupted(
             f"fold {fold.number}: training could go on from step {done.step}, but its best weights "
             f"so far, of step {done.best_step}, are damaged or gone: restore "
-            f"{checkpoints.folder_of(fold, done.best_step)}, or remove {fold.path} to train the "
+            f"{folder_of(fold, done.best_step)}, or remove {fold.path} to train the "
             "fold anew"
         )
     load_weights(model, checkpoint.model)
@@ -153,15 +148,16 @@ def resume(
         for level in above:
             entries = entries.setdefault(level, {})
         entries[last] = value
-    average.resume(raw)
-    rates = [{key: group[key] for key in _RATES & group.keys()} for group in optimizer.param_groups]
-    load_state(optimizer, {"state": states, "param_groups": checkpoint.state["groups"]})
+    update.average.resume(raw)
+    groups = update.optimizer.param_groups
+    rates = [{key: group[key] for key in _RATES & group.keys()} for group in groups]
+    load_state(update.optimizer, {"state": states, "param_groups": checkpoint.state["groups"]})
     if checkpoint.state.get("recipe", recipe) == recipe:
-        schedule.load_state_dict(checkpoint.state["schedule"])
+        update.schedule.load_state_dict(checkpoint.state["schedule"])
     else:
-        for group, fresh in zip(optimizer.param_groups, rates, strict=True):
+        for group, fresh in zip(update.optimizer.param_groups, rates, strict=True):
             group.update(fresh)
-        _step_to(schedule, done.step)
+        _step_to(update.schedule, done.step)
     return done
 
 
