@@ -145,6 +145,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     from foldwise.training.batching import Sampler
     from foldwise.training.loop import Settings, fit
     from foldwise.training.optimizers import build_optimizer
+    from foldwise.training.progress_bar import show_progress
     from foldwise.training.schedules import build_schedule
     from foldwise.training.tracking import Tracker
 
@@ -183,7 +184,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     warm_up(model)
     with tempfile.TemporaryDirectory() as folder:
         fold = FoldFolder(Path(folder), 1)
-        tracker = Tracker(fold.history, None, steps, dataset.lengths, "bench", None)
+        tracker = Tracker(fold.history, None, dataset.lengths, show_progress(None, "bench", steps))
         started = time.perf_counter()
         outcome = fit(
             model,

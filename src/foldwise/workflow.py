@@ -49,6 +49,7 @@ from foldwise.split.assignment import SCHEMA, read_assignment
 from foldwise.training.check import check_training
 from foldwise.training.fold import train_fold
 from foldwise.training.lr_finder import find_rate, with_optimizer
+from foldwise.training.progress_bar import tell_fold
 
 
 def cross_validate(
@@ -125,8 +126,9 @@ def cross_validate(
 
         for number in todo:
             train_fold(prepared, number, accelerator, console)
-            validate_fold(prepared, number, accelerator)
+            scores = validate_fold(prepared, number, accelerator)
             score_baselines(prepared, number)
+            tell_fold(prepared, number, scores, console)
 
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             if all(is_done(run.fold(number)) for number in prepared.folds):

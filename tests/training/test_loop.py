@@ -28,6 +28,7 @@ from foldwise.training.averaging import newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.loading import reseed
 from foldwise.training.loop import Evaluate, Settings, fit
+from foldwise.training.progress_bar import show_progress
 from foldwise.training.resume import Progress
 from foldwise.training.schedules import Plateau
 from foldwise.training.tracking import Tracker
@@ -149,7 +150,7 @@ def train(
         schedule(opt, total),
         evaluate,
         fold,
-        Tracker(fold.history, None, total, None, "fold 2", None),
+        Tracker(fold.history, None, None, show_progress(None, "fold 2", total)),
         build_accelerator(Training(device="cpu", precision="float32")),
         settings,
     )

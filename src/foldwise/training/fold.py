@@ -32,6 +32,7 @@ from foldwise.training.inference import infer
 from foldwise.training.loading import reseed, to_device
 from foldwise.training.loop import Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
+from foldwise.training.progress_bar import show_progress
 from foldwise.training.schedules import build_schedule
 from foldwise.training.tracking import Tracker, build_trackers
 
@@ -48,7 +49,7 @@ def train_fold(
         prepared: rows and folds of the run.
         number: the fold, from 1.
         accelerator: device and precision.
-        console: where the progress bar is drawn; None draws none.
+        console: where progress is shown; None for silence.
     """
     config, run, task = prepared.config, prepared.run, prepared.task
     fold = run.fold(number)
@@ -74,7 +75,9 @@ def train_fold(
     _check_space(prepared, fold, size)
     title = f"fold {number} of {prepared.assignment.n_folds}"
     opening = partial(build_trackers, config, prepared.code, run, number)
-    tracker = Tracker(fold.history, opening, steps, sizes, title, console)
+    chosen = config.selection.metric
+    shown = show_progress(console, title, steps, config.training.epochs, chosen)
+    tracker = Tracker(fold.history, opening, sizes, shown)
     tokens, padding = sampler.padding(sampler.windows(0))
     run.append_log(
         "training starts",
