@@ -322,6 +322,31 @@ def compare(
 
 
 @app.command()
+def status(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say where runs stand, from disk alone: done, running, stopped or failed, and how far."""
+    from foldwise.commands.status import status as command
+
+    command(runs, tell=Output(quiet, as_json))
+
+
+@app.command()
+def clean(
+    run: RunPath,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """List what of a run can go and how much that frees, and remove it if you say so."""
+    from foldwise.commands.clean import clean as command
+
+    command(run, yes, tell=Output(quiet, as_json))
+
+
+@app.command()
 def schema() -> None:
     """Print the config's JSON Schema, for editors that complete and check."""
     from foldwise.config.reference import json_schema

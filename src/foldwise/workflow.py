@@ -34,7 +34,12 @@ from foldwise.preparation.ownership import (
     same_or_new,
 )
 from foldwise.preparation.prepare import encode_rows, prepare
-from foldwise.preparation.provenance import check_continues, start_record, stop_record
+from foldwise.preparation.provenance import (
+    check_continues,
+    failures_told,
+    start_record,
+    stop_record,
+)
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.report.run_report import write_report
 from foldwise.report.source import Source, source_of
@@ -124,6 +129,7 @@ def cross_validate(
         if console is not None:
             console.print("\n".join(facts(prepared.counts)), highlight=False, markup=False)
 
+        held.enter_context(failures_told(run))
         for number in todo:
             train_fold(prepared, number, accelerator, console)
             scores = validate_fold(prepared, number, accelerator)

@@ -19,7 +19,7 @@ from foldwise.metrics.metric import Metric, builtin_metric, score
 from foldwise.preparation.prepare import Prepared
 from foldwise.run import checkpoints
 from foldwise.run.files import to_json, write_json
-from foldwise.run.folder import FoldFolder
+from foldwise.run.folder import STARTS, FoldFolder
 from foldwise.run.history import read_history
 from foldwise.run.seal import check, commit
 from foldwise.run.space import free_bytes, no_space
@@ -80,7 +80,7 @@ def train_fold(
     tracker = Tracker(fold.history, opening, sizes, shown)
     tokens, padding = sampler.padding(sampler.windows(0))
     run.append_log(
-        "training starts",
+        STARTS,
         fold=number,
         rows=len(train),
         steps=steps,
