@@ -5,10 +5,23 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from foldwise.commands.options import (
+    ConfigPath,
+    Delimiter,
+    Encoding,
+    FoldList,
+    Json,
+    Online,
+    Overrides,
+    Precision,
+    Quiet,
+    RunPath,
+    TrustCode,
+)
 from foldwise.commands.output import Output
 
 EXIT_CODES = (
@@ -25,43 +38,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Fetch and prepare the data of a use case.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/demo.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as training.epochs=3."),
-]
-FoldList = Annotated[
-    str | None, typer.Option("--folds", metavar="1,2", help="Only these folds; all by default.")
-]
-TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Run the Python files that lie in the run folder.")
-]
-Delimiter = Annotated[
-    str | None,
-    typer.Option("--delimiter", metavar="CHAR", help="Between a CSV's cells, instead of found."),
-]
-Encoding = Annotated[
-    str | None,
-    typer.Option("--encoding", metavar="NAME", help="Of a text file, such as cp1252."),
-]
-Precision = Annotated[
-    Literal["float32", "bf16"] | None,
-    typer.Option("--precision", help="Compute in this precision; in the run's by default."),
-]
-
-Online = Annotated[
-    bool, typer.Option("--online", help="Ask the hub for a backbone that isn't here.")
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="Print only the last line; errors and warnings still come."),
-]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print the result as one JSON object; all else goes to stderr."),
-]
 
 
 def _version(asked: bool) -> None:
@@ -233,11 +209,13 @@ def verify(
         bool,
         typer.Option("--seal", help="Accept the files as they lie, and seal the run anew first."),
     ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Check that every file of a run is as it was written."""
     from foldwise.commands.verify import verify as command
 
-    command(run, seal)
+    command(run, seal, tell=Output(quiet, as_json))
 
 
 @app.command("lr-find")

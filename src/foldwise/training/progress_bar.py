@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from foldwise.preparation.prepare import Prepared
-from foldwise.run.files import now, read_json
+from foldwise.run.contents import Training
+from foldwise.run.files import now
 from foldwise.run.history import read_history
+from foldwise.run.readers import read_json
 
 EVERY_S = 60.0  # seconds between two plain lines of a training that evaluates nothing
 
@@ -170,7 +172,7 @@ def tell_fold(
     config, fold = prepared.config, prepared.run.fold(number)
     chosen = config.selection.metric
     name = chosen if chosen in scores else next(iter(scores))
-    ended = read_json(fold.trained)
+    ended = read_json(fold.trained, Training)
     epochs = [e["epoch"] for e in read_history(fold.history) if e["step"] == ended["best_step"]]
     best = [f"best epoch {epochs[-1]:.3g} of {config.training.epochs}"] if epochs else []
     told = ", ".join([f"{name} {scores[name]:.3f}", *best, f"{ended['elapsed_s']:.0f} s"])

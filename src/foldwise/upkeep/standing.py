@@ -17,10 +17,11 @@ from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.ownership import folds_of
 from foldwise.run import checkpoints
-from foldwise.run.files import read_json
+from foldwise.run.contents import Training, Validation
 from foldwise.run.folder import FAILED, NOT_FINITE, STARTS, FoldFolder, RunFolder
 from foldwise.run.history import read_history
 from foldwise.run.lock import holder
+from foldwise.run.readers import read_json
 
 State = Literal["done", "running", "stopped", "failed"]
 FoldState = Literal["done", "running", "stopped", "failed", "waiting"]
@@ -141,9 +142,10 @@ def _failure(events: Sequence[Event]) -> str | None:
     """Return the error that ended the run, unless it was begun again since."""
     for event in reversed(events):
         if event["event"] == FAILED:
-            return str(event["error"])
+            return str(event.get("error"))
         if event["event"] == NOT_FINITE:
-            return f"fold {event['fold']}, step {event['step']}: the loss was {event['loss']}"
+            fold, step, loss = (event.get(key) for key in ("fold", "step", "loss"))
+            return f"fold {fold}, step {step}: the loss was {loss}"
         if event["event"] in _BEGUN:
             return None
     return None
@@ -161,19 +163,19 @@ def _newest(
         for fold in folds
         if not _is_done(fold) and (held is None or held.get(fold.path) == process)
     }
-    begun = [event["fold"] for event in events if event["event"] == STARTS]
+    begun = [event.get("fold") for event in events if event["event"] == STARTS]
     return next((number for number in reversed(begun) if number in mine), None)
 
 
 def _fold_standing(
     fold: FoldFolder, events: Sequence[Event], run_state: State, at_work: bool
 ) -> FoldStanding:
-    begun = [e for e in events if e["event"] == STARTS and e["fold"] == fold.number]
-    steps = begun[-1]["steps"] if begun else None
+    begun = [e for e in events if e["event"] == STARTS and e.get("fold") == fold.number]
+    steps = begun[-1].get("steps") if begun else None
     history = read_history(fold.history)
     step, epoch = (history[-1]["step"], history[-1]["epoch"]) if history else (0, None)
     if _is_done(fold):
-        scores = read_json(fold.validation)["scores"]
+        scores = read_json(fold.validation, Validation)["scores"]
         return FoldStanding(fold.number, "done", step, steps, epoch, 1.0, scores=scores)
     state: FoldState = "stopped" if begun else "waiting"
     if at_work:
@@ -204,7 +206,7 @@ def _with_time_left(
 
 def _seconds_a_step(fold: FoldFolder, events: Sequence[Event]) -> float | None:
     if fold.trained.exists():
-        ended = read_json(fold.trained)
+        ended = read_json(fold.trained, Training)
         return float(ended["elapsed_s"] / max(1, ended["steps"]))
     saved = checkpoints.last_step(fold)
     if saved is not None:
@@ -214,9 +216,9 @@ def _seconds_a_step(fold: FoldFolder, events: Sequence[Event]) -> float | None:
             return None
         return float(state["progress"]["elapsed_s"] / max(1, saved))
     # Nothing saved yet: it began at step 0, and the history's time is its last line's.
-    starts = [e["time"] for e in events if e["event"] == STARTS and e["fold"] == fold.number]
+    starts = [e for e in events if e["event"] == STARTS and e.get("fold") == fold.number]
     history = read_history(fold.history)
-    if not history or not starts:
+    if not history or not starts or "time" not in starts[-1]:
         return None
-    began = datetime.fromisoformat(starts[-1]).timestamp()
+    began = datetime.fromisoformat(starts[-1]["time"]).timestamp()
     return float(max(0.0, fold.history.stat().st_mtime - began) / max(1, history[-1]["step"]))

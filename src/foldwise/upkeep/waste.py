@@ -79,11 +79,7 @@ def remove(run: RunFolder, waste: Sequence[Waste]) -> list[Waste]:
 @contextmanager
 def _held(run: RunFolder) -> Iterator[list[int]]:
     """Hold the locks of the run and of the folds that it has; yield their numbers."""
-    folds = sorted(
-        int(path.name.removeprefix("fold-"))
-        for path in run.path.glob("fold-*")
-        if path.is_dir() and path.name.removeprefix("fold-").isdigit()
-    )
+    folds = run.fold_numbers()
     with ExitStack() as held:
         for number in folds:
             held.enter_context(
