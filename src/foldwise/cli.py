@@ -22,7 +22,7 @@ from foldwise.commands.options import (
     RunPath,
     TrustCode,
 )
-from foldwise.commands.output import Output
+from foldwise.commands.output import output
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 stopped, the same command goes on; 2 bad input, nothing lost; "
@@ -76,7 +76,7 @@ def init(
     """Write a starter config by looking at a table."""
     from foldwise.commands.init import init as command
 
-    command(data, target, out, code, delimiter, encoding, tell=Output(quiet, as_json))
+    command(data, target, out, code, delimiter, encoding, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -99,7 +99,7 @@ def eda(
     """Look at the table: columns, target, lengths, duplicates, leaks, and what to change."""
     from foldwise.commands.eda import eda as command
 
-    command(config, out, overrides or [], write_subsets, tell=Output(quiet, as_json))
+    command(config, out, overrides or [], write_subsets, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -113,7 +113,7 @@ def train(
     """Train and validate a model for each fold; continues an interrupted run."""
     from foldwise.commands.train import train as command
 
-    command(config, overrides or [], folds, tell=Output(quiet, as_json))
+    command(config, overrides or [], folds, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -131,7 +131,7 @@ def validate(
     """Score every fold again from its checkpoint on disk."""
     from foldwise.commands.validate import validate as command
 
-    tell = Output(quiet, as_json)
+    tell = output(quiet, as_json)
     command(run, trust_code, online, precision, tell=tell)
 
 
@@ -161,7 +161,7 @@ def predict(
     """Label new rows by the mean probability of the fold models."""
     from foldwise.commands.predict import predict as command
 
-    tell = Output(quiet, as_json)
+    tell = output(quiet, as_json)
     command(
         run, data, out, folds, trust_code, raw, delimiter, encoding, online, precision, tell=tell
     )
@@ -183,7 +183,7 @@ def evaluate(
     """Score the fold models' mean probability on labelled rows."""
     from foldwise.commands.evaluate import evaluate as command
 
-    tell = Output(quiet, as_json)
+    tell = output(quiet, as_json)
     command(run, data, folds, trust_code, delimiter, encoding, online, precision, tell=tell)
 
 
@@ -198,7 +198,7 @@ def report(
     """Draw a finished run's report.html again."""
     from foldwise.commands.report import report as command
 
-    tell = Output(quiet, as_json)
+    tell = output(quiet, as_json)
     command(run, trust_code, online, tell=tell)
 
 
@@ -215,7 +215,7 @@ def verify(
     """Check that every file of a run is as it was written."""
     from foldwise.commands.verify import verify as command
 
-    command(run, seal, tell=Output(quiet, as_json))
+    command(run, seal, tell=output(quiet, as_json))
 
 
 @app.command("lr-find")
@@ -245,7 +245,7 @@ def lr_find(
         steps,
         linear,
         out,
-        tell=Output(quiet, as_json),
+        tell=output(quiet, as_json),
     )
 
 
@@ -262,7 +262,7 @@ def sweep(
     """Run many configs, or the variants of a sweep section; finished ones are skipped."""
     from foldwise.commands.sweep import sweep as command
 
-    command(configs, overrides or [], dry_run, tell=Output(quiet, as_json))
+    command(configs, overrides or [], dry_run, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -275,7 +275,7 @@ def tune(
     """Search a sweep section's values with Optuna, giving up trials between folds."""
     from foldwise.commands.tune import tune as command
 
-    command(config, overrides or [], tell=Output(quiet, as_json))
+    command(config, overrides or [], tell=output(quiet, as_json))
 
 
 @app.command()
@@ -295,7 +295,7 @@ def compare(
     """Say which of several runs on the same folds is best, and by how much."""
     from foldwise.commands.compare import compare as command
 
-    tell = Output(quiet, as_json)
+    tell = output(quiet, as_json)
     command(runs, metric, out, trust_code, online, tell=tell)
 
 
@@ -308,7 +308,7 @@ def status(
     """Say where runs stand, from disk alone: done, running, stopped or failed, and how far."""
     from foldwise.commands.status import status as command
 
-    command(runs, tell=Output(quiet, as_json))
+    command(runs, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -321,7 +321,7 @@ def clean(
     """List what of a run can go and how much that frees, and remove it if you say so."""
     from foldwise.commands.clean import clean as command
 
-    command(run, yes, tell=Output(quiet, as_json))
+    command(run, yes, tell=output(quiet, as_json))
 
 
 @app.command()

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rich
 from typer.testing import CliRunner
 
 from foldwise import cli
+from foldwise.commands.output import output
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 
@@ -82,6 +84,15 @@ def test_quiet_training_prints_the_last_line_alone(config: Path, give: Give) -> 
     printed, told = give("train", config, "--folds", "1", "--quiet")
     assert re.fullmatch(r"run folder: .*/runs/test\n", printed)
     assert re.sub(r"Loading weights.*", "", told).strip() == ""
+
+
+@pytest.mark.parametrize(("quiet", "told"), [(False, ["tokenizing"]), (True, [])])
+def test_progress_of_libraries_stays_off_stdout_and_is_silent_where_all_is(
+    quiet: bool, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output(quiet, as_json=True)
+    rich.get_console().print("tokenizing")
+    assert [stream.split() for stream in capsys.readouterr()] == [[], told]
 
 
 def test_an_error_is_told_whatever_is_asked_for(config: Path, give: Give) -> None:

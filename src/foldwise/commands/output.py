@@ -30,12 +30,8 @@ class Output:
     @property
     def progress(self) -> Console | None:
         """Where progress is shown; None for silence."""
-        import rich
-
         from foldwise.commands.quiet import console
 
-        # Some progress has no console handed to it (reading tokens, long tables).
-        rich.reconfigure(stderr=True, quiet=self.quiet)
         return None if self.quiet else console(stderr=True)
 
     @property
@@ -69,6 +65,15 @@ class Output:
             result: the same for a program.
         """
         print(to_json(result) if self.as_json else f"{line}\n", end="")
+
+
+def output(quiet: bool, as_json: bool) -> Output:
+    """Return the writer of a command as it was given, and hold rich's own console to it too."""
+    import rich
+
+    # Some progress has no console handed to it: long tables that are tokenized.
+    rich.reconfigure(stderr=True, quiet=quiet)
+    return Output(quiet, as_json)
 
 
 PLAIN = Output()
