@@ -131,12 +131,15 @@ def test_time_left_goes_by_a_fold_s_own_pace_and_else_by_that_of_the_others(run:
     ]
     run.log.write_text("".join(f"{json.dumps(event)}\n" for event in events))
     os.utime(fold.history, (began + 30, began + 30))
-    standing = standing_of(run)
+    with lock(fold.path / ".lock", "it"):
+        standing = standing_of(run)
     first, second, third = (fold.left_s for fold in standing.folds)
     assert first == 0.0
     assert second == pytest.approx(30 / 6 * 14, rel=0.1)  # 14 steps are left of it
     assert third == pytest.approx((40 / 20 + 30 / 6) / 2 * 20, rel=0.1)
     assert standing.left_s == pytest.approx(second + third)
+    # Stopped, it would begin anew: nothing was saved.
+    assert standing_of(run).folds[1].left_s == pytest.approx(30 / 6 * 20, rel=0.1)
 
 
 def test_an_error_in_a_fold_is_written_down_for_whoever_asks(

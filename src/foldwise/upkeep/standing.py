@@ -199,7 +199,9 @@ def _with_time_left(
         steps = fold.steps if fold.steps is not None else max(lengths, default=None)
         left = 0.0 if fold.share == 1.0 else None
         if left is None and pace is not None and steps is not None:
-            left = round(pace * max(0, steps - fold.step), 1)
+            # What is stopped goes on from what is saved.
+            done = fold.step if fold.state == "running" else fold.saved_step or 0
+            left = round(pace * max(0, steps - done), 1)
         timed.append(replace(fold, left_s=left))
     return timed
 
