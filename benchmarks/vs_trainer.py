@@ -147,6 +147,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     from foldwise.training.loading import TrainingRows
     from foldwise.training.loop import Destination, Settings, fit
     from foldwise.training.optimizers import build_optimizer
+    from foldwise.training.progress_bar import show_progress
     from foldwise.training.schedules import build_schedule
     from foldwise.training.tracking import Tracker
     from foldwise.training.update import Update
@@ -186,7 +187,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     warm_up(model)
     with tempfile.TemporaryDirectory() as folder:
         fold = FoldFolder(Path(folder), 1)
-        tracker = Tracker(fold.history, None, steps, dataset.lengths, "bench", None)
+        tracker = Tracker(fold.history, None, dataset.lengths, show_progress(None, "bench", steps))
         started = time.perf_counter()
         outcome = fit(
             model,

@@ -191,6 +191,23 @@ def test_a_whole_run_is_verified_in_one_line(run: RunFolder) -> None:
     assert (code, words) == (0, f"{run.path}: every file is as it was sealed (finished)\n")
 
 
+def test_clean_takes_nothing_that_is_sealed(run: RunFolder) -> None:
+    damaged = run.fold(1).checkpoints / "damaged-1-step-000001"
+    damaged.mkdir()
+    (damaged / "model.safetensors").write_bytes(b"x")
+    code, words = command("clean", run.path, "--yes", "--json", "--quiet")
+    assert code == 0, words
+    assert str(damaged) in json.loads(words)["removed"]
+    code, words = command("verify", run.path, "--json")
+    assert code == 0
+    assert json.loads(words) == {
+        "run": str(run.path),
+        "finished": True,
+        "sound": True,
+        "findings": [],
+    }
+
+
 def test_verify_names_every_file_that_differs(run: RunFolder) -> None:
     first, second = run.classes, run.fold(2).predictions
     with changed(first, b"{}\n"), changed(second, None):

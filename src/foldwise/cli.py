@@ -1,55 +1,61 @@
-"""The command line: parse, call one command, print. Imports no torch.
-
-Exit codes: 0 done; 1 stopped but can be continued; 2 bad input, nothing lost; 128 + n on signal n.
-"""
+"""The command line: parse, call one command, print. Imports no torch."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from foldwise.commands.options import (
+    ConfigPath,
+    Delimiter,
+    Encoding,
+    FoldList,
+    Json,
+    Online,
+    Overrides,
+    Precision,
+    Quiet,
+    RunPath,
+    TrustCode,
+)
+from foldwise.commands.output import output
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 stopped, the same command goes on; 2 bad input, nothing lost; "
+    "128 + n ended by signal n."
+)
 
 app = typer.Typer(
     name="foldwise",
     help="Cross-validated fine-tuning of language models on tables, from one YAML config.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Fetch and prepare the data of a use case.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/demo.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as training.epochs=3."),
-]
-FoldList = Annotated[
-    str | None, typer.Option("--folds", metavar="1,2", help="Only these folds; all by default.")
-]
-TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Run the Python files that lie in the run folder.")
-]
-Delimiter = Annotated[
-    str | None,
-    typer.Option("--delimiter", metavar="CHAR", help="Between a CSV's cells, instead of found."),
-]
-Encoding = Annotated[
-    str | None,
-    typer.Option("--encoding", metavar="NAME", help="Of a text file, such as cp1252."),
-]
-Precision = Annotated[
-    Literal["float32", "bf16"] | None,
-    typer.Option("--precision", help="Compute in this precision; in the run's by default."),
-]
 
-Online = Annotated[
-    bool, typer.Option("--online", help="Ask the hub for a backbone that isn't here.")
-]
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"foldwise {version('foldwise')}")
+        raise typer.Exit
+
+
+@app.callback()
+def foldwise(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit."),
+    ] = False,
+) -> None:
+    """Cross-validated fine-tuning of language models on tables, from one YAML config."""
 
 
 @app.command()
@@ -64,11 +70,13 @@ def init(
     ] = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Write a starter config by looking at a table."""
     from foldwise.commands.init import init as command
 
-    command(data, target, out, code, delimiter, encoding)
+    command(data, target, out, code, delimiter, encoding, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -85,11 +93,13 @@ def eda(
             help="Also write full, partial (1,000 a class) and debug (5 a class) tables.",
         ),
     ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Look at the table: columns, target, lengths, duplicates, leaks, and what to change."""
     from foldwise.commands.eda import eda as command
 
-    command(config, out, overrides or [], write_subsets)
+    command(config, out, overrides or [], write_subsets, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -97,11 +107,13 @@ def train(
     config: ConfigPath,
     overrides: Overrides = None,
     folds: FoldList = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train and validate a model for each fold; continues an interrupted run."""
     from foldwise.commands.train import train as command
 
-    command(config, overrides or [], folds)
+    command(config, overrides or [], folds, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -113,11 +125,14 @@ def validate(
         typer.Option("--online", help="Ask the hub for a backbone, and tell the run's trackers."),
     ] = False,
     precision: Precision = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Score every fold again from its checkpoint on disk."""
     from foldwise.commands.validate import validate as command
 
-    command(run, trust_code, online, precision)
+    tell = output(quiet, as_json)
+    command(run, trust_code, online, precision, tell=tell)
 
 
 @app.command()
@@ -140,11 +155,16 @@ def predict(
     trust_code: TrustCode = False,
     online: Online = False,
     precision: Precision = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Label new rows by the mean probability of the fold models."""
     from foldwise.commands.predict import predict as command
 
-    command(run, data, out, folds, trust_code, raw, delimiter, encoding, online, precision)
+    tell = output(quiet, as_json)
+    command(
+        run, data, out, folds, trust_code, raw, delimiter, encoding, online, precision, tell=tell
+    )
 
 
 @app.command()
@@ -157,19 +177,29 @@ def evaluate(
     trust_code: TrustCode = False,
     online: Online = False,
     precision: Precision = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Score the fold models' mean probability on labelled rows."""
     from foldwise.commands.evaluate import evaluate as command
 
-    command(run, data, folds, trust_code, delimiter, encoding, online, precision)
+    tell = output(quiet, as_json)
+    command(run, data, folds, trust_code, delimiter, encoding, online, precision, tell=tell)
 
 
 @app.command()
-def report(run: RunPath, trust_code: TrustCode = False, online: Online = False) -> None:
+def report(
+    run: RunPath,
+    trust_code: TrustCode = False,
+    online: Online = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Draw a finished run's report.html again."""
     from foldwise.commands.report import report as command
 
-    command(run, trust_code, online)
+    tell = output(quiet, as_json)
+    command(run, trust_code, online, tell=tell)
 
 
 @app.command()
@@ -179,11 +209,13 @@ def verify(
         bool,
         typer.Option("--seal", help="Accept the files as they lie, and seal the run anew first."),
     ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Check that every file of a run is as it was written."""
     from foldwise.commands.verify import verify as command
 
-    command(run, seal)
+    command(run, seal, tell=output(quiet, as_json))
 
 
 @app.command("lr-find")
@@ -198,11 +230,23 @@ def lr_find(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; RUN_DIR/NAME.lr-find by default.")
     ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Find a learning rate: train briefly with rising rates and draw the loss."""
     from foldwise.commands.lr_find import lr_find as command
 
-    command(config, overrides or [], fold, lowest, highest, steps, linear, out)
+    command(
+        config,
+        overrides or [],
+        fold,
+        lowest,
+        highest,
+        steps,
+        linear,
+        out,
+        tell=output(quiet, as_json),
+    )
 
 
 @app.command()
@@ -212,19 +256,26 @@ def sweep(
     ],
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would run.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Run many configs, or the variants of a sweep section; finished ones are skipped."""
     from foldwise.commands.sweep import sweep as command
 
-    command(configs, overrides or [], dry_run)
+    command(configs, overrides or [], dry_run, tell=output(quiet, as_json))
 
 
 @app.command()
-def tune(config: ConfigPath, overrides: Overrides = None) -> None:
+def tune(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Search a sweep section's values with Optuna, giving up trials between folds."""
     from foldwise.commands.tune import tune as command
 
-    command(config, overrides or [])
+    command(config, overrides or [], tell=output(quiet, as_json))
 
 
 @app.command()
@@ -238,11 +289,39 @@ def compare(
     ] = None,
     trust_code: TrustCode = False,
     online: Online = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Say which of several runs on the same folds is best, and by how much."""
     from foldwise.commands.compare import compare as command
 
-    command(runs, metric, out, trust_code, online)
+    tell = output(quiet, as_json)
+    command(runs, metric, out, trust_code, online, tell=tell)
+
+
+@app.command()
+def status(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say where runs stand, from disk alone: done, running, stopped or failed, and how far."""
+    from foldwise.commands.status import status as command
+
+    command(runs, tell=output(quiet, as_json))
+
+
+@app.command()
+def clean(
+    run: RunPath,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """List what of a run can go and how much that frees, and remove it if you say so."""
+    from foldwise.commands.clean import clean as command
+
+    command(run, yes, tell=output(quiet, as_json))
 
 
 @app.command()

@@ -33,7 +33,12 @@ from foldwise.preparation.ownership import (
     same_or_new,
 )
 from foldwise.preparation.prepare import encode_rows, prepare
-from foldwise.preparation.provenance import check_continues, start_record, stop_record
+from foldwise.preparation.provenance import (
+    check_continues,
+    failures_told,
+    start_record,
+    stop_record,
+)
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.report.run_report import write_report
 from foldwise.report.source import Source, source_of
@@ -48,6 +53,7 @@ from foldwise.split.assignment import SCHEMA, read_assignment
 from foldwise.training.check import check_training
 from foldwise.training.fold import train_fold
 from foldwise.training.lr_finder import find_rate, with_optimizer
+from foldwise.training.progress_bar import tell_fold
 
 
 def cross_validate(
@@ -122,10 +128,12 @@ def cross_validate(
         if console is not None:
             console.print("\n".join(facts(prepared.counts)), highlight=False, markup=False)
 
+        held.enter_context(failures_told(run))
         for number in todo:
             train_fold(prepared, number, accelerator, console)
-            validate_fold(prepared, number, accelerator)
+            scores = validate_fold(prepared, number, accelerator)
             score_baselines(prepared, number)
+            tell_fold(prepared, number, scores, console)
 
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             if all(is_done(run.fold(number)) for number in prepared.folds):

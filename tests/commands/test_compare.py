@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,19 @@ def test_the_verdict_is_the_last_line_in_one_piece(
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1] == "verdict: strong better than weak"
     assert "optimizer.lr: 0.002 -> 0.001" in result.stdout.replace("\n", " ").replace("  ", " ")
+
+
+def test_json_has_the_ranking_the_tests_and_the_verdict(runs: list[Path]) -> None:
+    told = json.loads(CliRunner().invoke(app, ["compare", *map(str, runs), "--json"]).stdout)
+    assert told["verdict"] == "verdict: strong better than weak"
+    assert [run["name"] for run in told["runs"]] == ["strong", "weak"]
+    best, other = (run["oof"]["value"] for run in told["runs"])
+    (pair,) = told["pairs"]
+    assert (pair["best"], pair["other"], pair["clear"]) == ("strong", "weak", True)
+    assert pair["rows"]["value"] == pytest.approx(best - other)
+    assert told["runs"][0]["cost"]["training_s"] == 300
+    quiet = CliRunner().invoke(app, ["compare", *map(str, runs), "--quiet"])
+    assert quiet.stdout == "verdict: strong better than weak\n"
 
 
 def test_the_table_shows_scores_and_cost(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

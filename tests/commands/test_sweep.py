@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -39,6 +40,10 @@ def test_a_sweep_runs_what_it_can_and_says_what_it_could_not(path: Path, tmp_pat
     assert "failed: test-name-paged_adamw: exit code 2: error: optimizer: paged_adamw" in (
         result.stderr
     )
+    assert result.stdout.splitlines()[-1] == "1 of 2 runs finished"
+    told = json.loads(CliRunner().invoke(app, ["sweep", str(path), "--json"]).stdout)
+    assert [run["state"] for run in told["runs"]] == ["skipped", "failed"]
+    assert told["ranked"] == ["test-name-adamw"]
     again = CliRunner().invoke(app, ["sweep", str(path), "--dry-run"]).stdout.splitlines()
     assert again[0] == f"finished: {tmp_path}/runs/test-name-adamw"
 
@@ -69,9 +74,16 @@ def test_tune_trains_folds_and_names_the_best(path: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].startswith("trial 0: 0.")
-    assert lines[2].startswith("best: f1_macro 0.")
-    assert Path(lines[2].rpartition(": ")[2]).joinpath("metrics.json").exists()
+    assert lines[-1].startswith("best: f1_macro 0.")
+    assert Path(lines[-1].rpartition(": ")[2]).joinpath("metrics.json").exists()
     assert (path.parent / "runs" / "test.tune.db").exists()
+    again = CliRunner().invoke(app, [*command, "--set", "sweep.trials=2", "--json"])
+    found = json.loads(again.stdout)
+    assert lines[-1] == (
+        f"best: f1_macro {found['best']['value']:.4f}, the mean over its folds: "
+        f"{found['best']['run']}"
+    )
+    assert [trial["state"] for trial in found["trials"]] == ["complete", "complete"]
 
 
 @pytest.mark.slow

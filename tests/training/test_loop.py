@@ -29,6 +29,7 @@ from foldwise.training.averaging import Share, WeightAverage, newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.loading import TrainingRows, reseed
 from foldwise.training.loop import Destination, Evaluate, Settings, fit
+from foldwise.training.progress_bar import show_progress
 from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import Plateau
 from foldwise.training.tracking import Tracker
@@ -148,7 +149,7 @@ def train(
         TrainingRows(dataset or Numbers(), np.arange(ROWS), sampler),
         Update(opt, schedule(opt, total), WeightAverage(model, average)),
         evaluate,
-        Destination(fold, Tracker(fold.history, None, total, None, "fold 2", None)),
+        Destination(fold, Tracker(fold.history, None, None, show_progress(None, "fold 2", total))),
         build_accelerator(Training(device="cpu", precision="float32")),
         settings,
     )

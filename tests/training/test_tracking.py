@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from foldwise.run.history import read_history
+from foldwise.training.progress_bar import Bar, show_progress
 from foldwise.training.tracking import NumberTracker, TensorBoard, Tracker
 
 
@@ -31,9 +32,10 @@ class Told:
         self.closed += 1
 
 
-def tracker(folder: Path, **options: object) -> Tracker:
-    defaults = {"opening": None, "sizes": None, "console": None}
-    return Tracker(folder / "metrics.jsonl", steps=4, title="fold 1", **{**defaults, **options})
+def tracker(folder: Path, console: Console | None = None, **options: object) -> Tracker:
+    defaults = {"opening": None, "sizes": None}
+    shown = show_progress(console, "fold 1 of 3", 4, 2, "f1_macro")
+    return Tracker(folder / "metrics.jsonl", shown=shown, **{**defaults, **options})
 
 
 def test_lines_hold_what_the_loop_has(tmp_path: Path) -> None:
@@ -157,7 +159,8 @@ def test_bar_shows_fold_steps_and_loss(tmp_path: Path) -> None:
     track.start(1)
     track.advance(2, [np.array([0])])
     track.log_step(2, 0.5, 0.7312, 1e-3, 2.0)
-    track.bar.refresh()
+    assert isinstance(track.shown, Bar)
+    track.shown.bar.refresh()
     track.finish()
     assert "fold 1" in screen.getvalue()
     assert "2/4" in screen.getvalue()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
+
 
 def compare(
     runs: Sequence[Path],
@@ -12,6 +14,7 @@ def compare(
     out: Path | None,
     trust_code: bool,
     online: bool = False,
+    tell: Output = PLAIN,
 ) -> None:
     """Print the table of runs, what differs in their configs, the paired tests and the verdict.
 
@@ -23,6 +26,7 @@ def compare(
         out: an .html page to write, or None.
         trust_code: run the Python files that lie in the run folders.
         online: ask the hub for what is needed.
+        tell: prints.
 
     Raises:
         FoldwiseError: runs that aren't finished or can't be paired, or no such metric.
@@ -32,7 +36,7 @@ def compare(
     if out is not None:
         check_page(out)
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import console, quiet_libraries, stay_offline
+    from foldwise.commands.quiet import quiet_libraries, stay_offline
     from foldwise.evaluation import compare as tests
     from foldwise.evaluation.candidates import read_candidates
     from foldwise.report.compare_terminal import comparison_tables
@@ -40,13 +44,11 @@ def compare(
     stay_offline(online)
     quiet_libraries()
     comparison = tests.compare(read_candidates(runs, trust_code=trust_code, online=online), metric)
-    shown = console()
-    for part in comparison_tables(comparison):
-        shown.print(part, highlight=False)
+    tell.show(*comparison_tables(comparison))
     if out is not None:
         from foldwise.report.compare_page import comparison_page
         from foldwise.report.page import write_page
 
         write_page(out, comparison_page(comparison))
-        print(f"page: {out}")
-    print(comparison.verdict)
+        tell.say(f"page: {out}")
+    tell.end(comparison.verdict, {**comparison.as_json(), "page": out and str(out)})

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 
 
-def eda(config_path: Path, out: Path, overrides: Sequence[str], subsets: bool) -> None:
+def eda(
+    config_path: Path,
+    out: Path,
+    overrides: Sequence[str],
+    subsets: bool,
+    tell: Output = PLAIN,
+) -> None:
     """Print what the table holds and what stands out, and write the page.
 
     A page that eda made is replaced, any other file is left alone.
@@ -21,6 +29,7 @@ def eda(config_path: Path, out: Path, overrides: Sequence[str], subsets: bool) -
         out: the .html page.
         overrides: `--set` texts.
         subsets: write the full, partial and debug tables beside the page too.
+        tell: prints.
 
     Raises:
         FoldwiseError: bad input, or `out` isn't ours to replace; nothing was written.
@@ -36,7 +45,6 @@ def eda(config_path: Path, out: Path, overrides: Sequence[str], subsets: bool) -
             "with data.sample"
         )
     # Imported only now: a wrong config is told in a blink.
-    from foldwise.commands.quiet import console
     from foldwise.eda.findings import as_config
     from foldwise.eda.look import look_at
     from foldwise.eda.rules import find
@@ -51,12 +59,26 @@ def eda(config_path: Path, out: Path, overrides: Sequence[str], subsets: bool) -
         stem, seed = _stem(config), config.folds.seed
         written = write_subsets(look.rows.full, look.rows.target, out.parent, stem, seed)
     write_page(out, page)
-    shown = console()
-    for part in eda_tables(look, findings):
-        shown.print(part, highlight=False)
+    tell.show(*eda_tables(look, findings))
     for path in written:
-        print(f"table: {path}")
-    print(f"page: {out}")
+        tell.say(f"table: {path}")
+    tell.end(
+        f"page: {out}",
+        {
+            "page": str(out),
+            "tables": [str(path) for path in written],
+            "rows": {"table": look.rows.frame.height, "used": look.rows.used.height},
+            "findings": [
+                {
+                    "level": finding.level,
+                    "kind": finding.kind,
+                    "says": finding.says,
+                    "changes": [asdict(change) for change in finding.changes],
+                }
+                for finding in findings
+            ],
+        },
+    )
 
 
 def _stem(config: Config) -> str:

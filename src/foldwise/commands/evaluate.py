@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.train import parse_folds
 from foldwise.config.training import Precision
 from foldwise.run.folder import RunFolder
@@ -19,6 +19,7 @@ def evaluate(
     encoding: str | None = None,
     online: bool = False,
     precision: Precision | None = None,
+    tell: Output = PLAIN,
 ) -> None:
     """Score the fold models' mean probability on a labelled table and print the scores.
 
@@ -31,6 +32,7 @@ def evaluate(
         encoding: of the table, instead of data.encoding.
         online: ask the hub for what is needed.
         precision: float32 or bf16; None: the run's, where the device computes in it.
+        tell: prints.
 
     Raises:
         FoldwiseError: bad input.
@@ -40,7 +42,7 @@ def evaluate(
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
     from rich.table import Table
 
-    from foldwise.commands.quiet import console, quiet_libraries, stay_offline
+    from foldwise.commands.quiet import quiet_libraries, stay_offline
     from foldwise.evaluation.bootstrap import intervals
     from foldwise.predictor import Predictor
     from foldwise.preparation.rows import row_groups
@@ -50,7 +52,7 @@ def evaluate(
     predictor = Predictor(run, voting, trust_code=trust_code, online=online, precision=precision)
     frame = predictor.read(data, labelled=True, delimiter=delimiter, encoding=encoding)
     for note in predictor.notes:
-        print(f"note: {note}", file=sys.stderr)
+        tell.note(note)
     arrays = predictor.task.to_arrays(predictor.predict(frame))
     groups = row_groups(frame, predictor.config)
     seed = predictor.config.folds.seed
@@ -58,4 +60,15 @@ def evaluate(
     table = Table("metric", "value", "95% interval", title=f"{run.name} on {frame.height} rows")
     for name, entry in scores.items():
         table.add_row(name, f"{entry['value']:.3f}", f"[{entry['low']:.3f}, {entry['high']:.3f}]")
-    console().print(table)
+    tell.show(table)
+    first, entry = next(iter(scores.items()))
+    tell.end(
+        f"{first}: {entry['value']:.3f} on {frame.height} rows",
+        {
+            "run": str(run),
+            "data": data,
+            "rows": frame.height,
+            "folds": list(predictor.folds),
+            "scores": scores,
+        },
+    )

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import write_text
 
@@ -19,6 +20,7 @@ def init(
     code: bool,
     delimiter: str | None = None,
     encoding: str | None = None,
+    tell: Output = PLAIN,
 ) -> None:
     """Look at a table and write a commented config that trains as is.
 
@@ -29,6 +31,7 @@ def init(
         code: write a file with a pooling of the user's own too, wired into the config.
         delimiter: as in data.delimiter; None to find out.
         encoding: as in data.encoding; None to find out.
+        tell: prints.
 
     Raises:
         FoldwiseError: the table can't be read, there is no such column, or a file is in the way.
@@ -62,11 +65,22 @@ def init(
         write_text(parts, POOLING)
     write_text(path, write_config(found, path.stem, PARTS if wired else None))
     for note in table.notes:
-        print(f"note: {printable(note)}")
+        tell.say(f"note: {printable(note)}")
     for role, columns in found.roles.items():
         if columns:
-            print(f"{role}: {', '.join(map(printable, columns))}")
+            tell.say(f"{role}: {', '.join(map(printable, columns))}")
     for column, why in found.left_out.items():
-        print(f"left out: {printable(column)} ({printable(why)})")
-    print(f"config: {path}" + (f", with {parts}" if wired else ""))
-    print(f"next: foldwise train {path}")
+        tell.say(f"left out: {printable(column)} ({printable(why)})")
+    tell.say(f"config: {path}" + (f", with {parts}" if wired else ""))
+    tell.end(
+        f"next: foldwise train {path}",
+        {
+            "config": str(path),
+            "parts": str(parts) if wired else None,
+            "task": found.task,
+            "target": found.target,
+            "columns": found.roles,
+            "left_out": found.left_out,
+            "notes": list(table.notes),
+        },
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import write_bytes, write_json
@@ -20,6 +21,7 @@ def lr_find(
     steps: int,
     linear: bool,
     out: Path | None,
+    tell: Output = PLAIN,
 ) -> None:
     """Run the test and write `lr_find.png` and `lr_find.json`; runs are left alone.
 
@@ -32,6 +34,7 @@ def lr_find(
         steps: optimizer steps.
         linear: raise the rate by equal amounts instead of equal factors.
         out: folder for the files; None for `<run.dir>/<run.name>.lr-find`.
+        tell: prints.
 
     Raises:
         FoldwiseError: bad input; nothing was written.
@@ -47,7 +50,7 @@ def lr_find(
     # Imported only now: a typo in the config is told in a blink, torch takes seconds.
     import numpy as np
 
-    from foldwise.commands.quiet import console, quiet_libraries
+    from foldwise.commands.quiet import quiet_libraries
     from foldwise.hardware.device import build_accelerator, set_deterministic
     from foldwise.parts.usercode import UserCode
     from foldwise.preparation.build import build_task
@@ -72,11 +75,12 @@ def lr_find(
     accelerator = build_accelerator(resolved.training)
     space = np.linspace if linear else np.geomspace
     rates = space(lowest, highest, steps)
-    found = try_rates(prepared, fold, accelerator, rates, console(stderr=True))
+    found = try_rates(prepared, fold, accelerator, rates, tell.progress)
 
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{loaded.run.name}, fold {fold}: loss at rising learning rates"
     write_bytes(folder / "lr_find.png", rates_chart(found, title, logarithmic=not linear))
-    write_json(folder / "lr_find.json", {"fold": fold, **found.as_json()})
-    console().print(rates_table(found, resolved.optimizer))
-    print(f"picture and numbers: {folder}")
+    result = {"fold": fold, **found.as_json()}
+    write_json(folder / "lr_find.json", result)
+    tell.show(rates_table(found, resolved.optimizer))
+    tell.end(f"picture and numbers: {folder}", {"folder": str(folder), **result})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.train import parse_folds
 from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
@@ -24,6 +24,7 @@ def predict(
     encoding: str | None = None,
     online: bool = False,
     precision: Precision | None = None,
+    tell: Output = PLAIN,
 ) -> None:
     """Label a table's rows and write one line a row, in the table's order.
 
@@ -38,6 +39,7 @@ def predict(
         encoding: of the table, instead of data.encoding.
         online: ask the hub for what is needed.
         precision: float32 or bf16; None: the run's, where the device computes in it.
+        tell: prints.
 
     Raises:
         FoldwiseError: bad input, or `out` exists.
@@ -64,7 +66,7 @@ def predict(
     predictor = Predictor(run, voting, trust_code=trust_code, online=online, precision=precision)
     frame = predictor.read(data, labelled=False, delimiter=delimiter, encoding=encoding)
     for note in predictor.notes:
-        print(f"note: {note}", file=sys.stderr)
+        tell.note(note)
     wanted = pl.col("row", "prediction"), pl.col("^prob_.*$")
     labels = predictor.predict(frame).select(wanted)
     with atomic(out) as temporary:
@@ -73,4 +75,12 @@ def predict(
         else:
             labels.write_parquet(temporary)
     names = ", ".join(map(str, predictor.folds))
-    print(f"{labels.height} rows labelled by the models of fold {names}: {out}")
+    tell.end(
+        f"{labels.height} rows labelled by the models of fold {names}: {out}",
+        {
+            "run": str(run),
+            "rows": labels.height,
+            "folds": list(predictor.folds),
+            "predictions": str(out),
+        },
+    )

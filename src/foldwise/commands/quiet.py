@@ -30,6 +30,8 @@ def console(*, stderr: bool = False) -> Console:
     """Return a console that prints text as it stands.
 
     By default rich takes `[/te]xt` for markup, and stops at a tag that was never opened: a column,
-    a label or a path may be called so.
+    a label or a path may be called so. In a file what goes on is told in whole lines.
     """
-    return Console(stderr=stderr, markup=False, emoji=False)
+    made = Console(stderr=stderr, markup=False, emoji=False)
+    made.soft_wrap = stderr and not made.is_terminal
+    return made

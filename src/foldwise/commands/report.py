@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
 from foldwise.run.folder import RunFolder
 
 
-def report(path: Path, trust_code: bool, online: bool = False) -> None:
+def report(path: Path, trust_code: bool, online: bool = False, tell: Output = PLAIN) -> None:
     """Draw report.html and print where it lies.
 
     Without its table, or with another one than the run was made from, the report shows no texts
@@ -18,6 +19,7 @@ def report(path: Path, trust_code: bool, online: bool = False) -> None:
         path: the run folder.
         trust_code: run the Python files in it.
         online: ask the hub for what is needed.
+        tell: prints.
 
     Raises:
         FoldwiseError: not a finished run, or code that isn't trusted.
@@ -34,4 +36,4 @@ def report(path: Path, trust_code: bool, online: bool = False) -> None:
     stay_offline(online)
     quiet_libraries()
     draw_report(*open_run(run, trust_code=trust_code), run, online=online)
-    print(f"report: {run.report}")
+    tell.end(f"report: {run.report}", {"run": str(path), "report": str(run.report)})

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from foldwise.commands.quiet import console
+from foldwise.commands.output import Output
 from foldwise.report.terminal import results_table
 from foldwise.run.folder import RunFolder
 from foldwise.run.seal import read_metrics
 
 
-def show_results(run: RunFolder) -> None:
+def show_results(run: RunFolder, tell: Output) -> None:
     """Print a finished run's table of scores and its folder, or which folds are done so far."""
-    shown = console()
-    if run.finished:
-        shown.print(results_table(read_metrics(run), run.path.name))
+    done = [n for n in run.fold_numbers() if run.fold(n).validation.exists()]
+    scores = read_metrics(run) if run.finished else None
+    if scores is not None:
+        tell.show(results_table(scores, run.path.name))
     else:
-        done = [n for n in run.fold_numbers() if run.fold(n).validation.exists()]
-        shown.print(f"folds done so far: {', '.join(map(str, done))}; the others complete the run")
-    print(f"run folder: {run.path}")
+        tell.show(f"folds done so far: {', '.join(map(str, done))}; the others complete the run")
+    tell.end(
+        f"run folder: {run.path}",
+        {
+            "run": str(run.path),
+            "finished": run.finished,
+            "folds_done": done,
+            "report": str(run.report) if run.report.exists() else None,
+            "scores": scores,
+        },
+    )

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
 from foldwise.run.lock import lock
 
 
-def sweep(paths: Sequence[Path], overrides: Sequence[str], dry_run: bool) -> None:
+def sweep(
+    paths: Sequence[Path], overrides: Sequence[str], dry_run: bool, tell: Output = PLAIN
+) -> None:
     """Run every variant that isn't finished, and print all of them, best first.
 
     Args:
         paths: config files, or folders of them.
         overrides: `key=value` texts of --set, for all.
         dry_run: only list what would run.
+        tell: prints.
 
     Raises:
         FoldwiseError: a config that doesn't load; nothing was run.
@@ -24,7 +29,6 @@ def sweep(paths: Sequence[Path], overrides: Sequence[str], dry_run: bool) -> Non
     """
     from rich.live import Live
 
-    from foldwise.commands.quiet import console
     from foldwise.report.sweep_terminal import outcomes_table, ranking_table
     from foldwise.sweep.runner import Outcome, ranked, run_all
     from foldwise.sweep.variants import expand, find_configs
@@ -32,19 +36,23 @@ def sweep(paths: Sequence[Path], overrides: Sequence[str], dry_run: bool) -> Non
     configs = find_configs(paths)
     variants = expand(configs, overrides)
     if dry_run:
-        for variant in variants:
-            state = "finished" if variant.run.finished else "would run"
-            print(f"{state}: {variant.run.path}")
+        states = ["finished" if variant.run.finished else "would run" for variant in variants]
+        runs = [str(variant.run.path) for variant in variants]
+        listed = list(zip(states, runs, strict=True))
+        for state, run in listed[:-1]:
+            tell.say(f"{state}: {run}")
+        found = [{"run": run, "state": state} for state, run in listed]
+        tell.end(": ".join(listed[-1]), {"runs": found})
         return
     first = variants[0].config.run
     name = configs[0].stem if len(configs) == 1 else "configs"
     folder = Path(first.dir) / f"{name}.sweep"
     if (folder / "config.yaml").exists():
         raise FoldwiseError(f"{folder}: is a run's folder; rename the run or the config")
-    shown = console()
+    page = tell.page
     with lock(folder / ".lock", f"the sweep in {folder}"):
-        if shown.is_terminal:
-            with Live(console=shown, auto_refresh=False) as live:
+        if page is not None and page.is_terminal:
+            with Live(console=page, auto_refresh=False) as live:
 
                 def show(outcomes: list[Outcome]) -> None:
                     live.update(outcomes_table(outcomes), refresh=True)
@@ -57,16 +65,27 @@ def sweep(paths: Sequence[Path], overrides: Sequence[str], dry_run: bool) -> Non
                 for outcome in outcomes:
                     if outcome.state != "waiting" and (outcome.name, outcome.state) not in told:
                         told.add((outcome.name, outcome.state))
-                        print(f"{outcome.name}: {outcome.state} {outcome.message}", flush=True)
+                        tell.say(f"{outcome.name}: {outcome.state} {outcome.message}")
 
             outcomes = run_all(variants, folder, say)
     best = ranked(variants)
     if best:
-        shown.print(ranking_table(best))
-    if len(best) > 1:
-        print("compare: foldwise compare " + " ".join(str(v.run.path) for v in best[:2]))
+        tell.show(ranking_table(best))
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         print(f"failed: {outcome.name}: {outcome.message} (log: {outcome.log})", file=sys.stderr)
+    done = f"{len(outcomes) - len(failed)} of {len(outcomes)} runs finished"
+    compare = "; compare: foldwise compare " + " ".join(str(v.run.path) for v in best[:2])
+    tell.end(
+        done + (compare if len(best) > 1 else ""),
+        {
+            "folder": str(folder),
+            "runs": [
+                {"path": str(variant.run.path), **asdict(outcome)}
+                for variant, outcome in zip(variants, outcomes, strict=True)
+            ],
+            "ranked": [variant.name for variant in best],
+        },
+    )
     if failed:
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.show import show_results
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
@@ -12,13 +13,14 @@ from foldwise.preparation.ownership import folds_of, is_complete, same_or_new
 from foldwise.run.folder import RunFolder
 
 
-def train(config: Path, overrides: Sequence[str], folds: str | None) -> None:
+def train(config: Path, overrides: Sequence[str], folds: str | None, tell: Output = PLAIN) -> None:
     """Cross-validate a config and print the table of scores.
 
     Args:
         config: the YAML file.
         overrides: `key=value` texts of --set.
         folds: comma-separated fold numbers to do in this call; None for all.
+        tell: prints.
 
     Raises:
         FoldwiseError: bad input.
@@ -28,15 +30,15 @@ def train(config: Path, overrides: Sequence[str], folds: str | None) -> None:
     run = RunFolder(Path(loaded.run.dir) / loaded.run.name)
     if loaded.sweep is None and run.config.exists() and is_complete(same_or_new(loaded, run), run):
         folds_of(loaded, only)
-        show_results(run)
+        show_results(run, tell)
         return
     # Imported only now: a typo is told, and a finished run shown, in a blink; torch takes seconds.
-    from foldwise.commands.quiet import console, quiet_libraries
+    from foldwise.commands.quiet import quiet_libraries
     from foldwise.workflow import cross_validate
 
     quiet_libraries()
-    run = cross_validate(loaded, only, console(stderr=True))
-    show_results(run)
+    run = cross_validate(loaded, only, tell.progress)
+    show_results(run, tell)
 
 
 def parse_folds(text: str) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.config.training import Precision
 from foldwise.run.folder import RunFolder
 
@@ -13,6 +14,7 @@ def validate(
     trust_code: bool,
     online: bool = False,
     precision: Precision | None = None,
+    tell: Output = PLAIN,
 ) -> None:
     """Validate a run's folds again and print the table of scores.
 
@@ -21,6 +23,7 @@ def validate(
         trust_code: run the Python files in it.
         online: ask the hub for what is needed, and tell the trackers.
         precision: float32 or bf16; None: the run's, where the device computes in it.
+        tell: prints.
 
     Raises:
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
@@ -35,4 +38,4 @@ def validate(
     stay_offline(online)
     quiet_libraries()
     workflow.validate(path, trust_code=trust_code, online=online, precision=precision)
-    show_results(run)
+    show_results(run, tell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from foldwise.commands.output import PLAIN, Output
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
 from foldwise.run.audit import findings, seal_anew
@@ -12,12 +13,13 @@ from foldwise.run.lock import lock
 from foldwise.run.seal import differences
 
 
-def verify(path: Path, seal: bool) -> None:
+def verify(path: Path, seal: bool, tell: Output = PLAIN) -> None:
     """Check all files of a run and print one line, or raise with a line for each that differs.
 
     Args:
         path: the run folder.
         seal: first seal the run as it lies, whatever its seals say.
+        tell: prints; as JSON the findings too.
 
     Raises:
         FoldwiseError: every file that differs, is missing, or isn't known.
@@ -30,10 +32,13 @@ def verify(path: Path, seal: bool) -> None:
     # What a config says is worth nothing before it is known to be the run's.
     sound = not any(differences(run.path, "begun", only=[run.config.name]))
     found = findings(run, _trackers(run) if sound else ())
+    result = {"run": str(path), "finished": run.finished, "sound": not found, "findings": found}
     if found:
+        if tell.as_json:  # the message says the same to a person
+            tell.end("", result)
         raise FoldwiseError("\n".join([f"{path}: not as it was sealed:", *found]))
     state = "finished" if run.finished else "not finished"
-    print(f"{path}: every file is as it was sealed ({state})")
+    tell.end(f"{path}: every file is as it was sealed ({state})", result)
 
 
 def _trackers(run: RunFolder) -> list[str]:

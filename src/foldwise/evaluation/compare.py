@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,6 +104,29 @@ class Comparison:
         if self.seeds_only or not self.pairs[0].clear:
             return UNDECIDED
         return f"verdict: {self.pairs[0].best} better than {self.pairs[0].other}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the ranking, the tests and the verdict as JSON values."""
+        name = self.metric.name
+        return {
+            "metric": name,
+            "runs": [
+                {
+                    "name": run.name,
+                    "path": str(run.run.path),
+                    **{key: (run.scores[key] or {}).get(name) for key in ("oof", "holdout")},
+                    **{key: run.scores[key].get(name) for key in ("mean", "std")},
+                    "cost": asdict(run.cost),
+                }
+                for run in self.ranked
+            ],
+            "pairs": [
+                {**asdict(pair), "by_fold": list(pair.by_fold), "clear": pair.clear}
+                for pair in self.pairs
+            ],
+            "notes": self.notes,
+            "verdict": self.verdict,
+        }
 
     @property
     def notes(self) -> list[str]:

@@ -10,18 +10,22 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from foldwise.config.load import dump_config
-from foldwise.errors import FoldwiseError
+from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.preparation.prepare import Prepared
 from foldwise.run.contents import Manifest, Training
 from foldwise.run.files import copy_file, now, to_json, write_json, write_parquet, write_text
+from foldwise.run.folder import FAILED, RunFolder
 from foldwise.run.readers import read_json
 from foldwise.run.seal import begun_files, check, commit, replace
 
+_OURS = (FoldwiseError, RunInterrupted)  # their messages stand for themselves
 PACKAGES = (
     "foldwise",
     "torch",
@@ -90,6 +94,20 @@ def start_record(prepared: Prepared) -> None:
     }
     commit(run.path, "begun", begun_files(run), run.manifest, to_json(manifest))
     run.append_log("started", pid=os.getpid(), counts=prepared.counts)
+
+
+@contextmanager
+def failures_told(run: RunFolder) -> Iterator[None]:
+    """Let the log say which error ended the run, for whoever asks where it stands."""
+    try:
+        yield
+    except Exception as error:
+        told = f"{type(error).__name__}: " * (not isinstance(error, _OURS)) + str(error)
+        # Not on a full disk, which is the error then; a finished run's log is closed.
+        with suppress(RunInterrupted, OSError):
+            if not run.finished:
+                run.append_log(FAILED, error=told[:500])
+        raise
 
 
 def stop_record(prepared: Prepared) -> None:

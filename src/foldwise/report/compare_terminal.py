@@ -13,6 +13,7 @@ from foldwise.config.load import diff_configs
 from foldwise.evaluation.candidates import Candidate
 from foldwise.evaluation.compare import Comparison, Pair
 from foldwise.evaluation.simultaneous import Difference
+from foldwise.run.space import size
 
 
 def comparison_tables(comparison: Comparison) -> list[RenderableType]:
@@ -53,8 +54,8 @@ def cost_columns(candidate: Candidate) -> dict[str, str]:
         "training": _duration(cost.training_s),
         "parameters": _count(cost.parameters),
         "trained": _count(cost.trainable),
-        "memory": _bytes(cost.memory_bytes),
-        "checkpoint": _bytes(cost.checkpoint_bytes),
+        "memory": size(cost.memory_bytes),
+        "checkpoint": size(cost.checkpoint_bytes),
     }
 
 
@@ -128,16 +129,7 @@ def _duration(seconds: float) -> str:
 def _count(number: int | None) -> str:
     if number is None:
         return "-"
-    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
+    for least, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= least:
+            return f"{number / least:.1f}{unit}"
     return str(number)
-
-
-def _bytes(number: int | None) -> str:
-    if number is None:
-        return "-"
-    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number} B"

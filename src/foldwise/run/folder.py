@@ -20,6 +20,8 @@ _OWN = r"\..*|backbone|code|fold-.*|tensorboard"
 
 
 NOT_FINITE = "not finite"  # the event of a loss or gradient that stopped a fold
+STARTS = "training starts"  # of a fold's training, anew or from its last checkpoint
+FAILED = "failed"  # of an error that ended a run
 CHANGED = "config changed"  # of a run that goes on by other values since
 
 

@@ -32,20 +32,26 @@ def clear_leftovers(run: RunFolder, folds: Sequence[int]) -> list[Path]:
     Returns:
         What was removed.
     """
-    cleared = []
-    for folder in (run.path, run.code, run.backbone):
-        cleared += [path for path in _temporary(folder) if not _lives(path)]
-    cleared += [path for path in _temporary(run.token_stores) if not _lives(path) and _idle(path)]
-    for number in folds:
-        fold = run.fold(number)
-        cleared += _temporary(fold.path)
-        cleared += [path for path in _entries(fold.checkpoints) if _CHECKPOINT.match(path.name)]
+    cleared = find_leftovers(run, folds)
     for path in cleared:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return cleared
+
+
+def find_leftovers(run: RunFolder, folds: Sequence[int]) -> list[Path]:
+    """List what `clear_leftovers` removes; the same locks must be held."""
+    found = []
+    for folder in (run.path, run.code, run.backbone):
+        found += [path for path in _temporary(folder) if not _lives(path)]
+    found += [path for path in _temporary(run.token_stores) if not _lives(path) and _idle(path)]
+    for number in folds:
+        fold = run.fold(number)
+        found += _temporary(fold.path)
+        found += [path for path in _entries(fold.checkpoints) if _CHECKPOINT.match(path.name)]
+    return found
 
 
 def _temporary(folder: Path) -> Iterator[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,21 +31,52 @@ def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = open_in_place(path, os.O_RDWR)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            holder = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip()
+        if wait:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        elif not _taken(descriptor):
+            told = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip()
             raise FoldwiseError(
-                f"{what} is in use by {holder or 'another process'}; wait for it, "
+                f"{what} is in use by {told or 'another process'}; wait for it, "
                 "or choose another run.name"
-            ) from None
-        holder = f"process {os.getpid()} on {socket.gethostname()} since {now()}"
-        with room_for(path, len(holder)):
+            )
+        mine = f"process {os.getpid()} on {socket.gethostname()} since {now()}"
+        with room_for(path, len(mine)):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder.encode(), 0)
+            os.pwrite(descriptor, mine.encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    # More than once: who only asks, `holder`, has it for an instant.
+    for pause_s in (0.01, 0.05, 0.1, None):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if pause_s is not None:
+                time.sleep(pause_s)
+    return False
+
+
+def holder(path: Path) -> str | None:
+    """Say who holds a lock ("process 4711 on host since ..."); None if nobody does.
+
+    Asking takes the lock for an instant, shared; `lock` waits that long.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        told = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip()
+        return told or "another process"
+    finally:
+        os.close(descriptor)
+    return None
 
 
 @contextmanager

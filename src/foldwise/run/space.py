@@ -63,3 +63,13 @@ def _tells_of(error: BaseException, *codes: int) -> bool:
     # polars and safetensors, written in Rust, give the number in their message only.
     told = any(f"(os error {code})" in str(error) for code in codes)
     return told or (isinstance(error, OSError) and error.errno in codes)
+
+
+def size(number: int | None) -> str:
+    """Return a size as one reads it: `1.4 GiB`; a dash for what isn't known."""
+    if number is None:
+        return "-"
+    for least, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= least:
+            return f"{number / least:.1f} {unit}"
+    return f"{number} B"

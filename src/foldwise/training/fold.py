@@ -21,7 +21,7 @@ from foldwise.parts.usercode import UserCode
 from foldwise.preparation.prepare import Prepared
 from foldwise.run import checkpoints
 from foldwise.run.files import to_json, write_json
-from foldwise.run.folder import FoldFolder
+from foldwise.run.folder import STARTS, FoldFolder
 from foldwise.run.history import read_history
 from foldwise.run.manifests import WEIGHTS
 from foldwise.run.seal import check, commit
@@ -35,6 +35,7 @@ from foldwise.training.inference import infer
 from foldwise.training.loading import TrainingRows, reseed, to_device
 from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
+from foldwise.training.progress_bar import show_progress
 from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import build_schedule
 from foldwise.training.tracking import Tracker, build_trackers
@@ -53,7 +54,7 @@ def train_fold(
         prepared: rows and folds of the run.
         number: the fold, from 1.
         accelerator: device and precision.
-        console: where the progress bar is drawn; None draws none.
+        console: where progress is shown; None for silence.
     """
     config, run = prepared.config, prepared.run
     fold = run.fold(number)
@@ -129,7 +130,7 @@ def _log_start(
 ) -> None:
     tokens, padding = rows.sampler.padding(rows.sampler.windows(0))
     prepared.run.append_log(
-        "training starts",
+        STARTS,
         fold=number,
         rows=len(rows.positions),
         steps=steps,
@@ -152,10 +153,12 @@ def _log_start(
 def _tracker(
     prepared: Prepared, number: int, rows: TrainingRows, steps: int, console: Console | None
 ) -> Tracker:
-    fold = prepared.run.fold(number)
+    config = prepared.config
     title = f"fold {number} of {prepared.assignment.n_folds}"
-    opening = partial(build_trackers, prepared.config, prepared.code, prepared.run, number)
-    return Tracker(fold.history, opening, steps, rows.sampler.lengths, title, console)
+    opening = partial(build_trackers, config, prepared.code, prepared.run, number)
+    chosen = config.selection.metric
+    shown = show_progress(console, title, steps, config.training.epochs, chosen)
+    return Tracker(prepared.run.fold(number).history, opening, rows.sampler.lengths, shown)
 
 
 def _settings(prepared: Prepared, number: int) -> Settings:

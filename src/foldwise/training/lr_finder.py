@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -31,6 +30,7 @@ from foldwise.preparation.prepare import Prepared
 from foldwise.training.fold import begin_fold
 from foldwise.training.loading import TrainingRows, reseed, steps_left, to_device
 from foldwise.training.optimizers import build_optimizer
+from foldwise.training.progress_bar import show_progress
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100  # what `optimizer.lr: auto` tries
 _SMOOTHING = 0.9  # share of the past in the running mean; about the last ten steps count
@@ -88,9 +88,9 @@ def try_rates(
     """
     config = prepared.config
     model, rows = begin_fold(prepared, number, accelerator)
-    columns = (TextColumn("finding the learning rate"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
-        task = bar.add_task("", total=len(rates))
+    shown = show_progress(console, "finding the learning rate", len(rates))
+    shown.start(0)
+    try:
         return range_test(
             model,
             prepared.task,
@@ -101,8 +101,10 @@ def try_rates(
             base=config.optimizer.rate,
             seed=(config.run.seed, number),
             clip=config.training.clip,
-            advance=lambda: bar.advance(task),
+            advance=shown.advance,
         )
+    finally:
+        shown.stop()
 
 
 def find_rate(
@@ -140,7 +142,7 @@ def range_test(
     base: float,
     seed: tuple[int, int],
     clip: float | None,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[int], None] = lambda step: None,
 ) -> RangeTest:
     """Train with rising rates until they are used up or the loss diverges.
 
@@ -154,7 +156,7 @@ def range_test(
         base: what the groups' present rates are relative to.
         seed: run.seed and fold, that order and dropout follow from.
         clip: largest gradient norm, or None.
-        advance: called after every step.
+        advance: told each finished step, from 1.
 
     Raises:
         FoldwiseError: the loss was not finite within the first steps, so nothing can be said.
@@ -185,7 +187,7 @@ def range_test(
         losses.append(loss_sum / step.rows)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        advance()
+        advance(len(losses))
         means = running_means(losses)
         if len(losses) > 10 and means[-1] > _DIVERGED * min(means):
             ended = "diverged"

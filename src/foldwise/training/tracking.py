@@ -1,4 +1,4 @@
-"""Where the numbers of a training go: `metrics.jsonl`, the progress bar, and trackers.
+"""Where the numbers of a training go: `metrics.jsonl`, trackers, and what a person sees.
 
 In: losses and scores, as the loop has them. Out: one JSON line an event. After a resume the lines
 past the checkpoint are cut off before new ones are written, so no step stands there twice; trackers
@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
@@ -26,6 +24,7 @@ from foldwise.parts.usercode import UserCode
 from foldwise.run.files import append_line, finite, write_text
 from foldwise.run.folder import RunFolder
 from foldwise.run.history import read_history
+from foldwise.training.progress_bar import Shown
 
 
 class NumberTracker(Protocol):
@@ -170,37 +169,23 @@ class Tracker:
     Args:
         history: the fold's metrics.jsonl.
         opening: builds the fold's trackers, given the step they go on after; None: none.
-        steps: optimizer steps of the whole training, for the bar.
-        sizes: tokens of each training row, int64 (rows,), or None: the bar counts rows.
-        title: what the bar says ("fold 1").
-        console: where the bar is drawn; None draws none.
+        sizes: tokens of each training row, int64 (rows,), or None: speed is in rows.
+        shown: what shows them to a person.
     """
 
     def __init__(
         self,
         history: Path,
         opening: Callable[[int], list[NumberTracker]] | None,
-        steps: int,
         sizes: np.ndarray | None,
-        title: str,
-        console: Console | None,
+        shown: Shown,
     ) -> None:
         self.history = history
         self.opening = opening
         self.trackers: list[NumberTracker] = []
         self.sizes = sizes
         self.unit = "rows" if sizes is None else "tokens"
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=console is None,
-        )
-        self.line = self.bar.add_task(title, total=steps, numbers="")
+        self.shown = shown
         self.seen = 0
         self.since = time.monotonic()
 
@@ -210,8 +195,7 @@ class Tracker:
         write_text(self.history, "".join(json.dumps(line) + "\n" for line in kept))
         if self.opening is not None:
             self.trackers = self.opening(step)
-        self.bar.start()
-        self.bar.update(self.line, completed=step)
+        self.shown.start(step)
         self.since = time.monotonic()
 
     def advance(self, step: int, window: Sequence[np.ndarray]) -> None:
@@ -219,7 +203,7 @@ class Tracker:
         self.seen += sum(
             len(batch) if self.sizes is None else int(self.sizes[batch].sum()) for batch in window
         )
-        self.bar.update(self.line, completed=step)
+        self.shown.advance(step)
 
     def log_step(self, step: int, epoch: float, loss: float, rate: float, norm: float) -> None:
         """Write a training loss (mean over the rows since the last), rate and gradient norm."""
@@ -228,9 +212,7 @@ class Tracker:
         values = {"loss": loss, "lr": rate, "grad_norm": norm}
         self._write({"split": "step", "step": step, "epoch": epoch, **values})
         self._tell(step, {**values, f"{self.unit}_per_s": speed}, "step")
-        self.bar.update(
-            self.line, numbers=f"loss {loss:.3f}  lr {rate:.1e}  {speed:,.0f} {self.unit}/s"
-        )
+        self.shown.log_step(loss, rate, f"{speed:,.0f} {self.unit}/s")
 
     def log_scores(
         self, step: int, epoch: float, scores: dict[str, dict[str, float]], improved: bool
@@ -242,11 +224,12 @@ class Tracker:
                 entry["best"] = improved
             self._write(entry)
             self._tell(step, values, split)
+        self.shown.log_scores(epoch, scores["validation"], improved)
         self.since = time.monotonic()  # the time spent evaluating isn't training speed
 
     def finish(self) -> None:
-        """Close the bar and the trackers."""
-        self.bar.stop()
+        """Close what is shown and the trackers."""
+        self.shown.stop()
         for tracker in self.trackers:
             try:
                 tracker.close()

@@ -1,0 +1,44 @@
+"""The arguments and options that several commands share, as Typer takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/demo.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as training.epochs=3."),
+]
+FoldList = Annotated[
+    str | None, typer.Option("--folds", metavar="1,2", help="Only these folds; all by default.")
+]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run the Python files that lie in the run folder.")
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option("--delimiter", metavar="CHAR", help="Between a CSV's cells, instead of found."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option("--encoding", metavar="NAME", help="Of a text file, such as cp1252."),
+]
+Precision = Annotated[
+    Literal["float32", "bf16"] | None,
+    typer.Option("--precision", help="Compute in this precision; in the run's by default."),
+]
+Online = Annotated[
+    bool, typer.Option("--online", help="Ask the hub for a backbone that isn't here.")
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print only the last line; errors and warnings still come."),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as one JSON object; all else goes to stderr."),
+]

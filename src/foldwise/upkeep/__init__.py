@@ -1,0 +1,1 @@
+"""What becomes of runs on a disk: where each stands, and what of it can go."""
