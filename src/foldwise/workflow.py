@@ -9,14 +9,16 @@ INPUT: YAML config            OUTPUT: model checkpoints, training log, report
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
+from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
@@ -33,12 +35,12 @@ from foldwise.preparation.ownership import (
     is_complete,
     same_or_new,
 )
-from foldwise.preparation.prepare import encode_rows, prepare
+from foldwise.preparation.prepare import columns_of, encode_rows, prepare
 from foldwise.preparation.provenance import check_continues, start_record, stop_record
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.report.run_report import write_report
 from foldwise.report.source import Source, source_of
-from foldwise.report.terminal import facts
+from foldwise.report.terminal import facts, interactive_console
 from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
 from foldwise.run.leftovers import clear_leftovers
@@ -46,13 +48,19 @@ from foldwise.run.lock import lock
 from foldwise.run.readers import read_parquet
 from foldwise.run.seal import check, check_finished, is_done, read_metrics, trained_folds
 from foldwise.split.assignment import SCHEMA, read_assignment
+from foldwise.table.frames import Rows, kept_table
 from foldwise.training.check import check_training
 from foldwise.training.fold import train_fold
 from foldwise.training.lr_finder import find_rate, with_optimizer
 
 
 def cross_validate(
-    config: Config, only: Sequence[int] | None = None, console: Console | None = None
+    config: Config | str | os.PathLike[str] | Mapping[str, Any],
+    only: Sequence[int] | None = None,
+    console: Console | Literal["auto"] | None = "auto",
+    *,
+    data: Rows | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
 ) -> RunFolder:
     """Train and validate a model for each fold, and sum up once all folds are done.
 
@@ -60,9 +68,14 @@ def cross_validate(
     changes nothing.
 
     Args:
-        config: as loaded; `load_config` reads one from YAML.
+        config: a YAML file, the same as a dict, or a `Config`.
         only: folds to work on in this call; None for all the run consists of.
-        console: where progress is shown; None for silence.
+        console: where progress and scores are shown; "auto" for a notebook's cell or an interactive
+            session, and silence in a script; None for silence.
+        data: the table, instead of data.path: a polars or pandas frame, or a list of dicts. It is
+            kept in `<run.dir>/.tables`, named by its content, and that is the run's data.path. A
+            pandas frame's index is no column.
+        overrides: values that replace the config's, as for `load_config`.
 
     Returns:
         The run's folder; `metrics.json` is there once every fold is done.
@@ -71,6 +84,19 @@ def cross_validate(
         FoldwiseError: the input doesn't allow the run; nothing was written.
         RunInterrupted: training stopped on a loss that isn't finite; the run can be continued.
     """
+    shown = interactive_console() if console == "auto" else console
+    if data is None:
+        return _cross_validate(load_config(config, overrides), only, shown)
+    config = load_config(config, overrides, table="data")
+    run = RunFolder(Path(config.run.dir) / config.run.name)
+    with kept_table(data, run, columns_of(config)) as path:
+        placed = config.data.model_copy(update={"path": str(path)})
+        return _cross_validate(config.model_copy(update={"data": placed}), only, shown)
+
+
+def _cross_validate(
+    config: Config, only: Sequence[int] | None, console: Console | None
+) -> RunFolder:
     run = RunFolder(Path(config.run.dir) / config.run.name)
     if config.sweep is not None:
         raise FoldwiseError(

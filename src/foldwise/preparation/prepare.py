@@ -157,6 +157,13 @@ def _with_attention(config: Config, task: Task) -> Config:
     return config.model_copy(update={"model": model})
 
 
+def columns_of(config: Config) -> list[str]:
+    """List the columns that a config names: those with a role, then those that folds go by."""
+    data = config.data
+    target = [] if data.target is None else [data.target]
+    return [*data.text, *data.categorical, *data.numeric, *target, *_extra_columns(config)]
+
+
 def _extra_columns(config: Config) -> list[str]:
     folds = config.folds
     wanted = [name for name in (folds.group, folds.time, folds.column) if name is not None]
