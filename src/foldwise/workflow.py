@@ -38,7 +38,6 @@ from foldwise.preparation.ownership import (
 from foldwise.preparation.prepare import columns_of, encode_rows, prepare
 from foldwise.preparation.provenance import check_continues, start_record, stop_record
 from foldwise.preparation.resolve import resolve_stored
-from foldwise.report.run_report import write_report
 from foldwise.report.source import Source, source_of
 from foldwise.report.terminal import facts, interactive_console
 from foldwise.run import checkpoints
@@ -158,7 +157,7 @@ def _cross_validate(
             if all(is_done(run.fold(number)) for number in prepared.folds):
                 stop_record(prepared)
                 summarize(prepared)
-                write_report(source_of(prepared))
+                _write_report(source_of(prepared))
     return run
 
 
@@ -210,7 +209,7 @@ def validate(
             return {"folds": scores}
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             scores = summarize(prepared)
-            write_report(source_of(prepared))
+            _write_report(source_of(prepared))
             return scores
 
 
@@ -237,7 +236,14 @@ def draw_report(config: Config, code: UserCode, run: RunFolder, *, online: bool 
         assignment = read_assignment(read_parquet(run.folds, SCHEMA))
         source = Source(run, config, task, assignment, None, None, str(error))
     with lock(run.path / ".lock", f"{run.path}", wait=True):
-        write_report(source)
+        _write_report(source)
+
+
+def _write_report(source: Source) -> None:
+    # Imported only now: its charts and statistics take as long to import as the rest of a run.
+    from foldwise.report.run_report import write_report
+
+    write_report(source)
 
 
 def _reopen(run: RunFolder, every: Sequence[int]) -> None:

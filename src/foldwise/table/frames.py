@@ -115,8 +115,8 @@ def kept_table(rows: Rows, run: RunFolder, needed: Sequence[str]) -> Iterator[Pa
         The table's path.
 
     Raises:
-        FoldwiseError: the rows or a needed column can't be taken, or the block refuses them: where
-            there is no run then, a table that is new is gone again.
+        FoldwiseError: the rows or a needed column can't be taken, or the block refuses them: a
+            table that is new, and that the run isn't made of, is gone again then.
     """
     frame, unread = to_frame(rows)
     for name in needed:
@@ -134,12 +134,16 @@ def kept_table(rows: Rows, run: RunFolder, needed: Sequence[str]) -> Iterator[Pa
     try:
         yield path
     except FoldwiseError as error:
-        if made and not run.config.exists():
+        if made and path.name not in _config_of(run):
             path.unlink(missing_ok=True)
             with suppress(OSError):  # another run's files lie there by now
                 for folder in made[1:]:
                     folder.rmdir()
         raise FoldwiseError(str(error).replace(str(path), "data")) from error
+
+
+def _config_of(run: RunFolder) -> str:
+    return run.config.read_text(encoding="utf-8") if run.config.exists() else ""
 
 
 def content_sha256(frame: pl.DataFrame) -> str:

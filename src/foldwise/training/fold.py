@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
-from foldwise.charts.learning_curves import learning_curves
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.hardware.memory import peak_memory_bytes, release_freed_memory
 from foldwise.metrics.metric import Metric, builtin_metric, score
@@ -131,6 +130,9 @@ def train_fold(
         tracker.finish()  # a stopped run too gives the terminal its cursor back
     release_freed_memory()
     history = read_history(fold.history)
+    # Imported only now: nothing before the end of a training draws.
+    from foldwise.charts.learning_curves import learning_curves
+
     learning_curves(
         [line for line in history if line["split"] != "step"]
         or [{**line, "split": "training"} for line in history],
