@@ -63,11 +63,13 @@ def results_table(metrics_json: dict[str, Any], run_name: str) -> Table:
 def interactive_console() -> Console | None:
     """Return where a person who types the calls sees progress; None in a script.
 
-    A notebook gets plain lines: rich's own bars there need ipywidgets, and each would stay.
+    A notebook gets plain lines, whatever its kernel says of terminals: a cell knows no cursor that
+    goes up, and rich's own bars there need ipywidgets.
     """
     if not hasattr(sys, "ps1"):  # IPython and its kernels set it too
         return None
-    return Console(markup=False, emoji=False, force_jupyter=False)
+    terminal = False if Console().is_jupyter else None
+    return Console(markup=False, emoji=False, force_jupyter=False, force_terminal=terminal)
 
 
 def _interval_rows(metrics_json: dict[str, Any]) -> list[tuple[str, str, dict[str, Interval]]]:
