@@ -22,6 +22,7 @@ import yaml
 from foldwise.config.check import check
 from foldwise.config.grammar import Path, dotted, shown
 from foldwise.config.schema import Config
+from foldwise.config.variables import insert_variables
 from foldwise.config.yaml_reader import (
     Entry,
     Finding,
@@ -81,7 +82,7 @@ def load_config(
         findings.append(error.args[0])
     else:
         for key in WITH_VARIABLES:
-            _insert_variables(tree, key, os.environ, findings)
+            insert_variables(tree, key, os.environ, findings)
         _refuse_passwords(tree, findings)
         checked = check(tree, findings)
     return _whole(checked, findings)
@@ -108,7 +109,7 @@ def load_stored(path: str | FilePath) -> Config:
     else:
         _refuse_elsewhere(tree, FilePath(path).parent, findings)
         for key in WITH_VARIABLES:
-            _insert_variables(tree, key, None, findings)
+            insert_variables(tree, key, None, findings)
         config = check(tree, findings)
     return _whole(config, findings)
 
@@ -308,35 +309,6 @@ def _replace(tree: Entry, key_text: str, entry: Entry, findings: list[Finding]) 
             here.value[key] = entry
         else:
             here = here.value.setdefault(key, Entry({}, place))
-
-
-_VARIABLE = re.compile(r"(?P<escaped>\$\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<bad>\$\{)")
-
-
-def _insert_variables(
-    tree: Entry, path: Path, values: Mapping[str, str] | None, findings: list[Finding]
-) -> None:
-    """Put variables' values into the text at a key; without values none may be named."""
-    entry = entry_at(tree, path)
-    if entry is None or not isinstance(entry.value, str):
-        return
-    target = entry
-
-    def value_of(match: re.Match[str]) -> str:
-        if match["escaped"]:
-            return "${"
-        if values is not None and match["name"] and match["name"] in values:
-            return values[match["name"]]
-        message = "a variable is written ${NAME}, a literal ${ as $${"
-        if values is None:
-            message = "a run's config names no environment variables; write the value itself"
-        elif match["name"]:
-            message = f"the environment variable {match['name']} is not set"
-        findings.append(Finding(target.place, f"{dotted(path)}: {message}"))
-        target.refused = True
-        return match[0]
-
-    entry.value = _VARIABLE.sub(value_of, entry.value)
 
 
 def _refuse_elsewhere(tree: Entry, folder: FilePath, findings: list[Finding]) -> None:
