@@ -14,8 +14,8 @@ import pytest
 from conftest import make_table
 from foldwise import Config, Predictor, cross_validate, load_config, validate
 from foldwise.errors import FoldwiseError
-from foldwise.run.files import read_json
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 
 COLUMNS = {"text": ["text"], "categorical": ["kind"], "numeric": ["amount"]}
 NEW = [

@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from foldwise.config.schema import Config
-from foldwise.run.files import read_json
+from foldwise.run.readers import read_json
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SMALL: dict[str, dict[str, Any]] = {

@@ -120,6 +120,13 @@ def test_a_column_that_is_the_index_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_name_that_stands_twice_is_no_column() -> None:
+    pd = pytest.importorskip("pandas")
+    frame, unread = to_frame(pd.DataFrame([[1, 2, "x"]], columns=["a", "a", "b"]))
+    assert frame.columns == ["b"]
+    assert unread == {"a": "stands in the frame twice: rename one of them"}
+
+
 def test_dicts_are_rows_and_lists_are_sets_of_labels(tmp_path: Path) -> None:
     rows = [{"text": "a", "tags": ["x", "y"]}, {"tags": []}, {"text": "c", "tags": None, "n": 1}]
     frame, unread = to_frame(rows)
@@ -136,6 +143,9 @@ def test_dicts_are_rows_and_lists_are_sets_of_labels(tmp_path: Path) -> None:
         (pl.DataFrame({"text": []}), "there are no rows: the frame is empty"),
         ("text", "rows can be a polars or pandas frame, .* a list of texts, not builtins.str"),
         ([1, 2], "not builtins.list that holds int"),
+        ([{"a": {}}], r"no column of the frame can be taken: 'a' holds dict \(row 0\)"),
+        (pl.DataFrame({"a": [dt.timedelta(1)]}), "'a' holds Duration.*: convert it to strings"),
+        ([{"a": [{}]}], "'a' holds lists of dict: write lists of strings"),
         (pl.LazyFrame({"text": ["a"]}), r"not polars\S*LazyFrame"),
     ],
 )
@@ -199,6 +209,55 @@ def test_a_table_is_written_once(tmp_path: Path) -> None:
         assert (again, again.stat().st_mtime_ns) == (path, written)
     assert path.parent == tmp_path / "runs" / ".tables"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_damaged_table_is_written_anew(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "test")
+    frame = pl.DataFrame({"text": ["a", "b"], "n": [1, None]})
+    with kept_table(frame, run, []) as path:
+        written = path.read_bytes()
+    for damaged in (written[:-9], b""):
+        path.write_bytes(damaged)
+        with kept_table(frame, run, []):
+            assert path.read_bytes() == written
+    pl.DataFrame({"text": ["other"]}).write_parquet(path)
+    with kept_table(frame, run, []):
+        assert path.read_bytes() == written
+
+
+def test_tables_are_not_written_through_a_link(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "test")
+    (tmp_path / "elsewhere").mkdir()
+    run.path.parent.mkdir()
+    run.tables.symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(FoldwiseError, match="is a link; remove it, tables lie beside the runs"),
+        kept_table(pl.DataFrame({"text": ["a"]}), run, []),
+    ):
+        pass
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.Series(["x", None], dtype=pl.Categorical),
+        pl.Series(["x", None], dtype=pl.Enum(["x", "y"])),
+        pl.Series([None, None]),
+        pl.Series([{"x": 1}, None]),
+        pl.Series([["a", None], []]),
+        pl.Series([dt.datetime(2024, 1, 2), None]).dt.replace_time_zone("Europe/Berlin"),
+        pl.Series([float("inf"), float("nan")]),
+        pl.Series([10**30, None], dtype=pl.Int128),
+    ],
+    ids=lambda column: str(column.dtype),
+)
+def test_a_table_on_the_disk_is_known_again(column: pl.Series, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "test")
+    with kept_table(column.to_frame("a"), run, []) as path:
+        written = path.stat().st_mtime_ns
+    with kept_table(column.to_frame("a"), run, []):
+        assert path.stat().st_mtime_ns == written
 
 
 def test_refused_rows_leave_nothing_and_are_called_data(tmp_path: Path) -> None:

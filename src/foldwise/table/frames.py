@@ -86,6 +86,9 @@ def to_frame(rows: Rows, text: Sequence[str] = ()) -> tuple[pl.DataFrame, dict[s
     taken = [column for column in columns.values() if isinstance(column, pl.Series)]
     unread = {name: why for name, why in columns.items() if isinstance(why, str)}
     frame = pl.DataFrame(taken)
+    if unread and not taken:
+        name, why = next(iter(unread.items()))
+        raise FoldwiseError(f"no column of the frame can be taken: {name!r} {why}")
     if frame.height == 0:
         raise FoldwiseError("there are no rows: the frame is empty")
     return frame, unread
@@ -126,9 +129,12 @@ def kept_table(rows: Rows, run: RunFolder, needed: Sequence[str]) -> Iterator[Pa
             raise FoldwiseError(
                 f"data: {name!r} is the frame's index, which is no column: give data.reset_index()"
             )
-    path = run.tables / f"{content_sha256(frame)}.parquet"
-    made = [] if path.exists() else [p for p in (path, *path.parents) if not p.exists()]
-    if made:
+    if run.tables.is_symlink():
+        raise FoldwiseError(f"{run.tables}: is a link; remove it, tables lie beside the runs")
+    digest = content_sha256(frame)
+    path = run.tables / f"{digest}.parquet"
+    made = [p for p in (path, *path.parents) if not p.exists()]
+    if made or not _holds(path, digest):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(path, frame.rechunk())
     try:
@@ -140,6 +146,14 @@ def kept_table(rows: Rows, run: RunFolder, needed: Sequence[str]) -> Iterator[Pa
                 for folder in made[1:]:
                     folder.rmdir()
         raise FoldwiseError(str(error).replace(str(path), "data")) from error
+
+
+def _holds(path: Path, digest: str) -> bool:
+    # A table that is damaged, or came along with somebody's runs, is written anew.
+    try:
+        return content_sha256(pl.read_parquet(path, glob=False, hive_partitioning=False)) == digest
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        return False
 
 
 def _config_of(run: RunFolder) -> str:
@@ -163,7 +177,11 @@ def content_sha256(frame: pl.DataFrame) -> str:
 
 
 def _of_polars(column: pl.Series) -> pl.Series | str:
-    return _of_values(column.name, column.to_list()) if column.dtype == pl.Object else column
+    if column.dtype == pl.Object:
+        return _of_values(column.name, column.to_list())
+    if column.dtype in (pl.Duration, pl.Binary):
+        return f"holds {column.dtype}: convert it to strings"
+    return column
 
 
 def _of_pandas(rows: PandasFrame) -> dict[str, pl.Series | str]:
@@ -185,7 +203,11 @@ def _of_values(name: str, values: Sequence[Any]) -> pl.Series | str:
     cells = [_cell(value) for value in values]
     kinds = {type(cell) for cell in cells if cell is not None}
     if kinds == {list}:
-        cells = [None if cell is None else [_said(_cell(item)) for item in cell] for cell in cells]
+        cells = [None if cell is None else [_cell(item) for item in cell] for cell in cells]
+        kinds = {type(item) for cell in cells for item in cell or () if item is not None}
+        if odd := [kind.__name__ for kind in kinds if not issubclass(kind, _SCALARS)]:
+            return f"holds lists of {odd[0]}: write lists of strings"
+        cells = [None if cell is None else [_said(item) for item in cell] for cell in cells]
         dtype: Any = pl.List(pl.String)
     elif other := next((kind for kind in kinds if not issubclass(kind, _SCALARS)), None):
         at = next(i for i, cell in enumerate(cells) if type(cell) is other)
