@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Config": "foldwise.config.schema",
     "load_config": "foldwise.config.load",
     "read_table": "foldwise.table.reading",
     "assign_folds": "foldwise.split.folds",

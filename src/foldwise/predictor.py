@@ -6,8 +6,9 @@ Nothing but the run folder is read, so it works without network and away from wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import polars as pl
@@ -27,7 +28,8 @@ from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
 from foldwise.run.seal import check, trained_folds
 from foldwise.run.weights import load_weights
-from foldwise.table.reading import apply_missing, read_table
+from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
+from foldwise.table.reading import ROW, apply_missing, read_table, take_rows
 from foldwise.table.written import data_written
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task, merge_labels
@@ -82,16 +84,49 @@ class Predictor:
         self.notes: tuple[str, ...] = ()
         self._models = [self._load(number) for number in self.folds]
 
-    def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
+    @overload
+    def predict(self, rows: pl.DataFrame) -> pl.DataFrame: ...
+
+    @overload
+    def predict(
+        self, rows: Sequence[Mapping[str, Any]] | Sequence[str]
+    ) -> list[dict[str, Any]]: ...
+
+    @overload
+    def predict(self, rows: PandasFrame) -> PandasFrame: ...
+
+    def predict(self, rows: Rows) -> pl.DataFrame | PandasFrame | list[dict[str, Any]]:
         """Label rows.
 
         Args:
-            frame: the config's columns as strings (numbers as floats), and `row`; the target column
-                may be there. Empty cells are the word "missing", no row is dropped.
+            rows: a polars or pandas frame or a list of dicts with the config's columns (others
+                don't matter), a list of texts where a text is all there is to a row, or what
+                `read` returned. Empty cells are the word "missing", no row is dropped.
 
         Returns:
-            row, target (where it is known), prediction, prob_*, logit_*, in the order of `frame`.
+            The same kind, in the order of `rows`: prediction and prob_*, with a pandas frame's
+            index; a list gives a list of dicts. What `read` returned (it has `row`) gives row,
+            target (where it is known), prediction, prob_* and logit_*.
+
+        Raises:
+            FoldwiseError: a column isn't there, or a cell can't be what its role needs.
         """
+        numbered = isinstance(rows, pl.DataFrame) and ROW in rows.columns
+        frame, unread = to_frame(rows, self._columns)
+        if odd := [name for name in self._columns if name in unread]:
+            raise FoldwiseError(f"rows: column {odd[0]!r} {unread[odd[0]]}")
+        target = self.config.data.target
+        beside = [frame[target]] if numbered and target in frame.columns else []
+        taken = apply_missing(take_rows(frame, self._data), self._data, need_target=False)[0]
+        labels = self._label(taken.with_columns(beside))
+        if numbered:
+            return labels
+        labels = labels.select("prediction", pl.col("^prob_.*$"))
+        if is_pandas(rows):
+            return to_pandas(labels, rows)
+        return labels if isinstance(rows, pl.DataFrame) else labels.to_dicts()
+
+    def _label(self, frame: pl.DataFrame) -> pl.DataFrame:
         tables = []
         for task, model in self._models:
             dataset = task.dataset(frame)
@@ -121,17 +156,7 @@ class Predictor:
         Raises:
             FoldwiseError: the table can't be read, or lacks a column.
         """
-        missing = {"text": "fill", "categorical": "category", "target": "error"}
-        numeric = self.config.data.missing.numeric
-        if numeric == "drop":
-            missing["numeric"] = "mean"
-        data: Data = self.config.data.model_copy(
-            update={
-                "path": path,
-                "sample": None,
-                "missing": self.config.data.missing.model_copy(update=missing),
-            }
-        )
+        data = self._data.model_copy(update={"path": path})
         data = data_written(data, delimiter, encoding)
         beside = group_column(self.config) if labelled else []
         table = read_table(data, need_target=labelled, holds=holds(self.task), beside=beside)
@@ -139,6 +164,20 @@ class Predictor:
         frame = apply_missing(table.frame, data, need_target=labelled)[0]
         merged = getattr(self.task, "merged", []) if labelled else []
         return merge_labels(frame, data.target, merged)
+
+    @property
+    def _columns(self) -> list[str]:
+        data = self.config.data
+        return [*data.text, *data.categorical, *data.numeric]
+
+    @property
+    def _data(self) -> Data:
+        # Of new rows none is dropped: what training dropped for an empty cell is filled here.
+        missing = {"text": "fill", "categorical": "category", "target": "error"}
+        if self.config.data.missing.numeric == "drop":
+            missing["numeric"] = "mean"
+        filled = self.config.data.missing.model_copy(update=missing)
+        return self.config.data.model_copy(update={"sample": None, "missing": filled})
 
     @property
     def task(self) -> Task:

@@ -9,13 +9,15 @@ INPUT: YAML config            OUTPUT: model checkpoints, training log, report
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
+from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
@@ -40,9 +42,9 @@ from foldwise.preparation.provenance import (
     stop_record,
 )
 from foldwise.preparation.resolve import resolve_stored
-from foldwise.report.run_report import write_report
+from foldwise.preparation.rows import columns_of
 from foldwise.report.source import Source, source_of
-from foldwise.report.terminal import facts
+from foldwise.report.terminal import facts, interactive_console
 from foldwise.run import checkpoints
 from foldwise.run.folder import RunFolder
 from foldwise.run.leftovers import clear_leftovers
@@ -50,6 +52,7 @@ from foldwise.run.lock import lock
 from foldwise.run.readers import read_parquet
 from foldwise.run.seal import check, check_finished, is_done, read_metrics, trained_folds
 from foldwise.split.assignment import SCHEMA, read_assignment
+from foldwise.table.frames import Rows, kept_table
 from foldwise.training.check import check_training
 from foldwise.training.fold import train_fold
 from foldwise.training.lr_finder import find_rate, with_optimizer
@@ -57,7 +60,12 @@ from foldwise.training.progress_bar import tell_fold
 
 
 def cross_validate(
-    config: Config, only: Sequence[int] | None = None, console: Console | None = None
+    config: Config | str | os.PathLike[str] | Mapping[str, Any],
+    only: Sequence[int] | None = None,
+    console: Console | Literal["auto"] | None = "auto",
+    *,
+    data: Rows | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
 ) -> RunFolder:
     """Train and validate a model for each fold, and sum up once all folds are done.
 
@@ -65,9 +73,14 @@ def cross_validate(
     changes nothing.
 
     Args:
-        config: as loaded; `load_config` reads one from YAML.
+        config: a YAML file, the same as a dict, or a `Config`.
         only: folds to work on in this call; None for all the run consists of.
-        console: where progress is shown; None for silence.
+        console: where progress and scores are shown; "auto" for a notebook's cell or an interactive
+            session, and silence in a script; None for silence.
+        data: the table, instead of data.path: a polars or pandas frame, or a list of dicts. It is
+            kept in `<run.dir>/.tables`, named by its content, and that is the run's data.path. A
+            pandas frame's index is no column.
+        overrides: values that replace the config's, as for `load_config`.
 
     Returns:
         The run's folder; `metrics.json` is there once every fold is done.
@@ -76,6 +89,19 @@ def cross_validate(
         FoldwiseError: the input doesn't allow the run; nothing was written.
         RunInterrupted: training stopped on a loss that isn't finite; the run can be continued.
     """
+    shown = interactive_console() if console == "auto" else console
+    if data is None:
+        return _cross_validate(load_config(config, overrides), only, shown)
+    config = load_config(config, overrides, table="data")
+    run = RunFolder(Path(config.run.dir) / config.run.name)
+    with kept_table(data, run, columns_of(config)) as path:
+        placed = config.data.model_copy(update={"path": str(path)})
+        return _cross_validate(config.model_copy(update={"data": placed}), only, shown)
+
+
+def _cross_validate(
+    config: Config, only: Sequence[int] | None, console: Console | None
+) -> RunFolder:
     run = RunFolder(Path(config.run.dir) / config.run.name)
     if config.sweep is not None:
         raise FoldwiseError(
@@ -139,7 +165,7 @@ def cross_validate(
             if all(is_done(run.fold(number)) for number in prepared.folds):
                 stop_record(prepared)
                 summarize(prepared)
-                write_report(source_of(prepared))
+                _write_report(source_of(prepared))
     return run
 
 
@@ -191,7 +217,7 @@ def validate(
             return {"folds": scores}
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             scores = summarize(prepared)
-            write_report(source_of(prepared))
+            _write_report(source_of(prepared))
             return scores
 
 
@@ -218,7 +244,14 @@ def draw_report(config: Config, code: UserCode, run: RunFolder, *, online: bool 
         assignment = read_assignment(read_parquet(run.folds, SCHEMA))
         source = Source(run, config, task, assignment, None, None, str(error))
     with lock(run.path / ".lock", f"{run.path}", wait=True):
-        write_report(source)
+        _write_report(source)
+
+
+def _write_report(source: Source) -> None:
+    # Imported only now: its charts and statistics take as long to import as the rest of a run.
+    from foldwise.report.run_report import write_report
+
+    write_report(source)
 
 
 def _reopen(run: RunFolder, every: Sequence[int]) -> None:

@@ -64,7 +64,7 @@ def test_label_based_metrics_equal_sklearn_with_absent_and_unseen_classes(
 ) -> None:
     target, prediction, _ = fold
     as_strings = target.astype(str), prediction.astype(str)
-    assert value_of(name, fold) == pytest.approx(LABEL_BASED[name](*as_strings), abs=1e-6)
+    assert value_of(name, fold) == pytest.approx(LABEL_BASED[name](*as_strings), abs=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
@@ -77,7 +77,7 @@ def test_macro_averages_are_sklearns_over_the_classes_that_have_rows(name: str, 
     expected = function(
         target, prediction, labels=np.unique(target), average="macro", zero_division=0
     )
-    assert value_of(f"{name}_macro", fold) == pytest.approx(expected, abs=1e-6)
+    assert value_of(f"{name}_macro", fold) == pytest.approx(expected, abs=1e-12)
 
 
 def test_one_stray_prediction_of_a_class_that_is_never_scored_costs_one_row() -> None:

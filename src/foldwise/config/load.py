@@ -1,6 +1,6 @@
-"""Read a YAML file into a `Config`, or say everything that is wrong with it at once.
+"""Read a YAML file or plain values into a `Config`, or say everything that is wrong at once.
 
-In: a path, the `--set` texts, and the environment variables that the config names. Out: a frozen
+In: a path or a dict, what replaces its values, and environment variables it names. Out: a frozen
 `Config` in which `extends` is merged and `code` is absolute; or one FoldwiseError with a line
 `file:line: key: what is wrong` per problem. `dump_config` writes the text that loads back to the
 same config, `diff_configs` says which keys two configs differ in.
@@ -22,6 +22,7 @@ import yaml
 from foldwise.config.check import check
 from foldwise.config.grammar import Path, dotted, shown
 from foldwise.config.schema import Config
+from foldwise.config.variables import insert_variables
 from foldwise.config.yaml_reader import (
     Entry,
     Finding,
@@ -45,30 +46,46 @@ WITH_VARIABLES = (
 )
 
 
-def load_config(path: str | FilePath, overrides: Sequence[str] = ()) -> Config:
-    """Read a config file and what it extends, apply `--set` overrides, and check every key.
+def load_config(
+    config: str | os.PathLike[str] | Mapping[str, Any] | Config,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    table: str | None = None,
+) -> Config:
+    """Read a config and what it extends, replace values, and check every key.
 
     Args:
-        path: the YAML file.
-        overrides: texts of the form `a.b=c`; c is YAML and replaces the value at its key.
+        config: a YAML file, the same as a dict (paths in it start at the working directory), or a
+            config to change.
+        overrides: values that replace the config's: `{"training.epochs": 3}`, or nested, where
+            keys that aren't named stay: `{"training": {"epochs": 3}}`; or texts of the form
+            `a.b=c` as of --set, c being YAML.
+        table: what data.path is, whatever the config says; None leaves that to the config.
 
     Raises:
         FoldwiseError: every problem on a line of its own, with file and line.
     """
+    if isinstance(config, Config) and not overrides and table is None:
+        return config
     findings: list[Finding] = []
-    config = None
+    checked = None
     try:
-        tree = _read(FilePath(path), (), findings)
+        tree = _begin(config, findings)
+        if isinstance(overrides, Mapping):
+            tree = _override_values(tree, overrides, findings)
+        else:
+            for text in [overrides] if isinstance(overrides, str) else overrides:
+                _override(tree, text, findings)
+        if table is not None:
+            _replace(tree, "data.path", Entry(table, Place("data")), findings)
     except Unreadable as error:
         findings.append(error.args[0])
     else:
-        for text in overrides:
-            _override(tree, text, findings)
         for key in WITH_VARIABLES:
-            _insert_variables(tree, key, os.environ, findings)
+            insert_variables(tree, key, os.environ, findings)
         _refuse_passwords(tree, findings)
-        config = check(tree, findings)
-    return _whole(config, findings)
+        checked = check(tree, findings)
+    return _whole(checked, findings)
 
 
 def load_stored(path: str | FilePath) -> Config:
@@ -92,7 +109,7 @@ def load_stored(path: str | FilePath) -> Config:
     else:
         _refuse_elsewhere(tree, FilePath(path).parent, findings)
         for key in WITH_VARIABLES:
-            _insert_variables(tree, key, None, findings)
+            insert_variables(tree, key, None, findings)
         config = check(tree, findings)
     return _whole(config, findings)
 
@@ -141,11 +158,50 @@ def diff_configs(a: Config, b: Config, ignore: Collection[str] = ()) -> list[str
     return list(_differences((), a.model_dump(), b.model_dump(), ignore))
 
 
+def _begin(config: object, findings: list[Finding]) -> Entry:
+    if isinstance(config, Config):
+        written = read_text(dump_config(config), "config", findings)
+        return written or Entry({}, Place("config"))
+    if isinstance(config, Mapping):
+        return _extended(_entry_of(config, "config", findings), FilePath("(dict)"), (), findings)
+    if not isinstance(config, str | os.PathLike):
+        message = f"must be a path, a dict or a Config, not {type(config).__name__}"
+        raise Unreadable(Finding(Place("config"), message))
+    return _read(FilePath(config), (), findings)
+
+
+def _entry_of(value: Any, source: str, findings: list[Finding]) -> Entry:
+    """Read plain values as the YAML that says the same, so that the same rules hold for both."""
+    try:
+        text = dump_value(_plain(value))
+    except yaml.YAMLError as error:
+        message = f"can't hold {shown(error.args[-1])}; write text, numbers, lists and maps"
+        raise Unreadable(Finding(Place(source), message)) from None
+    return read_text(text, source, findings) or Entry(None, Place(source))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(below) for below in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") else value  # numpy's numbers
+
+
 def _read(path: FilePath, chain: tuple[FilePath, ...], findings: list[Finding]) -> Entry:
     """Read a file merged onto what it extends; `chain` holds the files on the way to it."""
     tree = read_file(path, findings)
     if tree is None:
         raise Unreadable(Finding(Place(str(path)), "the file is empty; start with `run:`, `data:`"))
+    return _extended(tree, path, chain, findings)
+
+
+def _extended(
+    tree: Entry, path: FilePath, chain: tuple[FilePath, ...], findings: list[Finding]
+) -> Entry:
+    """Merge what stands in a file onto what it extends."""
     if not isinstance(tree.value, dict):
         message = f"a config is a map of keys such as `run:`, not {shown(plain(tree))}"
         raise Unreadable(Finding(tree.place, message))
@@ -200,16 +256,25 @@ def _resolve_code(code: Entry | None, folder: FilePath) -> None:
                 entry.value = os.path.abspath(folder / entry.value)
 
 
+def _override_values(tree: Entry, overrides: Mapping[str, Any], findings: list[Finding]) -> Entry:
+    """Lay values onto the tree: a map by its section's name is merged, any other replaces."""
+    place = Place("overrides")
+    for key, value in overrides.items():
+        entry = _entry_of(value, str(place), findings)
+        if key != "extends" and "." not in key and isinstance(entry.value, dict):
+            tree = _merge(tree, Entry({key: entry}, place))
+        else:
+            _replace(tree, key, entry, findings)
+    return tree
+
+
 def _override(tree: Entry, text: str, findings: list[Finding]) -> None:
     """Replace the value at the key that a `--set a.b=c` names."""
     place = Place(f"--set {text}")
-    key_text, equals, written = text.partition("=")
-    keys = key_text.strip().split(".")
+    key, equals, written = text.partition("=")
     message = None
-    if not equals or not all(keys):
+    if not equals or not all(key.strip().split(".")):
         message = "must have the form a.b=value"
-    elif keys[0] == "extends":
-        message = "extends can only be written in the config file"
     elif not written.strip():
         message = "has no value; write null for none"
     if message:
@@ -219,6 +284,15 @@ def _override(tree: Entry, text: str, findings: list[Finding]) -> None:
         entry = read_text(written, str(place), findings) or Entry(None, place)
     except Unreadable as error:
         findings.append(error.args[0])
+        return
+    _replace(tree, key.strip(), entry, findings)
+
+
+def _replace(tree: Entry, key_text: str, entry: Entry, findings: list[Finding]) -> None:
+    """Put an entry in the place of what stands at a dotted key."""
+    keys, place = key_text.split("."), entry.place
+    if keys[0] == "extends":
+        findings.append(Finding(place, "extends can only be written in the config file"))
         return
     if keys == ["code"]:
         _resolve_code(entry, FilePath())
@@ -235,35 +309,6 @@ def _override(tree: Entry, text: str, findings: list[Finding]) -> None:
             here.value[key] = entry
         else:
             here = here.value.setdefault(key, Entry({}, place))
-
-
-_VARIABLE = re.compile(r"(?P<escaped>\$\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<bad>\$\{)")
-
-
-def _insert_variables(
-    tree: Entry, path: Path, values: Mapping[str, str] | None, findings: list[Finding]
-) -> None:
-    """Put variables' values into the text at a key; without values none may be named."""
-    entry = entry_at(tree, path)
-    if entry is None or not isinstance(entry.value, str):
-        return
-    target = entry
-
-    def value_of(match: re.Match[str]) -> str:
-        if match["escaped"]:
-            return "${"
-        if values is not None and match["name"] and match["name"] in values:
-            return values[match["name"]]
-        message = "a variable is written ${NAME}, a literal ${ as $${"
-        if values is None:
-            message = "a run's config names no environment variables; write the value itself"
-        elif match["name"]:
-            message = f"the environment variable {match['name']} is not set"
-        findings.append(Finding(target.place, f"{dotted(path)}: {message}"))
-        target.refused = True
-        return match[0]
-
-    entry.value = _VARIABLE.sub(value_of, entry.value)
 
 
 def _refuse_elsewhere(tree: Entry, folder: FilePath, findings: list[Finding]) -> None:

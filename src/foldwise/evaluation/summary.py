@@ -14,13 +14,6 @@ import numpy as np
 import polars as pl
 
 from foldwise.config.grammar import BUILTIN
-from foldwise.evaluation.baselines import (
-    baseline_names,
-    baseline_predictions,
-    baseline_values,
-    lookup_column,
-    value_column,
-)
 from foldwise.evaluation.bootstrap import intervals
 from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared
@@ -119,12 +112,17 @@ def _names(prepared: Prepared) -> tuple[str, ...]:
     task = prepared.config.task
     if not prepared.config.baselines or task not in BUILTIN["task"]:
         return ()
+    # Imported only now: scikit-learn takes as long to import as torch.
+    from foldwise.evaluation.baselines import baseline_names
+
     return tuple(baseline_names(data.text, data.categorical, data.numeric, task))
 
 
 def _baseline(
     prepared: Prepared, name: Any, train: pl.DataFrame, scored: pl.DataFrame
 ) -> pl.DataFrame:
+    from foldwise.evaluation import baselines
+
     data, task = prepared.config.data, prepared.task
     target = str(data.target)
     fill = data.missing.numeric if data.missing.numeric != "drop" else "mean"
@@ -134,16 +132,20 @@ def _baseline(
     chosen: dict[str, str] = {}
     if holds(task) == "label":
         n_classes = len(task.classes)  # type: ignore[attr-defined]
-        predicted = baseline_predictions(name, train, scored, values, n_classes, *columns, seed)
+        predicted = baselines.baseline_predictions(
+            name, train, scored, values, n_classes, *columns, seed
+        )
         if name == "lookup":
-            chosen["column"] = lookup_column(train, values, n_classes, data.categorical, seed)
+            chosen["column"] = baselines.lookup_column(
+                train, values, n_classes, data.categorical, seed
+            )
     else:
         labels = holds(task) == "labels"
         # Not through float32: numbers are scored in the table's own precision.
         values = values.astype(np.float64) if labels else train[target].to_numpy()[:, None]
-        predicted = baseline_values(name, train, scored, values, labels, *columns, seed)
+        predicted = baselines.baseline_values(name, train, scored, values, labels, *columns, seed)
         if name == "lookup":
-            chosen["column"] = value_column(train, values, data.categorical, seed)
+            chosen["column"] = baselines.value_column(train, values, data.categorical, seed)
     if holds(task) == "number":
         written: dict[str, Any] = {"prediction": predicted[:, 0]}
     else:

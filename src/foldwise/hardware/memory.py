@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
-import resource
 import sys
 from functools import cache
 
 import torch
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows, where nothing is trained: run/lock.py
+    resource = None  # type: ignore[assignment]
 
 
 def keep_freed_memory() -> bool:
@@ -50,6 +55,13 @@ def peak_memory_bytes(device: str) -> int:
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def machine_memory_bytes() -> int | None:
+    """Return the machine's memory in bytes; None where the system doesn't say (Windows)."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @cache

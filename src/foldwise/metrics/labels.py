@@ -11,12 +11,20 @@ of the rows have.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from foldwise.metrics.metric import Compute, Floats, Ids, Metric, not_for, pairs_in_order
+from foldwise.metrics.metric import (
+    SCORES,
+    Compute,
+    Floats,
+    Ids,
+    Metric,
+    not_for,
+    pairs_in_order,
+)
 
 
 def multilabel_metric(name: str) -> Metric:
@@ -43,7 +51,7 @@ def per_label(target: Ids, prediction: Ids, labels: Sequence[str]) -> list[dict[
         A dict a label with label, precision, recall, f1 (0 where 0/0) and support (rows). The
         scores of a label that no row has are nan.
     """
-    values = {name: _SCORES[name](*_counts(target, prediction, 0)) for name in _SCORES}
+    values = {name: SCORES[name](*_counts(target, prediction, 0)) for name in SCORES}
     support = target.sum(axis=0)
     return [
         {"label": label}
@@ -59,19 +67,8 @@ def _counts(target: Ids, prediction: Ids, axis: int | None) -> tuple[Any, Any, A
     return hits, prediction.sum(axis=axis), target.sum(axis=axis)
 
 
-def _share(part: Any, whole: Any) -> Any:
-    return np.asarray(part) / np.maximum(whole, 1)  # 0/0 is 0
-
-
-_SCORES: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "precision": lambda hits, predicted, there: _share(hits, predicted),
-    "recall": lambda hits, predicted, there: _share(hits, there),
-    "f1": lambda hits, predicted, there: _share(2 * hits, predicted + there),
-}
-
-
 def _averaged(name: str, average: str) -> Compute:
-    score = _SCORES[name]
+    score = SCORES[name]
 
     def compute(target: Ids, prediction: Ids, probabilities: Floats) -> float:
         if average == "micro":

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from foldwise.metrics.metric import (
     BUILTIN_METRICS,
@@ -78,6 +77,8 @@ def _pearson(target: Values, prediction: Values, _: Floats) -> float:
 
 
 def _spearman(target: Values, prediction: Values, probabilities: Floats) -> float:
+    from scipy.stats import rankdata  # imported only now: it takes most of a second
+
     return _pearson(rankdata(target), rankdata(prediction), probabilities)
 
 

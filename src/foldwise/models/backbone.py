@@ -7,12 +7,15 @@ says the model is deep.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from foldwise.errors import FoldwiseError
 from foldwise.models.attention import DROPOUT, IMPLEMENTATIONS
@@ -61,16 +64,17 @@ def load_backbone(
         if weights:
             if quantization is not None:
                 options |= {"quantization_config": quantization, "device_map": {"": device}}
-            model, found = AutoModel.from_pretrained(
-                weights if isinstance(weights, Path) else folder,
-                config=config,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-                **options,
-            )
+            with _without_bars():
+                model, found = AutoModel.from_pretrained(
+                    weights if isinstance(weights, Path) else folder,
+                    config=config,
+                    dtype=torch.float32,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    **options,
+                )
         else:
             model = AutoModel.from_config(
                 config, dtype=torch.float32, trust_remote_code=False, **options
@@ -123,6 +127,18 @@ def check_size(config: Any, size_bytes: int, tensors: int, path: Path) -> None:
             f"{what} transformers can't build it: {type(error).__name__}: "
             f"{' '.join(str(error).split())}"
         ) from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    # A bar for every fold would stand between the lines that a notebook shows of a run.
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _recompute_activations(model: Any) -> None:

@@ -112,16 +112,17 @@ def find_part(kind: str, name: str, code: UserCode, where: str) -> Any:
         try:
             return _import(BUILT_IN[kind][name])
         except ModuleNotFoundError as error:
-            raise FoldwiseError(
-                f"{where}: {name} needs the package {error.name}: pip install {error.name}"
-            ) from None
+            raise _not_installed(name, error, where) from None
     if code.has(name):
         return code.find(name, where)
     if kind in LIBRARY:
         module, base = LIBRARY[kind]
         if name.startswith(module + "."):
             # Attribute by attribute: torchmetrics.classification.X isn't torchmetrics.X.
-            found: Any = importlib.import_module(module)
+            try:
+                found: Any = importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                raise _not_installed(name, error, where) from None
             for part in name.removeprefix(module + ".").split("."):
                 found = getattr(found, part, None)
             if inspect.isclass(found) and issubclass(found, _import(base)):
@@ -139,6 +140,12 @@ def find_part(kind: str, name: str, code: UserCode, where: str) -> Any:
         "a name from one of your files under code: (" + (", ".join(code.paths) or "none") + ")"
     )
     raise FoldwiseError(f"{where}: there is no {kind} {name!r}; it can be " + ", ".join(choices))
+
+
+def _not_installed(name: str, error: ModuleNotFoundError, where: str) -> FoldwiseError:
+    return FoldwiseError(
+        f"{where}: {name} needs the package {error.name}: pip install {error.name}"
+    )
 
 
 def build_part(

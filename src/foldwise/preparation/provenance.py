@@ -18,6 +18,7 @@ from typing import Any
 
 from foldwise.config.load import dump_config
 from foldwise.errors import FoldwiseError, RunInterrupted
+from foldwise.hardware.memory import machine_memory_bytes
 from foldwise.preparation.prepare import Prepared
 from foldwise.run.contents import Manifest, Training
 from foldwise.run.files import copy_file, now, to_json, write_json, write_parquet, write_text
@@ -32,7 +33,6 @@ PACKAGES = (
     "transformers",
     "tokenizers",
     "accelerate",
-    "torchmetrics",
     "scikit-learn",
     "polars",
     "numpy",
@@ -133,9 +133,15 @@ def _identity(prepared: Prepared) -> dict[str, Any]:
 
 
 def _extras(prepared: Prepared) -> list[str]:
-    # The optional packages that this run's weights went through.
-    model = prepared.config.model
-    return [*(["peft"] if model.lora else []), *(["bitsandbytes"] if model.quantize else [])]
+    # The optional packages that this run's weights and scores went through.
+    config = prepared.config
+    model = config.model
+    used = {
+        "peft": model.lora,
+        "bitsandbytes": model.quantize,
+        "torchmetrics": any(m.name.startswith("torchmetrics.") for m in config.metrics),
+    }
+    return [name for name, needed in used.items() if needed]
 
 
 def _git_commit() -> str | None:
@@ -165,6 +171,6 @@ def _machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if cuda else None,
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": machine_memory_bytes(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }

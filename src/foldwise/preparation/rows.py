@@ -127,6 +127,13 @@ def _read(config: Config, task: Task) -> tuple[pl.DataFrame, str, int, tuple[str
     return table.frame, table.sha256, table.source_rows, table.notes
 
 
+def columns_of(config: Config) -> list[str]:
+    """List the columns that a config names: those with a role, then those that folds go by."""
+    data = config.data
+    target = [] if data.target is None else [data.target]
+    return [*data.text, *data.categorical, *data.numeric, *target, *_extra_columns(config)]
+
+
 def _extra_columns(config: Config) -> list[str]:
     folds = config.folds
     wanted = [name for name in (folds.group, folds.time, folds.column) if name is not None]

@@ -8,8 +8,10 @@ holdout, is bold. More metrics than fit side by side continue in a block below.
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -56,6 +58,18 @@ def results_table(metrics_json: dict[str, Any], run_name: str) -> Table:
             table.add_row(f"{model}\n{estimate}", *cells)
         table.add_row()
     return table
+
+
+def interactive_console() -> Console | None:
+    """Return where a person who types the calls sees progress; None in a script.
+
+    A notebook gets plain lines, whatever its kernel says of terminals: a cell knows no cursor that
+    goes up, and rich's own bars there need ipywidgets.
+    """
+    if not hasattr(sys, "ps1"):  # IPython and its kernels set it too
+        return None
+    terminal = False if Console().is_jupyter else None
+    return Console(markup=False, emoji=False, force_jupyter=False, force_terminal=terminal)
 
 
 def _interval_rows(metrics_json: dict[str, Any]) -> list[tuple[str, str, dict[str, Interval]]]:

@@ -156,8 +156,9 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Force a folder's entries (new names, renames) to the disk."""
-    sync_file(path)
+    """Force a folder's entries (new names, renames) to the disk; Windows opens no folder."""
+    if os.name != "nt":
+        sync_file(path)
 
 
 def now() -> str:

@@ -101,6 +101,11 @@ class RunFolder:
         return self.path.parent / ".tokens"
 
     @property
+    def tables(self) -> Path:
+        """Tables that were given as frames, shared by the runs beside this one."""
+        return self.path.parent / ".tables"
+
+    @property
     def finished(self) -> bool:
         """Whether every fold of the run is trained, validated and summed up."""
         return self.metrics.exists()

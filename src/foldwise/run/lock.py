@@ -1,8 +1,11 @@
-"""Locks are the kernel's (`flock`): they die with their process, so none is ever left behind."""
+"""Locks are the kernel's (`flock`): they die with their process, so none is ever left behind.
+
+Windows has no `flock`. There nothing is trained or fetched: two processes could write one run. All
+that needs no lock works: configs, tables, a look at them, and the models of a finished run.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
@@ -13,6 +16,11 @@ from pathlib import Path
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import now, open_in_place
 from foldwise.run.space import room_for
+
+try:
+    import fcntl
+except ModuleNotFoundError:
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -25,9 +33,10 @@ def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         wait: wait for the holder instead of raising.
 
     Raises:
-        FoldwiseError: another process holds the lock (its id, host and start are named), or the
-            lock file is a link to somewhere else.
+        FoldwiseError: another process holds the lock (its id, host and start are named), the lock
+            file is a link to somewhere else, or this system has no such locks.
     """
+    _check_system(what)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = open_in_place(path, os.O_RDWR)
     try:
@@ -82,6 +91,7 @@ def holder(path: Path) -> str | None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder; what the disk refuses meanwhile is one message."""
+    _check_system(str(folder))
     handle = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,3 +111,11 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def _check_system(what: str) -> None:
+    if fcntl is None:
+        raise FoldwiseError(
+            f"{what} can't be locked: this system has no flock, so another process could write "
+            "there too; use Linux, macOS or, on Windows, WSL"
+        )

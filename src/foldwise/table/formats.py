@@ -174,6 +174,21 @@ def read_file(
     return Cells(pl.concat(parts).drop(unread), unread)
 
 
+def cells_of(frame: pl.DataFrame, wanted: Sequence[str], place: str) -> pl.DataFrame:
+    """Return the wanted columns of a frame as `read_file` returns those of a Parquet file.
+
+    Args:
+        frame: the rows.
+        wanted: the columns' names.
+        place: what messages call the frame.
+
+    Raises:
+        FoldwiseError: a column isn't there, or holds what no file's column may.
+    """
+    _check_columns(frame.columns, wanted, place, (), {})
+    return _plain_cells(frame.select(wanted), place, {}, (), {}).frame
+
+
 def read_sample(path: str, wanted: Sequence[str], optional: Collection[str] = ()) -> Cells:
     """Generate the wanted columns of the embedded sample that `synthetic[:rows]` names."""
     from foldwise.synthetic.complaints import complaints
@@ -316,6 +331,16 @@ def _read_parquet(
         frame = source.select(name for name in wanted if name not in unread).collect()
     except _PARQUET_ERRORS as error:
         raise FoldwiseError(f"{file}: can't be read as Parquet: {error}") from None
+    return _plain_cells(frame, file, lists, optional, unread)
+
+
+def _plain_cells(
+    frame: pl.DataFrame,
+    file: str,
+    lists: Mapping[str, str],
+    optional: Collection[str],
+    unread: dict[str, str],
+) -> Cells:
     for name, dtype in frame.schema.items():
         try:
             if name in lists and isinstance(dtype, pl.List | pl.Array) and _is_flat(dtype):

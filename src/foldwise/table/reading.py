@@ -22,6 +22,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.split.splitters import quantile_bins
 from foldwise.table.delimiters import Form, told
 from foldwise.table.formats import (
+    cells_of,
     find_files,
     form_of,
     read_file,
@@ -133,6 +134,22 @@ def read_table(
     frame = frame.select(pl.int_range(first_row, dtype=pl.Int64).alias(ROW), *wanted)
     sha256 = hashlib.sha256(data.path.encode()).hexdigest() if synthetic else sha256_of(files)
     return Table(frame, sha256, first_row, tuple(notes), unread, forms)
+
+
+def take_rows(frame: pl.DataFrame, data: Data) -> pl.DataFrame:
+    """Return rows at hand as `read_table` returns a file's: `row`, and the columns to learn from.
+
+    Args:
+        frame: the rows; numbered by their column `row`, if they have one.
+        data: section of the config.
+
+    Raises:
+        FoldwiseError: a column isn't there, or holds something else than its role needs.
+    """
+    wanted = [*data.text, *data.categorical, *data.numeric]
+    row = frame[ROW] if ROW in frame.columns else pl.int_range(frame.height, dtype=pl.Int64)
+    cells = _typed(cells_of(frame, wanted, "rows"), data.numeric, "rows", 0)
+    return cells.select(row.alias(ROW), *wanted)
 
 
 def asked_form(data: Data) -> Form:

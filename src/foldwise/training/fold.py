@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
-from foldwise.charts.learning_curves import learning_curves
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.hardware.memory import peak_memory_bytes, release_freed_memory
@@ -201,6 +200,9 @@ def _finish(prepared: Prepared, fold: FoldFolder, outcome: TrainingState) -> Non
 
 def _draw_curves(prepared: Prepared, fold: FoldFolder, best_step: int | None) -> None:
     history = read_history(fold.history)
+    # Imported only now: nothing before the end of a training draws.
+    from foldwise.charts.learning_curves import learning_curves
+
     learning_curves(
         [line for line in history if line["split"] != "step"]
         or [{**line, "split": "training"} for line in history],

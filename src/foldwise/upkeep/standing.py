@@ -16,7 +16,7 @@ from typing import Any, Literal
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.ownership import folds_of
-from foldwise.run import checkpoints
+from foldwise.run import manifests
 from foldwise.run.contents import Training, Validation
 from foldwise.run.folder import FAILED, NOT_FINITE, STARTS, FoldFolder, RunFolder
 from foldwise.run.history import read_history
@@ -183,7 +183,7 @@ def _fold_standing(
     if fold.trained.exists():  # and not validated yet
         return FoldStanding(fold.number, state, step, steps, epoch, 1.0)
     share = step / steps if steps else 0.0
-    saved = checkpoints.last_step(fold)
+    saved = manifests.last_step(fold)
     return FoldStanding(fold.number, state, step, steps, epoch, share, saved)
 
 
@@ -210,10 +210,10 @@ def _seconds_a_step(fold: FoldFolder, events: Sequence[Event]) -> float | None:
     if fold.trained.exists():
         ended = read_json(fold.trained, Training)
         return float(ended["elapsed_s"] / max(1, ended["steps"]))
-    saved = checkpoints.last_step(fold)
+    saved = manifests.last_step(fold)
     if saved is not None:
         try:
-            state = read_json(checkpoints.folder_of(fold, saved) / "state.json")
+            state = read_json(manifests.folder_of(fold, saved) / "state.json")
         except FoldwiseError:  # pruned in this very moment: the next question has an answer
             return None
         return float(state["progress"]["elapsed_s"] / max(1, saved))
