@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _no_charts() -> Iterator[None]:
     """Drawing learning curves takes half of a tiny fold's time, and has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foldwise.training.fold.learning_curves", lambda *_: None)
+        patch.setattr("foldwise.charts.learning_curves.learning_curves", lambda *_: None)
         yield
 
 

@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def _no_charts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foldwise.training.fold.learning_curves", lambda *_: None)
+        patch.setattr("foldwise.charts.learning_curves.learning_curves", lambda *_: None)
         yield
 
 

@@ -163,7 +163,7 @@ def test_an_interrupted_training_is_stopped_and_names_where_it_goes_on(
         raise KeyboardInterrupt
 
     config = make_config(folds={"n": 3, "run": [1]}, training={"epochs": 1})
-    monkeypatch.setattr("foldwise.training.fold.learning_curves", interrupted)
+    monkeypatch.setattr("foldwise.charts.learning_curves.learning_curves", interrupted)
     with pytest.raises(KeyboardInterrupt):
         workflow.cross_validate(config)
     standing = standing_of(RunFolder(Path(config.run.dir) / config.run.name))
