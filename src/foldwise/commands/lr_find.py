@@ -78,5 +78,5 @@ def lr_find(
     title = f"{loaded.run.name}, fold {fold}: loss at rising learning rates"
     write_bytes(folder / "lr_find.png", rates_chart(found, title, logarithmic=not linear))
     write_json(folder / "lr_find.json", {"fold": fold, **found.as_json()})
-    console().print(rates_table(found, resolved.optimizer))
+    console().print(rates_table(found, prepared.config.optimizer))
     print(f"picture and numbers: {folder}")

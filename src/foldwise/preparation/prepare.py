@@ -18,6 +18,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import holds
+from foldwise.preparation.choose import choose_epochs, choose_rate, choose_selection
 from foldwise.run.folder import RunFolder
 from foldwise.split.assignment import Assignment, read_assignment
 from foldwise.split.folds import Labelled, assign_folds
@@ -83,11 +84,12 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
     Raises:
         FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
     """
-    config = _with_attention(config, task)
+    config = choose_rate(_with_attention(config, task), task)
     table, sha256, read, notes = _read(config, task)
     kept, counts = apply_missing(table, config.data)
     kept = draw_sample(kept, config.data.sample, config.data.target, config.folds.seed)
     counts = {"rows_read": read, **counts, "rows_after_sampling": kept.height}
+    config = choose_selection(config, kept.height)
     sampled = kept
     if run.folds.exists():
         assignment = read_assignment(pl.read_parquet(run.folds))
@@ -126,6 +128,8 @@ def prepare(config: Config, code: UserCode, run: RunFolder, task: Task) -> Prepa
 def encode_rows(prepared: Prepared) -> Prepared:
     """Add the encoded rows: the one step of preparing that writes, into the token store.
 
+    The number of epochs is chosen here: where batches are filled by tokens it hangs on the lengths.
+
     Raises:
         FoldwiseError: batches are to be filled by tokens, but the rows have no lengths.
     """
@@ -135,7 +139,13 @@ def encode_rows(prepared: Prepared) -> Prepared:
             f"training.tokens_per_batch: the rows of task {config.task} have no `lengths` to count "
             "tokens by; give batch_size, and set tokens_per_batch to null"
         )
-    return replace(prepared, dataset=dataset)
+    training = prepared.assignment.training
+    rows = min(len(training(number)) for number in range(1, prepared.assignment.n_folds + 1))
+    lengths = getattr(dataset, "lengths", None)
+    tokens = 1.0 if lengths is None else float(lengths.mean())
+    config, steps = choose_epochs(config, prepared.task, rows, tokens)
+    counts = {**prepared.counts, "training": steps}
+    return replace(prepared, config=config, dataset=dataset, counts=counts)
 
 
 def _read(config: Config, task: Task) -> tuple[pl.DataFrame, str, int, tuple[str, ...]]:

@@ -165,5 +165,13 @@ def facts(counts: dict[str, Any]) -> list[str]:
         lines.append(f"warning: {counts['groups_across_folds']} groups lie in more than one fold")
     if twins := counts.get("training_rows_with_a_near_duplicate_in_the_holdout"):
         lines.append(f"warning: {twins} training rows have a near-duplicate in the holdout")
+    if training := counts.get("training"):
+        lines.append(f"{training['epochs']} epochs, {training['steps']} optimizer steps a fold")
+        if 2 * training["steps"] < training["enough_steps"]:
+            lines.append(
+                f"warning: {training['steps']} steps are few: about {training['enough_steps']} are "
+                "enough for most small tables; raise training.epochs or set it to auto, or lower "
+                "training.batch_size"
+            )
     lines += [f"note: {note}" for note in counts.get("notes", [])]
     return lines

@@ -62,7 +62,7 @@ def train_fold(
     fold.path.mkdir(parents=True, exist_ok=True)
     model, train, sampler, sizes = begin_fold(prepared, number, accelerator)
     write_json(fold.encoders, task.state()["rows"])
-    steps = sum(len(sampler.windows(epoch)) for epoch in range(config.training.epochs))
+    steps = sum(len(sampler.windows(epoch)) for epoch in range(config.training.passes))
     optimizer = build_optimizer(model, config.optimizer, prepared.code)
     schedule = build_schedule(optimizer, config.schedule, steps, prepared.code)
     metric = selection_metric(prepared)
@@ -108,7 +108,7 @@ def train_fold(
             accelerator,
             Settings(
                 seed=(config.run.seed, number),
-                epochs=config.training.epochs,
+                epochs=config.training.passes,
                 clip=config.training.clip,
                 evaluate_every=config.training.evaluate_every,
                 patience=config.training.patience,
