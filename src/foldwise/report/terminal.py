@@ -128,7 +128,22 @@ def _caption(metrics_json: dict[str, Any]) -> str:
             "The model's fold and out-of-fold scores are optimistic: the scored rows picked the "
             "epoch (selection.rows: fold)."
         )
+    if constant := metrics_json.get("constant_predictions"):
+        several = len(constant) > 1
+        value = next(iter(constant.values()))["prediction"]
+        sentences.append(
+            f"Warning: the model{'s' if several else ''} of fold{'s' if several else ''} "
+            f"{', '.join(constant)} predict{'' if several else 's'} the same for nearly every row "
+            f"({_shown(value)}): little was learnt; more steps (training.epochs: auto) or another "
+            "optimizer.lr may help."
+        )
     return " ".join(sentences)
+
+
+def _shown(prediction: Any) -> str:
+    if isinstance(prediction, float):
+        return f"about {_number(prediction)}"
+    return repr(prediction) if prediction else "no label"
 
 
 def facts(counts: dict[str, Any]) -> list[str]:
