@@ -51,6 +51,13 @@ def test_a_model_of_ones_own_gets_a_small_backbones_rate(make_config: Make) -> N
     assert choose_rate(config, object()).optimizer.lr == 3e-4
 
 
+def test_columns_alone_learn_fast(make_config: Make) -> None:
+    columns = {"text": [], "categorical": ["kind"]}
+    model = {"fusion": "concat"}
+    config = make_config(data=columns, model=model, optimizer={"lr": "auto"})
+    assert choose_rate(config, SimpleNamespace(model_config=None)).optimizer.lr == 1e-2
+
+
 @pytest.mark.parametrize(
     ("rows", "sections", "chosen"),
     [

@@ -100,9 +100,9 @@ class Optimizer(Part):
         default="auto",
         description="Learning rate of the backbone's top block; `auto`: by the backbone's hidden "
         "size, 3e-4 up to 512, 1e-4 up to 768, 5e-5 up to 1024, 2e-5 above, half of that where "
-        "layer_decay is 1; ten times it for LoRA's adapters, at most 1e-3. `range_test`: what "
-        "`foldwise lr-find` suggests on the first fold's training rows. Of both head_lr is in its "
-        "ratio to 3e-4 (LoRA: in that of the weights it stands for).",
+        "layer_decay is 1; ten times it for LoRA's adapters, at most 1e-3; 1e-2 for columns "
+        "alone. `range_test`: what `foldwise lr-find` suggests on the first fold's training rows. "
+        "head_lr keeps its ratio to 3e-4 (LoRA: as if all weights were trained).",
     )
     head_lr: Positive | None = Field(
         default=1e-3, description="Learning rate of pooling and head; null: the same as lr."
