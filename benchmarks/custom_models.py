@@ -46,6 +46,7 @@ COMMON = [
     "folds.n=3",
     "text.max_length=128",
     "training.epochs=3",
+    "selection.rows=inner",
 ]
 NARRATIVE = ["data.categorical=[]"]
 # Embeddings start from nothing and see 84 steps: they learn at the head's rate, which is raised.

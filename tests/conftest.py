@@ -177,6 +177,7 @@ def make_config(tmp_path: Path, backbone: Path, table_path: Path) -> Callable[..
             "run": {"name": "test", "dir": str(tmp_path / "runs"), "seed": 7},
             "data": {"path": str(table_path), "target": "label", "text": ["text"]},
             "folds": {"n": 3, "duplicates": "identical"},
+            "selection": {"rows": "inner"},
             "text": {"max_length": 24},
             "model": {"backbone": str(backbone)},
             "optimizer": {"lr": 3e-3, "head_lr": 1e-2},

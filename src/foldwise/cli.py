@@ -223,9 +223,9 @@ def lr_find(
     config: ConfigPath,
     overrides: Overrides = None,
     fold: Annotated[int, typer.Option(help="Whose training rows are used.")] = 1,
-    lowest: Annotated[float, typer.Option("--from", help="First learning rate.")] = 1e-6,
-    highest: Annotated[float, typer.Option("--to", help="Last learning rate.")] = 1.0,
-    steps: Annotated[int, typer.Option(help="Optimizer steps of the test.")] = 100,
+    lowest: Annotated[float, typer.Option("--from", help="First learning rate.")] = 1e-5,
+    highest: Annotated[float, typer.Option("--to", help="Last learning rate.")] = 0.1,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of the test.")] = 40,
     linear: Annotated[bool, typer.Option(help="Equal amounts instead of equal factors.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; RUN_DIR/NAME.lr-find by default.")

@@ -132,7 +132,7 @@ def _cross_validate(
         prepared = encode_rows(prepared)
         accelerator = build_accelerator(config.training)
         found = None
-        if config.optimizer.lr == "auto":
+        if prepared.config.optimizer.lr == "range_test":
             prepared, found = find_rate(prepared, accelerator, console)
 
         if new:

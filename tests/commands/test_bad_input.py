@@ -140,7 +140,7 @@ SETTINGS = {
     ),
     "wrong-type": (
         ["training.epochs=two"],
-        "training.epochs: must be a whole number of 1 or more, got 'two'",
+        "training.epochs: must be a whole number of 1 or more, or auto, got 'two'",
     ),
     "out-of-range": (["folds.n=1"], "folds.n: must be a whole number from 2 to 1000, got 1"),
     "unknown-task": (
@@ -929,7 +929,7 @@ def test_a_stopped_run_gives_the_terminal_its_cursor_back(
         (
             ["train", "config.yaml", "--set", "training.epochs=0"],
             "error: --set training.epochs=0: training.epochs: must be a whole number of 1 or more, "
-            "got 0\n",
+            "or auto, got 0\n",
         ),
         (
             ["train", "config.yaml", "--set", "data.text=[texts]"],

@@ -12,7 +12,9 @@ from conftest import make_table
 from foldwise.cli import app
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
+from foldwise.eda.starter import BACKBONE
 from foldwise.errors import FoldwiseError
+from foldwise.models.resolve import files_here
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task
 from foldwise.preparation.prepare import prepare
@@ -92,6 +94,9 @@ def test_it_trains_as_is_with_a_pooling_of_your_own(backbone: Path) -> None:
         (["x;y", "y", "x", "z;x", "y;z"] * (ROWS // 5), "multilabel"),
         (["yes", "no"] * (ROWS // 2), "multiclass"),
         (["1", "2", "3", "4"] * (ROWS // 4), "multiclass"),
+        (["x, y", "y", "x", "z, x", "y, z"] * (ROWS // 5), "multilabel"),
+        (["Loan, or lease", "Card", "Account, or card", "Debt"] * (ROWS // 4), "multiclass"),
+        (["1,5", "2,5", "2,0", "1,0", "3,5", "3,0"] * (ROWS // 6), "multiclass"),
     ],
 )
 def test_the_task_follows_from_the_target(target: list[str], task: str, backbone: Path) -> None:
@@ -161,11 +166,63 @@ def test_nothing_is_overwritten() -> None:
     assert Path("t.yaml").read_bytes() == before
 
 
-def test_long_texts_get_more_tokens(backbone: Path) -> None:
+def test_whole_numbers_by_a_name_of_an_order_are_ordinal(backbone: Path) -> None:
+    table = make_table(ROWS).drop("label")
+    table.with_columns(pl.Series("starRating", ["1", "2", "3"] * 40)).write_csv("t.csv")
+    init("t.csv", "--target", "starRating")
+    assert ready("t.yaml", backbone).task == "ordinal"
+
+
+def test_rare_labels_of_sets_are_left_out_of_the_prediction(backbone: Path) -> None:
+    sets = ["x, y", "y", "x", "z, x", "y, z"] * (ROWS // 5)
+    table = make_table(ROWS).with_columns(pl.Series("label", ["x, rare", *sets[1:]]))
+    table.write_csv("t.csv")
+    init("t.csv", "--target", "label")
+    config = ready("t.yaml", backbone)
+    assert (config.data.separator, config.data.rare_classes) == (",", "drop")
+
+
+def test_what_follows_from_the_target_is_left_out(backbone: Path) -> None:
+    table = make_table(ROWS)
+    first = pl.col("label") == table["label"][0]
+    index = pl.Series("n", range(ROWS))
+    table.with_columns(
+        pl.when(first).then(pl.format("reason {}", index % 7)).alias("reason"),
+        first.cast(pl.Int8).alias("feedback"),
+        pl.when(index < 4).then(pl.format("{} #{}", 2016 - index % 2, index)).alias("top_ten"),
+        pl.Series("review", np.random.default_rng(3).permutation(5000)[:ROWS]),
+    ).write_csv("t.csv")
+    init("t.csv", "--target", "label")
+    assert ready("t.yaml", backbone).data.categorical == []
+    text = Path("t.yaml").read_text()
+    for told in (
+        "reason (whether it is empty follows from 'label': filled in once that is known?)",
+        "feedback (it follows from 'label': made of it?)",
+        "top_ten (filled in 4 of 120 rows)",
+        "review (identifier: a different whole number in each row, evenly spread)",
+    ):
+        assert f"  #   {told}" in text
+
+
+def test_small_tables_train_in_small_batches_for_enough_steps() -> None:
+    make_table(ROWS).write_csv("t.csv")
+    init("t.csv", "--target", "label")
+    training = load_config("t.yaml").training
+    assert (training.epochs, training.batch_size) == ("auto", 16)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_long_texts_get_more_tokens(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    for words, tokens in ((10, 64), (70, 128), (300, 256)):
+    if not installed:
+        monkeypatch.setattr("foldwise.eda.starter.files_here", lambda name: None)
+    elif files_here(BACKBONE) is None:
+        pytest.skip(f"the package that carries {BACKBONE} isn't installed")
+    for words, tokens in ((10, 64), (110, 128), (210, 256), (320, 384), (900, 512)):
         table = make_table(ROWS).with_columns(
-            pl.Series("text", [" ".join(rng.choice(["a", "the", "i"], words)) for _ in range(ROWS)])
+            pl.Series(
+                "text", [" ".join(rng.choice(["ask", "the", "bank"], words)) for _ in range(ROWS)]
+            )
         )
         table = table.with_columns(pl.col("text") + pl.Series(map(str, range(ROWS))))
         table.write_csv(f"t{words}.csv")

@@ -56,8 +56,10 @@ def test_bad_options_write_nothing(
     assert not (tmp_path / "runs").exists()
 
 
-def test_auto_is_found_once_and_stands_in_the_run(make_config: Callable[..., Config]) -> None:
-    config = make_config(optimizer={"lr": "auto", "head_lr": 3e-3}, training={"epochs": 1})
+def test_a_range_tests_rate_is_found_once_and_stands_in_the_run(
+    make_config: Callable[..., Config],
+) -> None:
+    config = make_config(optimizer={"lr": "range_test", "head_lr": 3e-3}, training={"epochs": 1})
     run = cross_validate(config, only=[1])
     stored = load_config(run.config).optimizer
     assert isinstance(stored.lr, float)
@@ -82,7 +84,7 @@ def test_auto_is_found_once_and_stands_in_the_run(make_config: Callable[..., Con
 def test_another_rate_than_the_found_one_is_another_config(
     make_config: Callable[..., Config],
 ) -> None:
-    auto = {"optimizer": {"lr": "auto"}, "training": {"epochs": 1}}
+    auto = {"optimizer": {"lr": "range_test"}, "training": {"epochs": 1}}
     run = cross_validate(make_config(**auto), only=[1])
     rate = load_config(run.config).optimizer.rate
     with pytest.raises(FoldwiseError, match="was made with another config"):

@@ -296,26 +296,30 @@ BAD = [
     ),
     # wrong types: no coercion
     ("training: {epochs: abc}\n", "6: training.epochs: must be a whole number of 1 or more, "
-     "got 'abc'"),
+     "or auto, got 'abc'"),
     ("training: {epochs: '5'}\n", "6: training.epochs: must be a whole number of 1 or more, "
-     "got '5'; write a plain number, without quotes"),
+     "or auto, got '5'; write a plain number, without quotes"),
     ("training: {epochs: 1_0}\n", "6: training.epochs: must be a whole number of 1 or more, "
-     "got '1_0'; write a plain number, without quotes"),
+     "or auto, got '1_0'; write a plain number, without quotes"),
     ("training: {epochs: true}\n", "6: training.epochs: must be a whole number of 1 or more, "
-     "got true"),
+     "or auto, got true"),
     ("training: {epochs: 5.0}\n", "6: training.epochs: must be a whole number of 1 or more, "
-     "got 5.0; write 5"),
+     "or auto, got 5.0; write 5"),
     ("training: {epochs: 2.5}\n", "6: training.epochs: must be a whole number of 1 or more, "
-     "got 2.5"),
-    ("training: {epochs:}\n", "6: training.epochs: must be a whole number of 1 or more, got null"),
-    ("training: {epochs: 0}\n", "6: training.epochs: must be a whole number of 1 or more, got 0"),
+     "or auto, got 2.5"),
+    ("training: {epochs:}\n", "6: training.epochs: must be a whole number of 1 or more, "
+     "or auto, got null"),
+    ("training: {epochs: 0}\n", "6: training.epochs: must be a whole number of 1 or more, "
+     "or auto, got 0"),
     ("training: {batch_size: 0}\n", "6: training.batch_size: must be a whole number of 1 or more, "
      "or null, got 0"),
     ("training: {bucketing: yes}\n", "6: training.bucketing: must be true or false, got 'yes'"),
     ("training: {clip: .inf}\n", "6: training.clip: must be a number above 0, or null, got inf"),
     ("training: [1]\n", "6: training: must be a map, got [1]"),
-    ("optimizer: {lr: true}\n", "6: optimizer.lr: must be a number above 0, or auto, got true"),
-    ("optimizer: {lr: 1e-3x}\n", "6: optimizer.lr: must be a number above 0, or auto, got '1e-3x'"),
+    ("optimizer: {lr: true}\n", "6: optimizer.lr: must be a number above 0, auto or "
+     "range_test, got true"),
+    ("optimizer: {lr: 1e-3x}\n", "6: optimizer.lr: must be a number above 0, auto or "
+     "range_test, got '1e-3x'"),
     ("optimizer: 3\n", "6: optimizer: must be adamw, adamw_8bit, paged_adamw, "
      "paged_adamw_8bit, a dotted name, or a map of name and arguments, got 3"),
     ("  categorical: [2020]\n", "6: data.categorical[0]: must be text, got 2020; quote it"),
@@ -536,10 +540,10 @@ selection: {metric: my.metric}
         "config.yaml:5: folds.n: must be a whole number from 2 to 1000, got 1",
         "config.yaml:5: folds.strategy: unknown name 'grup'",
         "config.yaml:6: holdout.fraction: must be a number above 0 and below 1, or null, got 3",
-        "config.yaml:7: training.epochs: must be a whole number of 1 or more, got 'no'",
+        "config.yaml:7: training.epochs: must be a whole number of 1 or more, or auto, got 'no'",
         "config.yaml:8: training: is given twice, first on line 7",
         "config.yaml:9: metrics[0]: unknown name 'f1_macr'",
-        "--set optimizer.lr=0: optimizer.lr: must be a number above 0, or auto, got 0",
+        "--set optimizer.lr=0: optimizer.lr: must be a number above 0, auto or range_test, got 0",
     ]
 
 
@@ -637,7 +641,7 @@ class TestExtends:
         write(f"{GOOD}training: {{epochs: 0,\n  clip: -1}}\n", "base.yaml")
         assert message("extends: base.yaml\ntraining:\n  epochs: -1\n").split("\n") == [
             "base.yaml:7: training.clip: must be a number above 0, or null, got -1",
-            "config.yaml:3: training.epochs: must be a whole number of 1 or more, got -1",
+            "config.yaml:3: training.epochs: must be a whole number of 1 or more, or auto, got -1",
         ]
 
     def test_a_circle_is_refused_with_its_chain(self) -> None:
@@ -723,8 +727,10 @@ class TestOverrides:
             ("run.name.x=1", "run.name is 'small', not a map; set run.name as a whole"),
             ("training.epochs=[1", "the list opened with '[' lacks a ',' or its ']'"),
             ("text={a: 1, a: 2}", "a: is given twice"),
-            ("training.epochs=x", "training.epochs: must be a whole number of 1 or more, got 'x'"),
-            ("training={epochs: 0}", "training.epochs: must be a whole number of 1 or more, got 0"),
+            ("training.epochs=x", "training.epochs: must be a whole number of 1 or more, "
+             "or auto, got 'x'"),
+            ("training={epochs: 0}", "training.epochs: must be a whole number of 1 or more, "
+             "or auto, got 0"),
             ("run={}", f"run.name: is missing; give {RUN_NAME}"),
             ("data.sample.x=1", "data.sample.per_class: is missing; give a whole number of 1 or "
              "more"),

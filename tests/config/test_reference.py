@@ -67,10 +67,10 @@ def test_a_row_says_type_default_and_description() -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("training.epochs", "a whole number of 1 or more"),
+        ("training.epochs", "a whole number of 1 or more, or auto"),
         ("run.seed", "a whole number from 0 to 4294967295"),
         ("training.workers", "a whole number from 0 to 64"),
-        ("optimizer.lr", "a number above 0, or auto"),
+        ("optimizer.lr", "a number above 0, auto or range_test"),
         ("optimizer.layer_decay", "a number above 0 and at most 1"),
         ("holdout.fraction", "a number above 0 and below 1, or null"),
         ("model.head.dropout", "a number of 0 or more and below 1"),

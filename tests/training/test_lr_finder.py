@@ -67,6 +67,27 @@ def test_the_loss_falls_where_the_rate_is_right_and_the_test_ends_where_it_diver
     assert found.minimum_tenth == pytest.approx(found.rates[int(np.argmin(found.smoothed))] / 10)
 
 
+def test_the_test_ends_once_all_that_was_won_is_lost_again() -> None:
+    class Floor(Line):
+        def loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+            return 3 + super().loss(outputs, batch).clamp(max=4)  # never four times the lowest
+
+    found = line_test(np.geomspace(1e-3, 1e6, 120), task=Floor())
+    assert found.ended == "diverged"
+    assert found.rates[-1] < 100
+
+
+def test_a_curve_is_smoothed_alike_however_many_steps_it_has() -> None:
+    fine, coarse = np.geomspace(1e-5, 0.1, 161), np.geomspace(1e-5, 0.1, 41)
+
+    def falls(rates: np.ndarray) -> np.ndarray:
+        return 1 + 1 / (1 + np.exp(4 * (np.log10(rates) + 3)))
+
+    many, few = suggest(fine, falls(fine)), suggest(coarse, falls(coarse))
+    np.testing.assert_allclose(many.smoothed[::4], few.smoothed, atol=0.01)
+    assert few.steepest == pytest.approx(1e-3, rel=0.3)
+
+
 def test_groups_keep_their_ratios() -> None:
     # The same test at half the base says twice the rates: what counts is lr / base.
     one = line_test(np.geomspace(1e-5, 1e-1, 40))

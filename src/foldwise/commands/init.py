@@ -51,8 +51,8 @@ def init(
         raise FoldwiseError(f"-o {path}: {path.parent} isn't a folder that can be written to")
 
     from foldwise.config.rows import Data
+    from foldwise.eda.starter import POOLING, look, printable, write_config
     from foldwise.table.reading import read_all
-    from foldwise.table.starter import POOLING, look, printable, write_config
     from foldwise.table.written import data_written
 
     section = data_written(Data(path=data, target=target), delimiter, encoding)

@@ -82,5 +82,5 @@ def lr_find(
     write_bytes(folder / "lr_find.png", rates_chart(found, title, logarithmic=not linear))
     result = {"fold": fold, **found.as_json()}
     write_json(folder / "lr_find.json", result)
-    tell.show(rates_table(found, resolved.optimizer))
+    tell.show(rates_table(found, prepared.config.optimizer))
     tell.end(f"picture and numbers: {folder}", {"folder": str(folder), **result})

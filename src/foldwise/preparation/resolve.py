@@ -1,5 +1,7 @@
 """From the config as written to the config as it runs: whatever is `auto` gets its meaning here.
 
+What hangs on the rows or the backbone is chosen in choose.py, once those are known.
+
 What needs torch is imported only where something is to be found out, not for a run to be continued.
 """
 
@@ -24,10 +26,14 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     """
     training, model = config.training, config.model
     device: str = training.device
+    epochs, selection = training.epochs, config.selection
     precision: str = training.precision
     if like:
         device = like.training.device if device == "auto" else device
         precision = like.training.precision if precision == "auto" else precision
+        epochs = like.training.epochs if epochs == "auto" else epochs
+        if selection.rows == "auto":
+            selection = selection.model_copy(update={"rows": like.selection.rows})
     else:
         from foldwise.hardware.device import resolve_device, resolve_precision
 
@@ -46,19 +52,20 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     if schedule.warmup is None and schedule.name in BUILTIN["schedule"]:
         schedule = schedule.model_copy(update={"warmup": DEFAULT_WARMUP})
     optimizer = config.optimizer
-    if optimizer.lr == "auto" and like:
+    if isinstance(optimizer.lr, str) and like:
         found = {"lr": like.optimizer.lr, "head_lr": like.optimizer.head_lr}
         optimizer = optimizer.model_copy(update=found)
     loss = config.loss
     if loss.class_weights == "auto":
         loss = loss.model_copy(update={"class_weights": _weight_rule(config, like)})
-    placed = {"device": device, "precision": precision, "batch_size": size}
+    placed = {"device": device, "precision": precision, "batch_size": size, "epochs": epochs}
     return config.model_copy(
         update={
             "training": training.model_copy(update=placed),
             "model": model.model_copy(
                 update={"attention_dropout": dropout, "attention": attention}
             ),
+            "selection": selection,
             "optimizer": optimizer,
             "schedule": schedule,
             "loss": loss,

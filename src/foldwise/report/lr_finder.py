@@ -12,7 +12,7 @@ from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.training.lr_finder import RangeTest
 
 _WORDS = {
-    "steepest": "where the loss falls fastest; what lr: auto takes",
+    "steepest": "where the loss falls fastest; what lr: range_test takes",
     "minimum_tenth": "a tenth of the rate at the lowest point",
     "valley": "middle of the longest fall",
 }

@@ -142,7 +142,22 @@ def _caption(metrics_json: dict[str, Any]) -> str:
             "The model's fold and out-of-fold scores are optimistic: the scored rows picked the "
             "epoch (selection.rows: fold)."
         )
+    if constant := metrics_json.get("constant_predictions"):
+        several = len(constant) > 1
+        value = next(iter(constant.values()))["prediction"]
+        sentences.append(
+            f"Warning: the model{'s' if several else ''} of fold{'s' if several else ''} "
+            f"{', '.join(constant)} predict{'' if several else 's'} the same for nearly every row "
+            f"({_shown(value)}): little was learnt; more steps (training.epochs: auto) or another "
+            "optimizer.lr may help."
+        )
     return " ".join(sentences)
+
+
+def _shown(prediction: Any) -> str:
+    if isinstance(prediction, float):
+        return f"about {_number(prediction)}"
+    return repr(prediction) if prediction else "no label"
 
 
 def facts(counts: dict[str, Any]) -> list[str]:
@@ -179,5 +194,13 @@ def facts(counts: dict[str, Any]) -> list[str]:
         lines.append(f"warning: {counts['groups_across_folds']} groups lie in more than one fold")
     if twins := counts.get("training_rows_with_a_near_duplicate_in_the_holdout"):
         lines.append(f"warning: {twins} training rows have a near-duplicate in the holdout")
+    if training := counts.get("training"):
+        lines.append(f"{training['epochs']} epochs, {training['steps']} optimizer steps a fold")
+        if 2 * training["steps"] < training["enough_steps"]:
+            lines.append(
+                f"warning: {training['steps']} steps are few: about {training['enough_steps']} are "
+                "enough for most small tables; raise training.epochs or set it to auto, or lower "
+                "training.batch_size"
+            )
     lines += [f"note: {note}" for note in counts.get("notes", [])]
     return lines

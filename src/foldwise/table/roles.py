@@ -11,12 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 Role = Literal["text", "categorical", "numeric", "date", "identifier", "constant", "empty"]
 
 _CODE = re.compile(r"(^|[^a-z])(ids?|code|zip|zipcode|postal|postcode|phone|key|number)($|[^a-z])")
 _DATES = ("%Y-%m-%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%m/%d/%y", "%Y-%m")
+_SPELT = ("%d-%b-%y", "%d-%b-%Y", "%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d %B %Y")
 _TEXT_WORDS = 3.0  # median words of free text, at least
 _TEXT_DISTINCT = 0.2  # share of distinct values of free text, at least
 _FEW = 12  # whole numbers of as few values are levels rather than amounts
@@ -83,6 +85,8 @@ def _number_role(name: str, known: pl.Series, filled: int, unique: int) -> tuple
     named = _CODE.search(re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()) is not None
     if whole and unique == filled and filled >= 20 and (named or _counts_up(numbers)):
         return "identifier", "a different whole number in each row"
+    if whole and unique == filled and filled >= 50 and _evenly_spread(numbers):
+        return "identifier", "a different whole number in each row, evenly spread"
     zeros = bool(known.str.contains(r"^0\d").any())
     if whole and (zeros or named):
         why = "leading zeros" if zeros else "its name"
@@ -98,6 +102,15 @@ def _counts_up(numbers: pl.Series) -> bool:
     return bool((steps == 1).all())
 
 
+def _evenly_spread(numbers: pl.Series) -> bool:
+    # Numbers that were handed out lie evenly, amounts don't: Kolmogorov and Smirnov's distance from
+    # an even spread, at the value that one in a hundred such samples exceeds.
+    ranks = numbers.sort().to_numpy()
+    share = (ranks - ranks[0]) / (ranks[-1] - ranks[0])
+    n = len(ranks)
+    return bool(np.abs(share - np.linspace(0, 1, n)).max() < 1.63 / n**0.5)
+
+
 def _are_numbers(known: pl.Series) -> bool:
     numbers = known.str.strip_chars().cast(pl.Float64, strict=False)
     return numbers.null_count() == 0 and bool(numbers.is_finite().all())
@@ -107,8 +120,10 @@ def _are_dates(known: pl.Series) -> bool:
     # A column is of dates when nearly all of a sample can be read in one and the same way.
     if known.str.contains(r"\d").mean() != 1:
         return False
-    sample = known.head(2000).str.slice(0, 10)
+    sample = known.head(2000).str.strip_chars()
     most = 0.95 * len(sample)
     return any(
-        len(sample) - sample.str.to_date(form, strict=False).null_count() >= most for form in _DATES
+        len(cells) - cells.str.to_date(form, strict=False).null_count() >= most
+        for cells, forms in ((sample.str.slice(0, 10), _DATES), (sample, _SPELT))
+        for form in forms
     )

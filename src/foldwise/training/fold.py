@@ -69,7 +69,7 @@ def train_fold(
     fold.path.mkdir(parents=True, exist_ok=True)
     model, rows = begin_fold(prepared, number, accelerator)
     write_json(fold.encoders, prepared.task.state()["rows"])
-    steps = sum(len(rows.sampler.windows(epoch)) for epoch in range(config.training.epochs))
+    steps = sum(len(rows.sampler.windows(epoch)) for epoch in range(config.training.passes))
     update = _build_update(model, config, prepared.code, steps)
     size = _measure(prepared, fold, model, console)
     _log_start(prepared, number, rows, steps, size, update)
@@ -156,7 +156,7 @@ def _tracker(
     title = f"fold {number} of {prepared.assignment.n_folds}"
     opening = partial(build_trackers, config, prepared.code, prepared.run, number)
     chosen = config.selection.metric
-    shown = show_progress(console, title, steps, config.training.epochs, chosen)
+    shown = show_progress(console, title, steps, config.training.passes, chosen)
     return Tracker(prepared.run.fold(number).history, opening, rows.sampler.lengths, shown)
 
 
@@ -164,7 +164,7 @@ def _settings(prepared: Prepared, number: int) -> Settings:
     config, metric = prepared.config, selection_metric(prepared)
     return Settings(
         seed=(config.run.seed, number),
-        epochs=config.training.epochs,
+        epochs=config.training.passes,
         clip=config.training.clip,
         evaluate_every=config.training.evaluate_every,
         patience=config.training.patience,

@@ -6,8 +6,8 @@ it falls; too large, and it diverges. The model is spent afterwards: it is the c
 for the test, and nothing of it is kept. Any `nn.Module`, any batches, and the same windows, loss,
 clipping and precision as the training itself.
 
-For a run (`optimizer.lr: auto`, `foldwise lr-find`) one fold lends its training rows, and the rows
-that score it are not touched.
+For a run (`optimizer.lr: range_test`, `foldwise lr-find`) one fold lends its training rows, and the
+rows that score it are not touched.
 """
 
 from __future__ import annotations
@@ -32,10 +32,13 @@ from foldwise.training.loading import TrainingRows, reseed, steps_left, to_devic
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.progress_bar import show_progress
 
-LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100  # what `optimizer.lr: auto` tries
-_SMOOTHING = 0.9  # share of the past in the running mean; about the last ten steps count
+# What `optimizer.lr: range_test` and `lr-find` try: four decades, ten steps each. Lower
+# rates hardly move the loss within a few steps, and at higher ones transformers have diverged.
+LOWEST, HIGHEST, STEPS = 1e-5, 0.1, 40
+_SMOOTHING = 0.8  # share of the past in the running mean; about the last five steps count
 _DIVERGED = 4.0  # times the lowest running mean
-_WIDTH = 4.0  # standard deviation, in steps, of the window that smooths the finished curve
+_FELL = 0.9  # of the first loss: lower than that, it has fallen
+_WIDTH = 0.24  # standard deviation, in decades of the rate, of the window that smooths the curve
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class RangeTest:
             doesn't lag behind the rates as a running mean does.
         ended: why the test stopped: "steps", "diverged" or "not finite".
         steepest: the rate at which the smoothed loss falls fastest in the logarithm of the rate;
-            what `optimizer.lr: auto` takes.
+            what `optimizer.lr: range_test` takes.
         minimum_tenth: a tenth of the rate of the lowest smoothed loss.
         valley: the rate in the middle of the longest stretch over which the loss keeps falling.
     """
@@ -110,7 +113,7 @@ def try_rates(
 def find_rate(
     prepared: Prepared, accelerator: Accelerator, console: Console | None = None
 ) -> tuple[Prepared, dict[str, Any]]:
-    """Put the range test's suggestion where the config says `optimizer.lr: auto`.
+    """Put the range test's suggestion where the config says `optimizer.lr: range_test`.
 
     The first of the run's folds lends its training rows; the rows that score it are not touched.
 
@@ -189,7 +192,7 @@ def range_test(
         optimizer.zero_grad(set_to_none=True)
         advance(len(losses))
         means = running_means(losses)
-        if len(losses) > 10 and means[-1] > _DIVERGED * min(means):
+        if len(losses) > 10 and _has_diverged(means):
             ended = "diverged"
             break
     if len(losses) < 10:
@@ -214,9 +217,10 @@ def suggest(rates: np.ndarray, losses: np.ndarray, ended: str = "steps") -> Rang
         losses: (n,) one a step.
         ended: why the test stopped.
     """
+    per_decade = (len(rates) - 1) / math.log10(rates[-1] / rates[0])
     # A diverged end would reach back through the window: it is cut off where nothing is read.
     cut = np.minimum(losses, _DIVERGED * losses[:10].mean()) if losses.min() > 0 else losses
-    smoothed = gaussian_filter1d(cut, _WIDTH, mode="nearest")
+    smoothed = gaussian_filter1d(cut, _WIDTH * per_decade, mode="nearest")
     lowest = int(smoothed.argmin())
     falling = smoothed[: lowest + 1]
     slopes = np.gradient(falling, np.log10(rates[: lowest + 1])) if lowest else np.zeros(1)
@@ -238,6 +242,13 @@ def running_means(losses: Sequence[float]) -> list[float]:
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
         means.append(mean / (1 - _SMOOTHING**step))
     return means
+
+
+def _has_diverged(means: Sequence[float]) -> bool:
+    # Beyond the lowest point nothing is read off the curve: once all that was won is lost again,
+    # the steps that are left would only cost time.
+    first, lowest = means[0], min(means)
+    return means[-1] > _DIVERGED * lowest or (lowest < _FELL * first and means[-1] > first)
 
 
 def _valley(smoothed: np.ndarray) -> int:

@@ -6,22 +6,34 @@ rather than an answer. What is left out is listed too, and why.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from foldwise.config.load import dump_value
 from foldwise.config.rows import Data
+from foldwise.config.schema import Config
+from foldwise.eda.tokens import CUT_INPUTS, LENGTHS, tokens_of
 from foldwise.errors import FoldwiseError
+from foldwise.models.resolve import files_here
 from foldwise.table.delimiters import usual_delimiter
+from foldwise.table.giveaways import follows_from, nearly_empty
 from foldwise.table.reading import Table
 from foldwise.table.roles import Guess, guess_roles
 
 _GIVES_AWAY = 0.97  # of the rows whose target a column's value tells
-_LONG = {64: 45, 128: 90, 256: math.inf}  # tokens -> words that they hold of a longish text
+BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+_CHARACTERS = 4.0  # a token of English text, about
+# Longer inputs than the usual cost more than they bring, unless a quarter of the rows is cut.
+_USUAL, _CUT_BEYOND = 256, 0.25
+_ORDERED = re.compile(
+    r"(^|[^a-z])(ratings?|scores?|stars?|grades?|levels?|rank|severity|priority|satisfaction)"
+    r"($|[^a-z])"
+)
+SMALL_BATCHES = 2000  # rows of a table up to which batches are of 16 rows
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,9 @@ class Starter:
         left_out: columns that aren't used, and why.
         rows: of the table.
         missing_target: whether some rows have none.
-        sizes: rows of each class, fewest first; empty without classes.
+        sizes: rows of each class or label, fewest first; empty for numbers.
         max_length: tokens of text, or None without text.
+        cut: share of the inputs that are longer.
         form: how the table is written, where its name doesn't say so: keys under data.
     """
 
@@ -56,6 +69,7 @@ class Starter:
     missing_target: bool
     sizes: tuple[int, ...]
     max_length: int | None
+    cut: float
     form: dict[str, str]
 
 
@@ -81,15 +95,19 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
     task, told, separator = _task(labels, guesses[target], target in lists)
     roles: dict[str, list[str]] = {"text": [], "categorical": [], "numeric": []}
     left_out, reasons = {name: f"can't be read: {why}" for name, why in table.unread.items()}, {}
+    sets = task == "multilabel"
     least = _commonest(labels) + 0.1
     for name, guess in guesses.items():
         if name == target:
             continue
+        follows = follows_from(frame[name], frame[target], sets=sets) or nearly_empty(frame[name])
         away = _gives_away(frame, name, target) if guess.role == "categorical" else 0.0
         if guess.role not in roles:
             left_out[name] = f"{guess.role}: {guess.reason}"
         elif away >= _GIVES_AWAY:
             left_out[name] = f"its value tells the target of {away:.1%} of the rows"
+        elif follows is not None:
+            left_out[name] = follows
         else:
             roles[guess.role].append(name)
             told_away = f"; tells the target of {away:.0%} of the rows" if away > least else ""
@@ -99,7 +117,7 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
             f"{path}: no column to learn from is left beside {target!r}: "
             + "; ".join(f"{name} ({why})" for name, why in left_out.items())
         )
-    counts = labels.value_counts()["count"] if task in ("multiclass", "ordinal") else None
+    max_length, cut = _max_length(frame, roles)
     return Starter(
         path=path,
         target=target,
@@ -111,8 +129,9 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
         left_out=left_out,
         rows=frame.height,
         missing_target=len(labels) < frame.height,
-        sizes=() if counts is None else tuple(sorted(counts.to_list())),
-        max_length=_max_length(frame, roles["text"]),
+        sizes=_sizes(labels, task, separator),
+        max_length=max_length,
+        cut=cut,
         form=_form(data, table),
     )
 
@@ -164,10 +183,14 @@ def write_config(found: Starter, name: str, code: str | None = None) -> str:
         "# holdout: {fraction: 0.1}   # rows kept out of all folds, for a last look",
     ]
     if found.roles["text"]:
-        lines += [f"text: {{max_length: {found.max_length}}}       # tokens; the rest is cut"]
+        told = (
+            "no input is longer" if not found.cut else f"{found.cut:.0%} of the inputs are longer"
+        )
+        lines += [f"text: {{max_length: {found.max_length}}}       # tokens; {told}"]
     lines += _model(found, code)
-    lines += ["training: {epochs: 5}", ""]
-    return "\n".join(lines)
+    if found.rows <= SMALL_BATCHES:
+        lines.append("training: {batch_size: 16}   # epochs: auto, for enough steps of so few rows")
+    return "\n".join([*lines, ""])
 
 
 def printable(text: str) -> str:
@@ -199,7 +222,7 @@ class MyPooling(nn.Module):
 def _model(found: Starter, code: str | None) -> list[str]:
     if not found.roles["text"]:
         return ["model: {fusion: concat}      # no text: the columns alone, without a backbone"]
-    lines = ["model:", "  backbone: sentence-transformers/all-MiniLM-L6-v2"]
+    lines = ["model:", f"  backbone: {BACKBONE}"]
     if code is None:
         lines.append("  pooling: mean")
     else:
@@ -217,6 +240,8 @@ def _task(labels: pl.Series, guess: Guess, is_list: bool) -> tuple[str, str, str
     separator = _separator(labels)
     if separator is not None:
         return "multilabel", f"labels separated by {separator!r}", separator
+    if _ordered(labels):
+        return "ordinal", f"{unique} whole numbers, and {labels.name!r} has an order", None
     if guess.role in ("text", "identifier") or unique > max(100, len(labels) // 5):
         raise FoldwiseError(
             f"--target {labels.name}: {unique:,} different values in {len(labels):,} rows are too "
@@ -231,13 +256,31 @@ def _numbers(labels: pl.Series) -> bool:
     return labels.cast(pl.Float64, strict=False).null_count() == 0
 
 
+def _ordered(labels: pl.Series) -> bool:
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", labels.name).lower()
+    return labels.n_unique() > 2 and _numbers(labels) and _ORDERED.search(spaced) is not None
+
+
+def _sizes(labels: pl.Series, task: str, separator: str | None) -> tuple[int, ...]:
+    if task == "regression":
+        return ()
+    if task == "multilabel":
+        labels = labels.str.split(separator or ";").explode().str.strip_chars()
+        labels = labels.filter(labels != "")
+    return tuple(sorted(labels.value_counts()["count"].to_list()))
+
+
 def _separator(labels: pl.Series) -> str | None:
-    # Several labels a cell: the pieces are few and come back in other cells.
-    for sign in (";", "|"):
-        cut = labels.str.split(sign)
-        several = (cut.list.len() > 1).mean()
-        pieces = cut.explode().str.strip_chars()
-        if several is not None and several > 0.2 and pieces.n_unique() < labels.n_unique():  # type: ignore[operator]
+    # Several labels a cell: the pieces are few and come back in other cells. A comma stands in the
+    # names of classes and in numbers too, so most pieces have to come back in other company.
+    for sign in (";", "|", ","):
+        cells = labels.unique().str.split(sign)
+        several = (labels.str.count_matches(sign, literal=True) > 0).mean()
+        pieces = cells.explode().str.strip_chars()
+        if several is None or several <= 0.2 or pieces.n_unique() >= len(cells):  # type: ignore[operator]
+            continue
+        again = float((pieces.value_counts()["count"] > 1).mean() or 0)  # type: ignore[arg-type]
+        if sign != "," or (again > 0.5 and not _numbers(pieces)):
             return sign
     return None
 
@@ -259,12 +302,36 @@ def _commonest(labels: pl.Series) -> float:
     return int(labels.value_counts()["count"].to_numpy().max()) / len(labels)
 
 
-def _max_length(frame: pl.DataFrame, columns: list[str]) -> int | None:
-    if not columns:
-        return None
-    words = sum(frame[name].str.count_matches(r"\S+").fill_null(0) for name in columns)
-    upper = float(words.quantile(0.75))  # type: ignore[union-attr, arg-type]
-    return next(tokens for tokens, most in _LONG.items() if upper <= most)
+def _max_length(frame: pl.DataFrame, roles: dict[str, list[str]]) -> tuple[int | None, float]:
+    """Choose a length, and say which share of the inputs it cuts.
+
+    The backbone's own tokenizer counts the whole template where it lies on this machine, else
+    characters are counted.
+    """
+    if not roles["text"]:
+        return None, 0.0
+    columns = [*roles["numeric"], *roles["categorical"], *roles["text"]]
+    folder, limit = files_here(BACKBONE), LENGTHS[-1]
+    lengths: np.ndarray
+    if folder is None:
+        characters = [frame[name].str.len_chars().fill_null(0).to_numpy() for name in columns]
+        lengths = np.sum(characters, axis=0) / _CHARACTERS + len(columns) + 1
+        limit = 512
+    else:
+        config = Config.model_validate(
+            {
+                "run": {"name": "init"},
+                "data": {"path": "-", "target": "-", "text": ["--"]},
+                "model": {"backbone": BACKBONE},
+            }
+        )
+        tokens = tokens_of(frame, columns, config, folder)
+        lengths, limit = tokens.lengths, tokens.window or limit
+    choices = [length for length in LENGTHS if length <= limit]
+    cuts = {length: float((lengths > length).mean()) for length in choices}
+    fitting = [n for n in choices if cuts[n] <= (CUT_INPUTS if n <= _USUAL else _CUT_BEYOND)]
+    chosen = min(fitting, default=choices[-1])
+    return chosen, cuts[chosen]
 
 
 def _form(data: Data, table: Table) -> dict[str, str]:
