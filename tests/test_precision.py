@@ -17,8 +17,8 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.models.adapters import linear_layers
 from foldwise.predictor import Predictor
-from foldwise.run.readers import read_json
 from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate
 
 PROBABILITIES = pl.col("^prob_.*$")
