@@ -22,7 +22,7 @@ import polars as pl
 
 from foldwise.commands.quiet import quiet_libraries
 from foldwise.config.schema import Config
-from foldwise.run.files import read_json
+from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate
 
 REPOSITORY = Path(__file__).resolve().parents[1]

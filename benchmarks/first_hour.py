@@ -26,7 +26,8 @@ import numpy as np
 import polars as pl
 
 from foldwise.config.load import load_config
-from foldwise.run.files import read_json, write_json, write_text
+from foldwise.run.files import write_json, write_text
+from foldwise.run.readers import read_json
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT = REPOSITORY.parent / "shared" / "data"

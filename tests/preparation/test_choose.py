@@ -13,7 +13,7 @@ from foldwise.config.schema import Config
 from foldwise.preparation.choose import ENOUGH, choose_epochs, choose_rate, choose_selection
 from foldwise.preparation.resolve import resolve
 from foldwise.report.terminal import facts
-from foldwise.run.files import read_json
+from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate
 
 Make = Callable[..., Config]
