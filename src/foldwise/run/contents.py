@@ -61,10 +61,18 @@ class Training(Contents):
     peak_memory_bytes: int | None = None
 
 
+class Constant(Contents):
+    """What a fold model predicts for nearly every row."""
+
+    prediction: str | float
+    share: float
+
+
 class Validation(Contents):
     """validation.json of a fold."""
 
     scores: dict[str, float | None]
+    constant: Constant | None = None
 
 
 class Interval(Contents):
@@ -94,6 +102,7 @@ class Metrics(Contents):
     baselines: dict[str, Baseline]
     selection: str | None = None
     smaller_is_better: list[str] = []
+    constant_predictions: dict[str, Constant] = {}
 
 
 class Event(Contents):
