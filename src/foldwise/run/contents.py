@@ -83,6 +83,14 @@ class Baseline(Contents):
     columns: list[str] = []
 
 
+class Verdict(Contents):
+    """What won, in words too; a run of an earlier version has none."""
+
+    winner: str | None
+    told: str
+    next: str
+
+
 class Metrics(Contents):
     """metrics.json of a finished run."""
 
@@ -94,6 +102,7 @@ class Metrics(Contents):
     baselines: dict[str, Baseline]
     selection: str | None = None
     smaller_is_better: list[str] = []
+    verdict: Verdict | None = None
 
 
 class Event(Contents):
