@@ -259,7 +259,7 @@ class _Describer:
 
     def __call__(self, i: int, confidence: float | None) -> dict[str, Any]:
         row = self.rows[i]
-        place = self.place.get(row, 0)
+        place = self.place[row] if self.place else 0
         text = " / ".join(str(column[place]) for column in self.texts)
         others = " · ".join(f"{c.name}: {_shown(c[place])}" for c in self.others)
         return {
