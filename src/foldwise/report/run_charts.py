@@ -58,7 +58,7 @@ def against_baselines(points: Sequence[dict[str, Any]], name: str) -> dict[str, 
             ],
         },
     }
-    height = {"step": 17 if len(estimates) > 1 else 34}
+    height = 36 * len(models)  # a step a model would be another kind of fitting than the page's
     return _chart({"data": {"values": list(points)}, "layer": [intervals, dots], "height": height})
 
 

@@ -285,4 +285,4 @@ def interval(entry: dict[str, float | None]) -> str:
         "-" if entry[key] is None else page.number(float(entry[key] or 0))
         for key in ("value", "low", "high")
     )
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{low},\N{NO-BREAK SPACE}{high}]"  # on a phone it breaks before the bracket
