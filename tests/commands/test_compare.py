@@ -67,11 +67,26 @@ def test_json_has_the_ranking_the_tests_and_the_verdict(runs: list[Path]) -> Non
 def test_the_table_shows_scores_and_cost(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     printed = CliRunner().invoke(app, ["compare", *map(str, runs)]).stdout
-    line = next(line for line in printed.splitlines() if line.startswith("strong "))
+    scores, line = (line for line in printed.splitlines() if line.startswith("strong  "))
+    assert scores.count("[") == 2
     assert "5 min" in line
     assert "22.6M" in line
     assert "1.0 GiB" in line
     assert "2.0 MiB" in line
+
+
+def test_the_first_lines_say_the_verdict_in_words_and_nothing_is_wider_than_80_columns(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(app, ["compare", *map(str, runs)]).stdout.splitlines()
+    told = " ".join(line.strip() for line in lines[: lines.index("")])
+    assert told.startswith("strong is better than weak: ahead on macro-F1 by +0.")
+    assert told.endswith("Next: take strong, and look at its holdout once.")
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+    # A score and its interval stay on one line.
+    assert sum(line.startswith("weak  ") and line.count("[") == 2 for line in lines) == 2
 
 
 def test_a_foreign_file_is_not_overwritten(runs: list[Path], tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import altair as alt
 import numpy as np
 import polars as pl
 import pytest
+from markupsafe import escape
 from typer.testing import CliRunner
 
 from browser import Browser
@@ -16,7 +19,7 @@ from foldwise.evaluation import diagnostics
 from foldwise.evaluation.slices import by_value, score_slices
 from foldwise.metrics.metric import confusion, per_class
 from foldwise.report import run_rows
-from foldwise.report.run_report import build_report
+from foldwise.report.run_report import _against_baselines, build_report
 from foldwise.report.source import Source
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
@@ -126,6 +129,54 @@ def test_the_numbers_behind_the_page_agree_with_the_runs_scores(trained: RunFold
     for name in ("f1", "precision", "recall"):
         mean = np.mean([entry[name] for entry in by_class])
         assert mean == pytest.approx(scores[f"{name}_macro"], abs=1e-6)
+
+
+def test_the_verdict_comes_first_then_the_model_beside_its_baselines(trained: RunFolder) -> None:
+    metrics = read_json(trained.metrics)
+    verdict = metrics["verdict"]
+    assert {verdict["winner"], verdict["runner_up"]} <= {"model", *metrics["baselines"]}
+    page = trained.report.read_text()
+    summary = page.split("Summary</h2>")[1].split("</section>")[0]
+    told, chart, table = (
+        summary.index(part) for part in (str(escape(verdict["told"])), 'class="chart"', "<table>")
+    )
+    assert told < chart < table
+    assert str(escape(f"Next: {verdict['next']}")) in summary
+    spec = json.loads(summary.split('type="application/json">')[1].split("</script>")[0])
+    points = spec["data"]["values"]
+    assert [point["model"] for point in points] == [
+        "model",
+        "majority",
+        "lookup of kind",
+        "linear model",
+    ]
+    for point, scores in zip(points, [metrics, *metrics["baselines"].values()], strict=True):
+        oof = scores["oof"]["f1_macro"]
+        assert [point[k] for k in ("value", "low", "high")] == [oof[k] for k in oof]
+
+
+def test_mistakes_show_the_other_columns_of_their_row(trained: RunFolder) -> None:
+    page = trained.report.read_text()
+    data = json.loads(page.split("const foldwiseData = ")[1].split(";</script>")[0])
+    kinds = pl.read_csv(trained.path.parents[1] / "table.csv")["kind"].to_list()
+    listed = [*data["mistakes"], *(row for rows in data["cells"].values() for row in rows)]
+    assert len(listed) > 20
+    assert all(row["columns"] == f"kind: {kinds[row['row']]}" for row in listed)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_chart_of_baselines_is_sound(held: bool) -> None:
+    entry = {"rmse": {"value": 4.0, "low": 3.0, "high": 5.0}}
+    scores = {"oof": entry, "holdout": entry if held else None}
+    unknown = {"oof": {"rmse": dict.fromkeys(("value", "low", "high"))}, "holdout": None}
+    metrics = {"mean": {"rmse": 4.0}, "smaller_is_better": ["rmse"]}
+    models = {"model": scores, "linear model": scores, "mean": unknown}
+    (drawn,) = _against_baselines(metrics, models)
+    assert "rmse of the model and its baselines, with 95% intervals; further left is" in drawn
+    spec = json.loads(drawn.split('type="application/json">')[1].split("</script>")[0])
+    assert len(spec["data"]["values"]) == (4 if held else 2)  # what isn't defined isn't drawn
+    alt.LayerChart.from_dict(spec)  # raises where it is no Vega-Lite
+    assert _against_baselines(metrics, {"model": scores}) == []
 
 
 def test_likely_label_errors_stand_beside_the_models_own_quality(trained: RunFolder) -> None:

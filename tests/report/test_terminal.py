@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from foldwise.report.terminal import results_table
+from foldwise.report.terminal import results, results_table
 
 FOUR = ["f1_macro", "precision_macro", "recall_macro", "accuracy"]
 
@@ -29,9 +29,9 @@ def _metrics(names: list[str], **changed: Any) -> dict[str, Any]:
     } | changed
 
 
-def _printed(metrics_json: dict[str, Any]) -> list[str]:
+def _printed(metrics_json: dict[str, Any], build: Any = results_table) -> list[str]:
     console = Console(record=True, width=80)
-    console.print(results_table(metrics_json, "cfpb-minilm"))
+    console.print(build(metrics_json, "cfpb-minilm"))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
@@ -47,17 +47,32 @@ def _bold(metrics_json: dict[str, Any], column: int = 1) -> list[str]:
 
 def test_four_metrics_fit_80_columns_unbroken() -> None:
     assert _printed(_metrics(FOUR))[:10] == [
-        "                              cfpb-minilm",
-        "                  f1_macro precision_macro   recall_macro       accuracy",
-        "model                0.610           0.610          0.610          0.610",
-        "mean ± std         ± 0.014         ± 0.014        ± 0.014        ± 0.014",
-        "model                0.612           0.612          0.612          0.612",
-        "out-of-fold [0.602, 0.632]  [0.602, 0.632] [0.602, 0.632] [0.602, 0.632]",
-        "majority             0.034           0.034          0.034          0.034",
-        "out-of-fold [0.024, 0.054]  [0.024, 0.054] [0.024, 0.054] [0.024, 0.054]",
-        "tfidf                0.470           0.470          0.470          0.470",
-        "out-of-fold [0.460, 0.490]  [0.460, 0.490] [0.460, 0.490] [0.460, 0.490]",
+        "                               cfpb-minilm",
+        "                   f1_macro precision_macro   recall_macro       accuracy",
+        "model                 0.610           0.610          0.610          0.610",
+        "mean ± std          ± 0.014         ± 0.014        ± 0.014        ± 0.014",
+        "model                 0.612           0.612          0.612          0.612",
+        "out-of-fold  [0.602, 0.632]  [0.602, 0.632] [0.602, 0.632] [0.602, 0.632]",
+        "majority              0.034           0.034          0.034          0.034",
+        "out-of-fold  [0.024, 0.054]  [0.024, 0.054] [0.024, 0.054] [0.024, 0.054]",
+        "linear model          0.470           0.470          0.470          0.470",
+        "out-of-fold  [0.460, 0.490]  [0.460, 0.490] [0.460, 0.490] [0.460, 0.490]",
     ]
+
+
+def test_the_verdict_stands_above_the_table_and_fits_80_columns() -> None:
+    told = "The linear model on words wins: " + "macro-F1 0.782 against the model's 0.701. " * 4
+    found = {"winner": "tfidf", "told": told.strip(), "next": "train longer."}
+    lines = _printed(_metrics(FOUR, verdict=found), results)
+    blank = lines.index("")
+    above = " ".join(lines[:blank])
+    assert above == f"{told.strip()} Next: train longer."
+    assert lines[blank + 1].split() == ["cfpb-minilm"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_run_without_a_verdict_prints_its_table_alone() -> None:
+    assert _printed(_metrics(FOUR), results) == _printed(_metrics(FOUR))
 
 
 def test_more_metrics_continue_below_and_no_line_is_wider_than_80_columns() -> None:
@@ -83,8 +98,8 @@ def test_holdout_rows_follow_the_out_of_fold_rows_of_the_model_and_each_baseline
         "model\nout-of-fold",
         "model\nholdout",
         "majority\nout-of-fold",
-        "tfidf\nout-of-fold",
-        "tfidf\nholdout",
+        "linear model\nout-of-fold",
+        "linear model\nholdout",
     ]
 
 

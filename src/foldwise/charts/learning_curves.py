@@ -82,7 +82,12 @@ def _panel(
     last_epoch: float,
     best_epoch: float | None,
 ) -> alt.LayerChart:
-    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(domain=[0, last_epoch], nice=False))
+    x = alt.X(
+        "epoch:Q",
+        title="epoch",
+        scale=alt.Scale(domain=[0, last_epoch], nice=False),
+        axis=alt.Axis(tickMinStep=1, format="~g"),
+    )
     y = alt.Y("value:Q", title=None, scale=_y_scale(points), axis=alt.Axis(tickCount=5))
     colour = alt.Color(
         "split:N", scale=alt.Scale(domain=splits, range=[COLOURS[split] for split in splits])

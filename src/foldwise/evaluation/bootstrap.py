@@ -11,12 +11,49 @@ What the interval covers: other rows like these. Not other seeds, folds or train
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foldwise.metrics.metric import Floats, Ids, Metric, evaluate, score
+
+LEVEL = 0.95  # share of the draws between low and high
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Metrics of the same rows, and of resamples of them.
+
+    Two of the same rows, groups and seed are paired: draw i holds the same rows in both.
+
+    Attributes:
+        names: of the metrics.
+        values: (metrics,) over all rows; nan where one isn't defined.
+        draws: (resamples, metrics).
+        groups: how many groups of rows there are to draw from.
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+    draws: Floats
+    groups: int
+
+    def value_of(self, name: str) -> float:
+        """Return a metric over all rows."""
+        return float(self.values[self.names.index(name)])
+
+    def draws_of(self, name: str) -> Floats:
+        """Return a metric's values on the resamples."""
+        return self.draws[:, self.names.index(name)]
+
+    def intervals(self, level: float = LEVEL) -> dict[str, dict[str, float]]:
+        """Return {name: {value, low, high}}; nan where the metric isn't defined."""
+        return {
+            name: {"value": float(self.values[j]), **percentiles(self.draws[:, j], level)}
+            for j, name in enumerate(self.names)
+        }
 
 
 def intervals(
@@ -27,9 +64,27 @@ def intervals(
     groups: NDArray[Any],
     seed: int,
     resamples: int = 1000,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> dict[str, dict[str, float]]:
-    """Compute every metric over all rows, with a bootstrap interval.
+    """Compute every metric over all rows, with a bootstrap interval: `resample` says how.
+
+    Returns:
+        {name: {value, low, high}}; nan where the metric isn't defined.
+    """
+    drawn = resample(metrics, target, prediction, probabilities, groups, seed, resamples)
+    return drawn.intervals(level)
+
+
+def resample(
+    metrics: Sequence[Metric],
+    target: Ids,
+    prediction: Ids,
+    probabilities: Floats,
+    groups: NDArray[Any],
+    seed: int,
+    resamples: int = 1000,
+) -> Resampled:
+    """Compute every metric over all rows and over resamples of their groups.
 
     A resample on which a metric is nan (say, AUROC with one class drawn) doesn't count for it.
 
@@ -41,10 +96,6 @@ def intervals(
         groups: (rows,) of any sortable type; equal values are drawn together.
         seed: of the draws.
         resamples: number of draws.
-        level: share of the draws between low and high.
-
-    Returns:
-        {name: {value, low, high}}; nan where the metric isn't defined.
 
     Raises:
         FoldwiseError: a user's metric returns something else than a finite float.
@@ -64,10 +115,9 @@ def intervals(
         )
         for j, metric in enumerate(metrics):
             draws[i, j] = evaluate(metric, drawn_target, drawn_prediction, drawn_probabilities)
-    return {
-        metric.name: {"value": values[metric.name], **percentiles(draws[:, j], level)}
-        for j, metric in enumerate(metrics)
-    }
+    names = tuple(metric.name for metric in metrics)
+    all_rows = np.array([values[name] for name in names], dtype=np.float64)
+    return Resampled(names, all_rows, draws, len(np.unique(groups)))
 
 
 def drawn_rows(groups: NDArray[Any], seed: int, resamples: int) -> Iterator[NDArray[np.intp]]:

@@ -30,6 +30,7 @@ from foldwise.evaluation.simultaneous import (
     row_differences,
     seed_noise,
 )
+from foldwise.evaluation.words import metric_name
 from foldwise.metrics.metric import Metric, evaluate
 
 RESAMPLES = 2000
@@ -127,6 +128,27 @@ class Comparison:
             "notes": self.notes,
             "verdict": self.verdict,
         }
+
+    @property
+    def told(self) -> str:
+        """Say which config is ahead, by how much, how surely, and what to do next."""
+        if self.seeds_only:
+            return (
+                "All runs are of one config with different seeds: there is nothing to choose "
+                "between. Next: add a run of another config."
+            )
+        first, name = self.pairs[0], metric_name(self.metric.name)
+        by = f"{first.folds.told} fold by fold, {first.rows.told} over all rows"
+        if first.clear:
+            return (
+                f"{first.best} is better than {first.other}: ahead on {name} by {by}; both "
+                f"intervals exclude zero. Next: take {first.best}, and look at its holdout once."
+            )
+        return (
+            f"No clear difference: {first.best} has the best {name}, but its lead over "
+            f"{first.other} can be chance ({by}). Next: more folds or folds.repeats, and a second "
+            "run.seed of each; until then the cheaper one will do."
+        )
 
     @property
     def notes(self) -> list[str]:

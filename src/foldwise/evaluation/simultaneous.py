@@ -49,6 +49,15 @@ class Difference:
         """Whether the interval lies wholly above zero."""
         return self.low > 0
 
+    @property
+    def told(self) -> str:
+        """`+0.031 [+0.010, +0.052]`; a dash for what isn't known."""
+        if math.isnan(self.value):
+            return "-"
+        if math.isnan(self.low):
+            return f"{self.value:+.3f} [-, -]"
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
 
 @dataclass(frozen=True)
 class SeedNoise:

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from foldwise.config.grammar import BUILTIN
-from foldwise.evaluation.bootstrap import intervals
+from foldwise.evaluation.bootstrap import Resampled, resample
+from foldwise.evaluation.verdict import MODEL, Setting, verdict
 from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared
 from foldwise.preparation.rows import row_groups
@@ -68,6 +69,7 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     names = list(next(iter(per_fold.values())))
     columns = {name: [scores[name] for scores in per_fold.values()] for name in names}
     columns = {k: [np.nan if v is None else v for v in values] for k, values in columns.items()}
+    scores = {MODEL: _resampled(prepared, out_of_fold, prepared.assignment.groups)}
     metrics: dict[str, Any] = {
         "folds": per_fold,
         "mean": {name: float(np.mean(values)) for name, values in columns.items()},
@@ -75,7 +77,7 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
             name: float(np.std(values, ddof=1)) if len(values) > 1 else None
             for name, values in columns.items()
         },
-        "oof": _intervals(prepared, out_of_fold, prepared.assignment.groups),
+        "oof": scores[MODEL].intervals(),
         "holdout": None,
         "baselines": {},
         "selection": prepared.config.selection.rows,
@@ -91,20 +93,20 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     if prepared.holdout is not None:
         held = mean_of_models([read_predictions(f.holdout, task) for f in folds], task)
         write_parquet(run.holdout, held)
-        metrics["holdout"] = _intervals(prepared, held, held_groups)
+        metrics["holdout"] = _resampled(prepared, held, held_groups).intervals()
         metrics["rows"]["holdout"] = held.height
     for name in _names(prepared):
         scored = pl.concat([read_parquet(f.path / f"baseline-{name}.parquet") for f in folds])
-        entry: dict[str, Any] = {
-            "oof": _intervals(prepared, scored.sort("repeat", "row"), prepared.assignment.groups),
-            "holdout": None,
-        }
+        scored = scored.sort("repeat", "row")
+        scores[name] = _resampled(prepared, scored, prepared.assignment.groups)
+        entry: dict[str, Any] = {"oof": scores[name].intervals(), "holdout": None}
         if prepared.holdout is not None:
             held = _baseline(prepared, name, prepared.frame, prepared.holdout)
-            entry["holdout"] = _intervals(prepared, held, held_groups)
+            entry["holdout"] = _resampled(prepared, held, held_groups).intervals()
         if "column" in scored.columns:  # the lookup's choice, fold by fold, most frequent first
             entry["columns"] = scored["column"].value_counts(sort=True)["column"].to_list()
         metrics["baselines"][name] = entry
+    metrics["verdict"] = verdict(metrics, scores, _setting(prepared, names))
     if prepared.online:
         tell_trackers(prepared.config, prepared.code, run, metrics)
     left = [run.out_of_fold, *([run.holdout] if prepared.holdout is not None else [])]
@@ -200,12 +202,23 @@ def _holdout_groups(prepared: Prepared) -> Groups:
     return lambda wanted: group[np.searchsorted(rows, wanted)]
 
 
-def _intervals(
-    prepared: Prepared, table: pl.DataFrame, groups: Groups
-) -> dict[str, dict[str, float]]:
-    return intervals(
+def _resampled(prepared: Prepared, table: pl.DataFrame, groups: Groups) -> Resampled:
+    return resample(
         prepared.task.metrics(),
         *prepared.task.to_arrays(table),
         groups=groups(table["row"].to_numpy()),
         seed=prepared.config.folds.seed,
+    )
+
+
+def _setting(prepared: Prepared, metrics: list[str]) -> Setting:
+    config = prepared.config
+    selects, data = config.selection.metric, config.data
+    columns = bool(data.categorical or data.numeric)
+    read = [name for name, there in (("words", bool(data.text)), ("columns", columns)) if there]
+    return Setting(
+        metric=selects if selects in metrics else metrics[0],  # `loss` isn't among them
+        inputs=" and ".join(read),
+        text=bool(data.text),
+        own_task=config.task not in BUILTIN["task"],
     )

@@ -14,7 +14,6 @@ from foldwise.report.compare_terminal import (
     config_differences,
     config_pairs,
     cost_columns,
-    difference,
     interval,
     p_value,
 )
@@ -34,22 +33,8 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def _verdict(comparison: Comparison) -> Markup:
-    first = comparison.pairs[0]
-    if comparison.seeds_only:
-        why = "All runs are of one config: there is nothing to choose between."
-    elif first.clear:
-        why = (
-            f"Both tests put {first.best} ahead of {first.other} on {comparison.metric.name}: "
-            f"by {difference(first.folds)} fold by fold and {difference(first.rows)} over all rows."
-        )
-    else:
-        why = (
-            f"{first.best} has the best {comparison.metric.name}, but its lead over {first.other} "
-            f"includes zero in at least one test: {difference(first.folds)} fold by fold, "
-            f"{difference(first.rows)} over all rows."
-        )
     notes = Markup("").join(page.paragraph(note) for note in comparison.notes)
-    return page.paragraph(comparison.verdict, "lead") + page.paragraph(why) + notes
+    return page.paragraph(comparison.verdict, "lead") + page.paragraph(comparison.told) + notes
 
 
 def _runs(comparison: Comparison) -> Markup:
@@ -141,9 +126,9 @@ def _pairs(comparison: Comparison) -> Markup:
     rows = [
         [
             pair.other,
-            difference(pair.folds),
+            pair.folds.told,
             p_value(pair),
-            difference(pair.rows),
+            pair.rows.told,
             "yes" if pair.clear else "no",
         ]
         for pair in comparison.pairs

@@ -22,6 +22,46 @@ RIGHT, WRONG = COLOURS["training"], COLOURS["validation"]
 _MOST_POINTS = 200  # of one fold's line
 
 
+def against_baselines(points: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Draw a score of the model and its baselines: dots with their intervals, a row a model.
+
+    Args:
+        points: rows {model, estimate: out of fold or holdout, value, low, high}, top down.
+        name: of the metric.
+    """
+    estimates = list(dict.fromkeys(point["estimate"] for point in points))
+    models = list(dict.fromkeys(point["model"] for point in points))
+    y = {"field": "model", "type": "nominal", "sort": models, "title": None}
+    # Out of fold and holdout of one model lie side by side, not on each other.
+    offset = {"field": "estimate", "type": "nominal", "sort": estimates}
+    colours = {"domain": estimates, "range": [RIGHT, WRONG][: len(estimates)]}
+    colour = {
+        "field": "estimate",
+        "type": "nominal",
+        "scale": colours,
+        "legend": {} if len(estimates) > 1 else None,
+    }
+    place = {"y": y, "yOffset": offset, "color": colour}
+    x = {"type": "quantitative", "title": name, "scale": {"zero": False}}
+    intervals = {
+        "mark": {"type": "rule", "strokeWidth": 2},
+        "encoding": {**place, "x": {"field": "low", **x}, "x2": {"field": "high"}},
+    }
+    dots = {
+        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+        "encoding": {
+            **place,
+            "x": {"field": "value", **x},
+            "tooltip": [
+                {"field": f, **({"format": ".3f"} if f in ("value", "low", "high") else {})}
+                for f in ("model", "estimate", "value", "low", "high")
+            ],
+        },
+    }
+    height = 36 * len(models)  # a step a model would be another kind of fitting than the page's
+    return _chart({"data": {"values": list(points)}, "layer": [intervals, dots], "height": height})
+
+
 def learning_curves(histories: dict[int, list[dict[str, Any]]], name: str) -> dict[str, Any] | None:
     """Draw one measure of all folds: thin lines, their mean, and the spread between them.
 
@@ -51,7 +91,8 @@ def learning_curves(histories: dict[int, list[dict[str, Any]]], name: str) -> di
         for (split, epoch), v in sorted(at_epoch.items())
         if len(v) == len(histories)
     ]
-    x = {"field": "epoch", "type": "quantitative", "title": "epoch"}
+    axis = {"tickMinStep": 1, "format": "~g"}
+    x = {"field": "epoch", "type": "quantitative", "title": "epoch", "axis": axis}
     splits = {"domain": list(COLOURS), "range": list(COLOURS.values())}
     colour = {"field": "split", "type": "nominal", "scale": splits}
 

@@ -10,7 +10,10 @@ function listRows(list, rows) {
       + (row.note ? ` · ${row.note}` : "");
     const text = document.createElement("div");
     text.textContent = row.text;
-    item.append(meta, text);
+    const columns = document.createElement("div");
+    columns.className = "columns";
+    columns.textContent = row.columns;
+    item.append(meta, text, ...(row.columns ? [columns] : []));
     return item;
   }));
 }

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from foldwise.config.load import dump_config
 from foldwise.evaluation import diagnostics
+from foldwise.evaluation.words import short_name
 from foldwise.preparation.ownership import told_changes
 from foldwise.report import page, run_charts, run_rows
 from foldwise.report.source import Source
@@ -62,10 +63,10 @@ def build_report(source: Source) -> str:
 def _summary(source: Source, metrics: dict[str, Any]) -> Markup:
     names = list(metrics["mean"])
     models = {"model": metrics} | {
-        f"{name} of {entry['columns'][0]}" if entry.get("columns") else name: entry
+        short_name(name, entry.get("columns", ())): entry
         for name, entry in metrics["baselines"].items()
     }
-    parts = []
+    parts = [*_verdict(metrics), *_against_baselines(metrics, models)]
     for estimate, told in (("oof", "out of fold"), ("holdout", "holdout")):
         if not metrics[estimate]:
             continue
@@ -88,6 +89,31 @@ def _summary(source: Source, metrics: dict[str, Any]) -> Markup:
     if source.frame is None:
         parts.append(page.paragraph(f"Rows are shown without their text: {source.why}", "warning"))
     return Markup("").join(parts)
+
+
+def _verdict(metrics: dict[str, Any]) -> list[Markup]:
+    found = metrics.get("verdict")
+    if found is None:
+        return []
+    return [page.paragraph(found["told"], "lead"), page.paragraph(f"Next: {found['next']}")]
+
+
+def _against_baselines(metrics: dict[str, Any], models: dict[str, Any]) -> list[Markup]:
+    """Draw the model beside its baselines, where there are any, on what the verdict judges by."""
+    name = (metrics.get("verdict") or {}).get("metric") or next(iter(metrics["mean"]))
+    points = [
+        {"model": model, "estimate": told, **entry[estimate][name]}
+        for model, entry in models.items()
+        for estimate, told in (("oof", "out of fold"), ("holdout", "holdout"))
+        if entry[estimate] and entry[estimate][name]["value"] is not None
+    ]
+    if len({point["model"] for point in points}) < 2:
+        return []
+    smaller = name in metrics.get("smaller_is_better", [])
+    told = f"{name} of the model and its baselines, with 95% intervals; further " + (
+        "left is better" if smaller else "right is better"
+    )
+    return [page.chart(run_charts.against_baselines(points, name), told)]
 
 
 def _curves(source: Source, metrics: dict[str, Any]) -> Markup:
@@ -259,4 +285,4 @@ def interval(entry: dict[str, float | None]) -> str:
         "-" if entry[key] is None else page.number(float(entry[key] or 0))
         for key in ("value", "low", "high")
     )
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{low},\N{NO-BREAK SPACE}{high}]"  # on a phone it breaks before the bracket

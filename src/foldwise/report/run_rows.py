@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CELL_ROWS = 20  # rows that are listed for a cell of the confusion matrix
 LISTED = 100  # mistakes and label errors that are listed
 TEXT = 500  # characters of a row's text
+COLUMNS = 300  # characters of its other columns
 _MOST_MATRIX_ROWS = 4000  # listed for all cells together: the page stays small
 _OF_CELL = ("target", "prediction")
 _MOST_CLASSES = 60  # a larger matrix can't be read
@@ -247,24 +248,33 @@ class _Describer:
         self.rows = scored["row"].to_list()
         self.targets = scored["target"].to_list()
         self.predictions = scored["prediction"].to_list()
-        self.texts: list[str] | None = None
         self.place: dict[int, int] = {}
-        if source.frame is not None and source.config.data.text:
+        self.texts: list[pl.Series] = []
+        self.others: list[pl.Series] = []
+        if source.frame is not None:
+            data = source.config.data
             self.place = {row: i for i, row in enumerate(source.frame["row"].to_list())}
-            columns = [source.frame[name].to_list() for name in source.config.data.text]
-            self.texts = [
-                " / ".join(str(cell) for cell in cells) for cells in zip(*columns, strict=True)
-            ]
+            self.texts = [source.frame[name] for name in data.text]
+            self.others = [source.frame[name] for name in (*data.categorical, *data.numeric)]
 
     def __call__(self, i: int, confidence: float | None) -> dict[str, Any]:
         row = self.rows[i]
-        text = "" if self.texts is None else self.texts[self.place[row]]
-        if len(text) > TEXT:
-            text = text[:TEXT].rstrip() + " ..."
+        place = self.place[row] if self.place else 0
+        text = " / ".join(str(column[place]) for column in self.texts)
+        others = " · ".join(f"{c.name}: {_shown(c[place])}" for c in self.others)
         return {
             "row": row,
             "target": str(self.targets[i]),
             "prediction": str(self.predictions[i]),
             "confidence": None if confidence is None else round(confidence, 4),
-            "text": text,
+            "text": _shortened(text, TEXT),
+            "columns": _shortened(others, COLUMNS),
         }
+
+
+def _shown(cell: Any) -> str:
+    return "missing" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most].rstrip() + " ..."

@@ -1,4 +1,4 @@
-"""The final table: what metrics.json holds in, a rich table that fits 80 columns out.
+"""What a finished run prints: metrics.json in; the verdict and a table that fits 80 columns out.
 
 Rows are estimates (mean over folds, pooled out-of-fold, holdout) of the model, then of each
 baseline; columns are metrics. The best of the rows that can be compared, all out-of-fold or all
@@ -11,14 +11,30 @@ import math
 import sys
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
+
+from foldwise.evaluation.words import figure, short_name
 
 _METRICS_A_ROW = 4
 _COLUMN_WIDTH = 15  # "[0.598, 0.626]", "precision_macro"; four and the row's name are 76 columns
 
 Interval = dict[str, float | None]
+
+
+def results(metrics_json: dict[str, Any], run_name: str) -> Group:
+    """Build what a run prints when it is finished: the verdict in words, then the table.
+
+    Args:
+        metrics_json: as `results_table` takes it; without `verdict` the table stands alone.
+        run_name: the table's title.
+    """
+    table = results_table(metrics_json, run_name)
+    found = metrics_json.get("verdict")
+    if found is None:
+        return Group(table)
+    return Group(Text(found["told"], style="bold"), Text(f"Next: {found['next']}\n"), table)
 
 
 def results_table(metrics_json: dict[str, Any], run_name: str) -> Table:
@@ -76,8 +92,7 @@ def _interval_rows(metrics_json: dict[str, Any]) -> list[tuple[str, str, dict[st
     """List (estimate, model, {metric: interval}) in the order they are printed."""
     by_model = {"model": metrics_json}
     for name, scores in metrics_json["baselines"].items():
-        columns = scores.get("columns")
-        by_model[f"{name} of {columns[0]}" if columns else name] = scores
+        by_model[short_name(name, scores.get("columns", ()))] = scores
     return [
         (estimate, model, scores[key])
         for model, scores in by_model.items()
@@ -95,7 +110,7 @@ def _heading(name: str) -> Text:
 
 def _fold_row(metrics_json: dict[str, Any], names: list[str]) -> list[str]:
     cells = [
-        f"{_number(metrics_json['mean'][name])}\n± {_number(metrics_json['std'].get(name))}"
+        f"{figure(metrics_json['mean'][name])}\n± {figure(metrics_json['std'].get(name))}"
         for name in names
     ]
     return ["model\nmean ± std", *cells]
@@ -104,7 +119,7 @@ def _fold_row(metrics_json: dict[str, Any], names: list[str]) -> list[str]:
 def _cell(interval: Interval | None, best: bool) -> Text:
     if interval is None:
         return Text("-")
-    value, low, high = (_number(interval[key]) for key in ("value", "low", "high"))
+    value, low, high = (figure(interval[key]) for key in ("value", "low", "high"))
     return Text.assemble((value, "bold" if best else ""), (f"\n[{low}, {high}]", "dim"))
 
 
@@ -120,14 +135,6 @@ def _is_best(
     if len(defined) < 2:
         return False
     return values.get(name, {}).get("value") == (min(defined) if smaller else max(defined))
-
-
-def _number(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "n/a"
-    size = abs(value)
-    digits = ".3f" if size < 10 else ".4g" if size < 1000 else ".0f" if size < 1e6 else ".1e"
-    return f"{value:{digits}}"
 
 
 def _caption(metrics_json: dict[str, Any]) -> str:
@@ -156,7 +163,7 @@ def _caption(metrics_json: dict[str, Any]) -> str:
 
 def _shown(prediction: Any) -> str:
     if isinstance(prediction, float):
-        return f"about {_number(prediction)}"
+        return f"about {figure(prediction)}"
     return repr(prediction) if prediction else "no label"
 
 

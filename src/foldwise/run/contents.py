@@ -91,6 +91,14 @@ class Baseline(Contents):
     columns: list[str] = []
 
 
+class Verdict(Contents):
+    """What won, in words too; a run of an earlier version has none."""
+
+    winner: str | None
+    told: str
+    next: str
+
+
 class Metrics(Contents):
     """metrics.json of a finished run."""
 
@@ -103,6 +111,7 @@ class Metrics(Contents):
     selection: str | None = None
     smaller_is_better: list[str] = []
     constant_predictions: dict[str, Constant] = {}
+    verdict: Verdict | None = None
 
 
 class Event(Contents):

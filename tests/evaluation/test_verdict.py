@@ -1,0 +1,202 @@
+"""What won: from the scores of a model and its baselines, with resamples made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foldwise.evaluation.bootstrap import Resampled, resample
+from foldwise.evaluation.verdict import Setting, verdict
+from foldwise.metrics.metric import builtin_metric
+
+MACRO = Setting(metric="f1_macro", inputs="words", text=True, own_task=False)
+RMSE = Setting(metric="rmse", inputs="columns", text=False, own_task=False)
+
+
+def drawn(value: float, *, spread: float = 0.01, groups: int = 200, seed: int = 0) -> Resampled:
+    draws = value + spread * np.random.default_rng(seed).standard_normal((400, 1))
+    return Resampled(("score",), np.array([value]), draws, groups)
+
+
+def judged(
+    values: dict[str, float],
+    setting: Setting = MACRO,
+    *,
+    holdout: dict[str, float] | None = None,
+    groups: int = 200,
+    spread: float = 0.01,
+    columns: list[str] | None = None,
+    **changed: Any,
+) -> dict[str, Any]:
+    """Judge models whose differences have a standard deviation of `spread` times root two."""
+    name = setting.metric
+    scores = {
+        model: drawn(value, groups=groups, seed=i, spread=spread)
+        for i, (model, value) in enumerate(values.items())
+    }
+    scores = {
+        model: Resampled((name,), each.values, each.draws, each.groups)
+        for model, each in scores.items()
+    }
+
+    def entry(model: str) -> dict[str, Any]:
+        held = None if holdout is None else {name: {"value": holdout[model]}}
+        return {"oof": scores[model].intervals(), "holdout": held}
+
+    baselines = {model: entry(model) for model in values if model != "model"}
+    if "lookup" in baselines:
+        baselines["lookup"]["columns"] = columns or ["product"]
+    metrics_json = {
+        **entry("model"),
+        "baselines": baselines,
+        "selection": "inner",
+        "smaller_is_better": ["rmse"],
+    }
+    return verdict(metrics_json | changed, scores, setting)
+
+
+def test_a_linear_model_that_is_clearly_better_wins() -> None:
+    found = judged({"model": 0.701, "majority": 0.015, "lookup": 0.398, "tfidf": 0.782})
+    assert (found["winner"], found["runner_up"], found["sure"]) == ("tfidf", "model", True)
+    assert found["ahead"]["value"] == pytest.approx(0.081)
+    assert 0 < found["ahead"]["low"] < 0.081 < found["ahead"]["high"]
+    low, high = (f"{found['ahead'][end]:.3f}" for end in ("low", "high"))
+    assert found["told"] == (
+        "The linear model on words wins: macro-F1 0.782 against the model's 0.701, "
+        f"+0.081 [{low}, {high}] on the same rows; the language model does not earn its cost here."
+    )
+    assert found["next"].endswith("or use the simpler model.")
+
+
+def test_the_runner_up_of_a_model_that_wins_is_its_strongest_baseline() -> None:
+    found = judged({"model": 0.8, "majority": 0.1, "lookup": 0.6, "tfidf": 0.5})
+    assert (found["winner"], found["runner_up"], found["sure"]) == ("model", "lookup", True)
+    assert found["told"].startswith(
+        "The model wins: macro-F1 0.800 against 0.600 of the lookup of product, +0.200 ["
+    )
+    assert "foldwise compare" in found["next"]
+
+
+def test_a_difference_that_rows_can_explain_has_no_winner() -> None:
+    found = judged({"model": 0.71, "tfidf": 0.70})
+    assert (found["winner"], found["sure"]) == ("model", False)
+    assert found["ahead"]["low"] < 0 < found["ahead"]["high"]
+    assert found["told"].startswith("No clear winner: macro-F1 0.710 against 0.700 of the linear")
+    assert "the interval includes zero" in found["told"]
+    assert "run.seed" in found["next"]
+
+
+def test_of_equals_the_simpler_is_ahead_and_nothing_is_sure() -> None:
+    found = judged({"model": 0.7, "tfidf": 0.7})
+    assert (found["winner"], found["sure"]) == ("tfidf", False)
+
+
+def test_less_is_better_for_rmse_and_the_difference_is_said_so() -> None:
+    found = judged({"model": 4.2, "mean": 9.0, "median": 9.1, "tfidf": 5.0}, RMSE)
+    assert (found["winner"], found["runner_up"], found["sure"]) == ("model", "tfidf", True)
+    assert found["ahead"]["value"] == pytest.approx(0.8)
+    assert found["told"].startswith(
+        "The model wins: RMSE 4.200 against 5.000 of the linear model on columns, 0.800 lower ["
+    )
+    worse = judged({"model": 6.0, "mean": 9.0, "tfidf": 5.0}, RMSE)
+    assert worse["winner"] == "tfidf"
+    assert "; the model does not earn its cost here." in worse["told"]
+
+
+def test_a_model_behind_the_mean_is_told_to_train_longer() -> None:
+    found = judged({"model": 9.5, "mean": 9.0, "median": 9.2}, RMSE)
+    assert found["told"].startswith("Predicting the mean wins: RMSE 9.000 against the model's 9.5")
+    assert "learnt nothing of use" in found["told"]
+    assert "training.epochs" in found["next"]
+
+
+def test_a_lookup_that_wins_raises_the_question_of_a_leak() -> None:
+    found = judged({"model": 0.6, "lookup": 0.9}, columns=["issue"])
+    assert found["told"].startswith("The lookup of issue wins: macro-F1 0.900")
+    assert found["next"].startswith("ask whether issue is known before the target is.")
+
+
+def test_scores_by_rows_that_picked_the_epoch_make_no_sure_winner_of_the_model() -> None:
+    found = judged({"model": 0.8, "tfidf": 0.7}, selection="fold")
+    assert (found["winner"], found["sure"], found["optimistic"]) == ("model", False, True)
+    assert found["told"].startswith("The model is ahead, not surely: ")
+    assert "optimistic: the scored rows picked its epoch (selection.rows: fold)" in found["told"]
+    assert "selection.rows: inner" in found["next"]
+    assert judged({"model": 0.7, "tfidf": 0.8}, selection="fold")["sure"]
+
+
+def test_the_holdout_is_said_beside_it() -> None:
+    values = {"model": 0.8, "tfidf": 0.7}
+    agrees = judged(values, holdout={"model": 0.78, "tfidf": 0.69})
+    assert agrees["told"].endswith(" The holdout agrees: 0.780 against 0.690.")
+    other = judged(values, holdout={"model": 0.68, "tfidf": 0.69})
+    assert other["told"].endswith(" The holdout says otherwise: 0.680 against 0.690.")
+    unsure = judged({"model": 0.71, "tfidf": 0.70}, holdout={"model": 0.68, "tfidf": 0.69})
+    assert unsure["told"].endswith(" On the holdout: 0.680 against 0.690.")
+    fewer = judged({"model": 4.0, "tfidf": 5.0}, RMSE, holdout={"model": 4.1, "tfidf": 5.2})
+    assert fewer["told"].endswith(" The holdout agrees: 4.100 against 5.200.")
+
+
+def test_without_baselines_nothing_wins() -> None:
+    found = judged({"model": 0.7})
+    assert (found["winner"], found["ahead"], found["sure"]) == (None, None, False)
+    assert found["told"].startswith("The model's macro-F1 is 0.700 [0.6")
+    assert found["told"].endswith("] out of fold, with nothing beside it to win against.")
+    assert "baselines: true" in found["next"]
+    own = Setting(metric="my_parts.cost", inputs="", text=False, own_task=True)
+    assert "foldwise compare" in judged({"model": 0.7}, own)["next"]
+
+
+def test_a_metric_that_is_not_defined_judges_nothing() -> None:
+    found = judged({"model": np.nan, "tfidf": 0.7})
+    assert (found["winner"], found["ahead"]) == (None, None)
+    assert found["told"] == "No verdict: macro-F1 isn't defined on the rows that were scored."
+    alone = judged({"model": 0.7, "majority": np.nan})
+    assert "the metric isn't defined for any baseline" in alone["told"]
+    # A constant has no rank correlation: the others still stand beside the model.
+    assert judged({"model": 0.7, "mean": np.nan, "tfidf": 0.5})["runner_up"] == "tfidf"
+
+
+def test_too_few_groups_of_rows_decide_nothing() -> None:
+    found = judged({"model": 0.9, "tfidf": 0.5}, groups=9)
+    assert (found["winner"], found["sure"]) == ("model", False)
+    assert np.isnan(found["ahead"]["low"])
+    assert found["told"].endswith("too few rows to tell.")
+
+
+def test_constant_predictions_are_said() -> None:
+    constant = {"1": {"prediction": "card", "share": 1.0}, "3": {"prediction": "card", "share": 1}}
+    found = judged({"model": 0.2, "tfidf": 0.7}, constant_predictions=constant)
+    assert found["told"].endswith(" In folds 1, 3 it predicts the same for nearly every row.")
+    assert "training.epochs" in found["next"]
+
+
+def test_models_of_the_same_rows_are_compared_row_by_row() -> None:
+    # Two models that are right on the same rows but for a few: apart, their intervals overlap.
+    n = 400
+    target = np.random.default_rng(0).integers(2, size=n)
+    wrong = np.arange(n) % 3 == 0
+    better = np.where(wrong, 1 - target, target)
+    worse = np.where(wrong | (np.arange(n) % 20 == 1), 1 - target, target)
+    accuracy = [builtin_metric("accuracy")]
+    scores = {
+        name: resample(accuracy, target, p, np.eye(2)[p], np.arange(n), seed=0, resamples=300)
+        for name, p in (("model", better), ("tfidf", worse))
+    }
+    entries = {name: {"oof": each.intervals(), "holdout": None} for name, each in scores.items()}
+    metrics_json = {
+        **entries["model"],
+        "baselines": {"tfidf": entries["tfidf"]},
+        "selection": "inner",
+        "smaller_is_better": [],
+    }
+    found = verdict(metrics_json, scores, Setting("accuracy", "words", True, False))
+    own, other = (entry["oof"]["accuracy"] for entry in entries.values())
+    assert own["low"] < other["high"]
+    assert found["sure"]
+    gap = float((worse != better).mean())
+    assert found["ahead"]["value"] == pytest.approx(gap, abs=1e-6)
+    half_width = 1.96 * np.sqrt(gap * (1 - gap) / n)
+    assert found["ahead"]["high"] - gap == pytest.approx(half_width, rel=0.15)
