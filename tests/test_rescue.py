@@ -202,7 +202,7 @@ def test_killed_between_the_log_and_the_config_the_same_change_is_completed(
         def dies(*_: object) -> None:
             raise Killed
 
-        patch.setattr("foldwise.preparation.ownership.write_text", dies)
+        patch.setattr("foldwise.preparation.ownership.replace", dies)
         with pytest.raises(Killed):
             cross_validate(fragile("a", lr=1e-3))
     with pytest.raises(FoldwiseError, match="was made with another config"):

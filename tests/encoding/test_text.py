@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,9 +209,21 @@ def test_a_half_written_store_is_written_again(
     )
 
 
+def _without_checksum(folder: Path) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    del manifest["sha256"]
+    path.write_text(json.dumps(manifest), "utf-8")
+
+
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "manifest": lambda folder: (folder / "manifest.json").write_text("[]"),
     "manifest-deep": lambda folder: (folder / "manifest.json").write_text("[" * 100_000),
+    "manifest-of-before-there-was-a-checksum": _without_checksum,
+    "ids-flipped": lambda folder: (folder / "ids.bin").write_bytes(
+        bytes([(folder / "ids.bin").read_bytes()[0] ^ 1, *(folder / "ids.bin").read_bytes()[1:]])
+    ),
+    "offsets-moved": lambda folder: np.save(folder / "offsets.npy", np.array([0, 1, 3])),
     "ids-cut": lambda folder: (folder / "ids.bin").write_bytes(b"\0\0"),
     "ids-gone": lambda folder: (folder / "ids.bin").unlink(),
     "offsets-pickled": lambda folder: np.save(
@@ -222,11 +235,62 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_store_is_made_anew(tokenizer: Any, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_store_is_made_anew_and_said(
+    tokenizer: Any, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = pl.DataFrame({"text": ["card fee", "loan"]})
     sound = rows_of(encode(rows, ["text"], tokenizer, tmp_path))
-    DAMAGES[damage](next(tmp_path.iterdir()))
+    folder = next(tmp_path.iterdir())
+    text._sha256.cache_clear()  # as another process
+    DAMAGES[damage](folder)
     assert rows_of(encode(rows, ["text"], tokenizer, tmp_path)) == sound
+    assert capsys.readouterr().err == f"warning: {folder}: not as it was written; made anew\n"
+    assert rows_of(encode(rows, ["text"], tokenizer, tmp_path)) == sound
+    assert capsys.readouterr().err == ""
+
+
+def test_a_flipped_bit_of_a_store_is_found_or_without_effect(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    rows = pl.DataFrame({"text": ["card fee", "loan", "debt call"]})
+    store = encode(rows, ["text"], tokenizer, tmp_path)
+    sound, offsets = rows_of(store), store.offsets.tolist()
+    for path in sorted(next(tmp_path.iterdir()).iterdir()):
+        content = path.read_bytes()
+        for bit in range(0, 8 * len(content), 5):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            text._sha256.cache_clear()
+            found = text._open(path.parent, len(rows))
+            if path.name == "ids.bin":
+                assert found is None, bit
+            if found is not None:
+                assert (rows_of(found), found.offsets.tolist()) == (sound, offsets), bit
+                assert found.bounded == 0
+        path.write_bytes(content)
+
+
+def test_a_store_is_read_through_once_a_process(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pl.DataFrame({"text": ["card fee", "loan"]})
+    encode(rows, ["text"], tokenizer, tmp_path)
+    text._sha256.cache_clear()
+    read: list[str] = []
+    digest = text.sha256
+    monkeypatch.setattr(text, "sha256", lambda path: (read.append(path.name), digest(path))[1])
+    for _ in range(3):
+        encode(rows, ["text"], tokenizer, tmp_path)
+    assert read == ["offsets.npy", "ids.bin"]
+
+
+def test_a_store_that_reads_otherwise_than_written_ends_in_one_message(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_open", lambda folder, rows: None)
+    with pytest.raises(FoldwiseError, match="reads otherwise than it was just written"):
+        encode(pl.DataFrame({"text": ["card"]}), ["text"], tokenizer, tmp_path)
 
 
 @pytest.mark.parametrize("inside", ["", "ids.bin", "stores"])

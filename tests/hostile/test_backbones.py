@@ -39,11 +39,12 @@ def test_a_received_backbone(name: str, world: World, backbone: Path, command: C
         for m, command in enumerate(("predict", "validate", "evaluate", "report"))
     ],
 )
-def test_a_backbone_in_a_received_run(
+def test_a_backbone_in_a_received_run_that_its_sender_sealed_anew(
     name: str, command_name: str, world: World, command: Command
 ) -> None:
     case = IN_A_RUN[name]
     case.spoil(world.run / "backbone")
+    world.seal_anew()
     ended = command(command_name)
     if ended.code == 0 and (case.harmless or command_name == "report"):
         return

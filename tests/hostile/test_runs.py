@@ -12,9 +12,11 @@ import pytest
 
 from foldwise.commands.quiet import stay_offline
 from hostile.runs import CONFIGS, DAMAGED, FILES, LINKS, Case
+from hostile.seals import SEALS
 from hostile.world import COMMANDS, Ended, World
 
-CASES = LINKS | FILES | CONFIGS
+AS_THEY_LIE = LINKS | FILES | SEALS
+SEALED_ANEW = CONFIGS | DAMAGED
 Command = Callable[..., Ended]
 
 
@@ -45,24 +47,24 @@ def check(world: World, ended: Ended, names: str, harmless: bool, out_of_fold: b
     assert str(world.outside / "precious") not in (world.outside / "precious.txt").read_text()
 
 
-@pytest.mark.parametrize(("name", "command_name"), draws(CASES, COMMANDS))
+@pytest.mark.parametrize(("name", "command_name"), draws(AS_THEY_LIE, COMMANDS))
 def test_a_received_run(
     name: str, command_name: str, world: World, command: Command, out_of_fold: bytes
 ) -> None:
-    case = CASES[name]
-    case.spoil(world)
-    options = ("--trust-code",) if name.startswith("code-") and command_name != "train" else ()
-    check(world, command(command_name, *options), case.names, case.harmless, out_of_fold)
-
-
-@pytest.mark.xfail(reason="the readers of a run's own files aren't one each yet", strict=False)
-@pytest.mark.parametrize(("name", "command_name"), draws(DAMAGED, COMMANDS))
-def test_a_damaged_run(
-    name: str, command_name: str, world: World, command: Command, out_of_fold: bytes
-) -> None:
-    case = DAMAGED[name]
+    case = AS_THEY_LIE[name]
     case.spoil(world)
     check(world, command(command_name), case.names, case.harmless, out_of_fold)
+
+
+@pytest.mark.parametrize(("name", "command_name"), draws(SEALED_ANEW, COMMANDS))
+def test_a_received_run_that_its_sender_sealed_anew(
+    name: str, command_name: str, world: World, command: Command, out_of_fold: bytes
+) -> None:
+    case = SEALED_ANEW[name]
+    case.spoil(world)
+    world.seal_anew()
+    options = ("--trust-code",) if name.startswith("code-") and command_name != "train" else ()
+    check(world, command(command_name, *options), case.names, case.harmless, out_of_fold)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -85,6 +87,7 @@ def test_a_run_reached_through_links_is_ordinary(world: World, command: Command)
 
 def test_only_online_asks_the_hub(world: World, command: Command) -> None:
     CONFIGS["adapters-of-the-hub"].spoil(world)
+    world.seal_anew()
     assert command("predict").code == 2
     assert world.requests == []
     ended = command("predict", "--online")

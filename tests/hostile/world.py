@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from foldwise.errors import FoldwiseError
+from foldwise.run.audit import seal_anew
+from foldwise.run.folder import RunFolder
 
 COMMANDS = ("validate", "predict", "evaluate", "report", "compare", "train")
 
@@ -36,6 +41,11 @@ class World:
     def outside(self) -> Path:
         """Files of the user's that no run may touch."""
         return self.path / "outside"
+
+    def seal_anew(self) -> None:
+        """Seal the received run as it lies, as its sender can; what can't be sealed is left."""
+        with suppress(FoldwiseError):
+            seal_anew(RunFolder(self.run), ["tensorboard"])
 
     def state(self) -> dict[str, str]:
         """Return all that lies outside the received run and what commands write, with its hash."""

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -209,6 +210,12 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     ),
     "empty JSONL": ("a.jsonl", "\n", "the file is empty"),
 }
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(FoldwiseError, match=r"a\.csv: is a pipe or device"):
+        read_table(config(tmp_path / "a.csv"))
 
 
 @pytest.mark.parametrize("case", REFUSED)

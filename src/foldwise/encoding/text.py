@@ -1,9 +1,10 @@
 """Turn columns into token ids, once for all folds, epochs and runs.
 
 In: rows of text, categorical and numeric columns, and a tokenizer. Out: a `TokenStore`, the
-untruncated ids of every row without special tokens, memory-mapped from disk. Columns are joined by
-the tokenizer's own separator id, short columns first, so that truncation only ever eats the end of
-the long text; each column is tokenized by itself, so a literal "[SEP]" in a complaint stays text.
+untruncated ids of every row without special tokens, memory-mapped from disk, where each process
+checks them against their sha256: other ids would train another model. Columns are joined by the
+tokenizer's own separator id, short columns first, so that truncation only ever eats the end of the
+long text; each column is tokenized by itself, so a literal "[SEP]" in a complaint stays text.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +27,7 @@ from tokenizers import Tokenizer
 
 from foldwise.encoding.bound import LONG, Need, bounded, seams_of
 from foldwise.errors import FoldwiseError
-from foldwise.run.files import sync_file, sync_folder
+from foldwise.run.files import sha256, sync_file, sync_folder
 from foldwise.run.space import room_for
 from foldwise.run.tree import check_tree
 
@@ -130,7 +133,8 @@ def encode(
         The store, in the order of `rows`.
 
     Raises:
-        FoldwiseError: a link, pipe or device stands where a store belongs.
+        FoldwiseError: a link, pipe or device stands where a store belongs, or what was written
+            reads otherwise.
     """
     fast = plain_tokenizer(tokenizer.backend_tokenizer)
     separator = frame_of(tokenizer).separator
@@ -147,11 +151,14 @@ def encode(
         check_tree(folder, ".*")
     store = _open(folder, rows.height)
     if store is None:
-        shutil.rmtree(folder, ignore_errors=True)  # damaged: it is quicker made anew than mended
+        if folder.exists():  # quicker made anew than mended
+            print(f"warning: {folder}: not as it was written; made anew", file=sys.stderr)
+            shutil.rmtree(folder, ignore_errors=True)
         with room_for(folder):
             _write(_tokenize(rows, columns, fast, separator, need), folder)
         store = _open(folder, rows.height)
-        assert store is not None
+    if store is None:
+        raise FoldwiseError(f"{folder}: reads otherwise than it was just written; check the disk")
     return store
 
 
@@ -160,6 +167,8 @@ def _open(folder: Path, rows: int) -> TokenStore | None:
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         tokens, bounded = manifest["tokens"], int(manifest.get("bounded", 0))
+        if manifest["sha256"] != _sha256(folder, bounded, _stamps(folder)):
+            return None
         # Mapped, so that a header can't ask for more memory than the file has.
         offsets = np.array(np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False))
         size = (folder / "ids.bin").stat().st_size
@@ -172,6 +181,18 @@ def _open(folder: Path, rows: int) -> TokenStore | None:
     if tokens == 0:  # an empty file can't be mapped
         return TokenStore(np.empty(0, dtype=np.int32), offsets, bounded)
     return TokenStore(np.memmap(folder / "ids.bin", dtype=np.int32, mode="r"), offsets, bounded)
+
+
+def _stamps(folder: Path) -> tuple[tuple[int, int, int], ...]:
+    stats = [(folder / name).stat() for name in ("offsets.npy", "ids.bin")]
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+
+
+@cache  # once a process, as long as the files have their stamps
+def _sha256(folder: Path, bounded: int, _: tuple[tuple[int, int, int], ...]) -> str:
+    # Of all that a store tells.
+    told = [str(bounded), sha256(folder / "offsets.npy"), sha256(folder / "ids.bin")]
+    return hashlib.sha256(" ".join(told).encode("utf-8")).hexdigest()
 
 
 def plain_tokenizer(backend: Tokenizer) -> Tokenizer:
@@ -303,6 +324,7 @@ def _write(chunks: Iterator[_Part], folder: Path) -> None:
                     "rows": len(offsets) - 1,
                     "tokens": int(offsets[-1]),
                     "bounded": bounded,
+                    "sha256": _sha256(building, bounded, _stamps(building)),
                 }
             ),
             encoding="utf-8",

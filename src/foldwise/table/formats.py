@@ -65,6 +65,11 @@ def find_files(path: str) -> list[str]:
     for file in files:
         if _format(file) is None or os.path.isdir(file):
             raise FoldwiseError(f"{file}: can't be read as a table; allowed: {FORMATS}")
+        if not os.path.isfile(file):
+            raise FoldwiseError(
+                f"{file}: is a pipe or device, and a table is read more than once; put the rows "
+                "into a file"
+            )
     return files
 
 
