@@ -277,12 +277,12 @@ def _environment(source: Source) -> Markup:
     )
 
 
-def interval(entry: dict[str, float | None]) -> str:
-    """Return `0.612 [0.590, 0.640]`; a dash where the score isn't defined."""
+def interval(entry: dict[str, float | None]) -> Markup:
+    """Return `0.612 [0.590, 0.640]`, broken before the bracket alone; a dash where undefined."""
     if entry["value"] is None:
-        return "-"
+        return Markup("-")
     value, low, high = (
         "-" if entry[key] is None else page.number(float(entry[key] or 0))
         for key in ("value", "low", "high")
     )
-    return f"{value} [{low},\N{NO-BREAK SPACE}{high}]"  # on a phone it breaks before the bracket
+    return Markup('{} <span class="short">[{}, {}]</span>').format(value, low, high)
