@@ -486,7 +486,9 @@ def test_resume_from_the_checkpoint_of_every_step_ends_with_the_same_bytes(
     for snapshot in snapshots:
         # The process died after logging a step that no checkpoint has.
         with (snapshot / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"split": "step", "step": 999, "epoch": 9.0}) + "\n" + '{"split": "st')
+            file.write(
+                json.dumps({"split": "step", "step": 999, "epoch": 9.0}) + "\n" + '{"split": "st'
+            )
         reseed(len(snapshot.name))
         again, continued, after = train(snapshot, **options)
         assert_equal(weights(again), weights(whole))
