@@ -155,7 +155,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
             "run": {"name": "clean", "dir": str(folder)},
             "data": {"path": str(folder / "t.csv"), "target": LABEL, "text": ["text"]},
             "folds": {"n": 2, "duplicates": "ignore"},
-            "selection": {"rows": "inner"},
             "text": {"max_length": 24},
             "model": {"backbone": str(backbone)},
             "training": {"epochs": 1, "device": "cpu", "precision": "float32"},
