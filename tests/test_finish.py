@@ -31,6 +31,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, backbone: Path, table_path:
         "run": {"name": "whole", "dir": str(folder / "runs"), "seed": 7},
         "data": {"path": str(table_path), "target": "label", "text": ["text"]},
         "folds": {"n": 2, "duplicates": "identical"},
+        "selection": {"rows": "inner"},
         "text": {"max_length": 16},
         "model": {"backbone": str(backbone)},
         "optimizer": {"lr": 3e-3, "head_lr": 1e-2},

@@ -55,6 +55,7 @@ def train(
             "run": {"name": "run", "dir": str(folder), "seed": 7},
             "data": {"path": str(table_path), "target": "label", "text": ["text"]},
             "folds": {"n": 2, "duplicates": "identical"},
+            "selection": {"rows": "inner"},
             "text": {"max_length": 16},
             "model": {"backbone": str(backbone)},
             "optimizer": {"lr": 3e-3, "head_lr": 1e-2},

@@ -47,6 +47,7 @@ def fragile(backbone: Path, table_path: Path, tmp_path: Path) -> Callable[..., C
             "code": [str(tmp_path / "my_parts.py")],
             "data": {"path": str(table_path), "target": "label", "text": ["text"]},
             "folds": {"n": 2, "duplicates": "identical"},
+            "selection": {"rows": "inner"},
             "text": {"max_length": 16},
             "model": {"backbone": str(backbone)},
             "loss": {"name": "my_parts.Fragile", "class_weights": "none"},

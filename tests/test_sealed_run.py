@@ -62,6 +62,7 @@ def run(place: Path, backbone: Path, table_path: Path) -> RunFolder:
         },
         "holdout": {"fraction": 0.15},
         "folds": {"n": 2, "duplicates": "identical"},
+        "selection": {"rows": "inner"},
         "text": {"max_length": 24},
         "model": {"backbone": str(backbone), "fusion": "concat"},
         "optimizer": {"lr": 3e-3, "head_lr": 1e-2},

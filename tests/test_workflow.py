@@ -66,6 +66,7 @@ def make(folder: Path, backbone: Path) -> Callable[..., Config]:
             "run": {"name": name, "dir": str(folder / "runs"), "seed": 7},
             "data": {"path": str(folder / "table.csv"), "target": "label", "text": ["text"]},
             "folds": {"n": 3, "duplicates": "ignore"},
+            "selection": {"rows": "inner"},
             "text": {"max_length": 24},
             "model": {"backbone": str(backbone)},
             "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
@@ -592,6 +593,7 @@ def test_task_without_text_goes_through_folds_checkpoints_resume_and_scores(
                 "task": "my_parts.TabularTask",
                 "holdout": {"fraction": 0.1},
                 "folds": {"n": 2},
+                "selection": {"rows": "inner"},
                 "metrics": ["accuracy", "f1_macro"],
                 "optimizer": {"lr": 0.02},
                 "training": {

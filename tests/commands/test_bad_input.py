@@ -45,6 +45,7 @@ def values_of(backbone: Path, table: Path) -> dict[str, Any]:
         "run": {"name": "bad"},
         "data": {"path": str(table), "target": "label", "text": ["text"]},
         "folds": {"n": 3, "duplicates": "identical"},
+        "selection": {"rows": "inner"},
         "text": {"max_length": 24},
         "model": {"backbone": str(backbone)},
         "training": {"epochs": 1, "batch_size": 32, "device": "cpu", "precision": "float32"},

@@ -126,6 +126,7 @@ def trained(
         "run": {"name": "tiny"},
         "data": {"path": str(table_path), "target": "label", "text": ["text"]},
         "folds": {"n": 3, "duplicates": "identical"},
+        "selection": {"rows": "inner"},
         "text": {"max_length": 24},
         "model": {"backbone": str(backbone)},
         "optimizer": {"lr": 3e-3, "head_lr": 1e-2},

@@ -34,6 +34,7 @@ SCORES = {
 SETTINGS = [
     "data.path=synthetic:240",
     "folds.n=2",
+    "selection.rows=inner",
     "text.max_length=32",
     "model.freeze=5",
     "training.epochs=2",

@@ -39,6 +39,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> RunFolde
             },
             "holdout": {"path": str(folder / "held.csv")},
             "folds": {"n": 3},
+            "selection": {"rows": "inner"},
             "text": {"max_length": 24},
             "model": {"backbone": str(backbone)},
             "metrics": ["f1_macro", "accuracy"],

@@ -37,6 +37,7 @@ def values_of(backbone: Path) -> dict[str, Any]:
             "categorical": ["kind"],
         },
         "folds": {"n": 2, "duplicates": "identical"},
+        "selection": {"rows": "inner"},
         "text": {"max_length": 24},
         "model": {"backbone": str(backbone)},
         "training": {"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "float32"},

@@ -49,6 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> RunFold
                 "categorical": ["kind"],
             },
             "folds": {"n": 2, "duplicates": "identical"},
+            "selection": {"rows": "inner"},
             "text": {"max_length": 24},
             "model": {"backbone": str(backbone)},
             "optimizer": {"lr": 3e-3, "head_lr": 1e-2},

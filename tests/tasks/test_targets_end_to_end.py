@@ -81,6 +81,7 @@ def run_of(folder: Path, backbone: Path) -> Callable[..., RunFolder]:
                     },
                     "holdout": {"fraction": 0.2},
                     "folds": {"n": 2, "duplicates": "identical"},
+                    "selection": {"rows": "inner"},
                     "text": {"max_length": 16},
                     "model": {"backbone": str(backbone)},
                     "optimizer": {"lr": 3e-3, "head_lr": 1e-2},

@@ -13,8 +13,8 @@ from foldwise.config.grammar import BUILTIN
 from foldwise.config.schema import Config
 from foldwise.config.training import DEFAULT_LR
 
-# Optimizer steps of a fold. Of six real tables of 400 rows (benchmarks/enough_training.py), most
-# gain up to here and none later; a fifth of it is next to nothing for label sets and numbers.
+# Optimizer steps of a fold. Of real tables of 200 rows (benchmarks/enough_training.py) three gain
+# from 60 steps to as many; 15 steps are next to nothing on all six.
 ENOUGH = 240
 LEAST_EPOCHS, MOST_EPOCHS = 5, 100
 # A tenth of fewer training rows tells neighbouring epochs apart by luck, and is missed in training.
