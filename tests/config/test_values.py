@@ -81,8 +81,8 @@ def test_every_problem_names_where_it_was_given() -> None:
         "overrides: data.txt: unknown key; did you mean 'text'? (valid: "
         + ", ".join(type(Config.model_validate(VALUES).data).model_fields)
         + ")",
-        "overrides: training.epochs: must be a whole number of 1 or more, or auto, got '3'; write a "
-        "plain "
+        "overrides: training.epochs: must be a whole number of 1 or more, or auto, got '3'; "
+        "write a plain "
         "number, without quotes",
     ]
 
