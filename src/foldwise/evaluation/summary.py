@@ -8,14 +8,13 @@ computed over whole folds or all rows at once; a mean of per-batch F1 is another
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from foldwise.config.grammar import BUILTIN
 from foldwise.evaluation.bootstrap import Resampled, resample
-from foldwise.evaluation.verdict import MODEL, Setting, verdict
 from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared
 from foldwise.preparation.rows import row_groups
@@ -25,6 +24,9 @@ from foldwise.run.readers import read_json, read_parquet
 from foldwise.run.seal import SEAL, add, check, commit, intact, read_metrics
 from foldwise.tasks.predictions import read_predictions
 from foldwise.training.tracking import tell_trackers
+
+if TYPE_CHECKING:
+    from foldwise.evaluation.verdict import Setting
 
 Groups = Callable[[np.ndarray], np.ndarray]  # rows by number -> the group of each
 
@@ -57,6 +59,9 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     Returns:
         What `metrics.json` holds.
     """
+    # Imported only now: scipy.stats is slow to import.
+    from foldwise.evaluation.verdict import MODEL, verdict
+
     run, task = prepared.run, prepared.task
     folds = [run.fold(number) for number in prepared.folds]
     for fold in folds:
@@ -212,6 +217,8 @@ def _resampled(prepared: Prepared, table: pl.DataFrame, groups: Groups) -> Resam
 
 
 def _setting(prepared: Prepared, metrics: list[str]) -> Setting:
+    from foldwise.evaluation.verdict import Setting
+
     config = prepared.config
     selects, data = config.selection.metric, config.data
     columns = bool(data.categorical or data.numeric)

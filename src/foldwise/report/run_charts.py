@@ -42,7 +42,8 @@ def against_baselines(points: Sequence[dict[str, Any]], name: str) -> dict[str, 
         "legend": {} if len(estimates) > 1 else None,
     }
     place = {"y": y, "yOffset": offset, "color": colour}
-    x = {"type": "quantitative", "title": name, "scale": {"zero": False}}
+    axis = {"tickCount": 5}  # more would run into each other on a phone
+    x = {"type": "quantitative", "title": name, "scale": {"zero": False}, "axis": axis}
     intervals = {
         "mark": {"type": "rule", "strokeWidth": 2},
         "encoding": {**place, "x": {"field": "low", **x}, "x2": {"field": "high"}},
