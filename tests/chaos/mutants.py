@@ -52,7 +52,14 @@ MUTANTS = (
         ((r"if .*\bsha256\(path\) != entry\[.*:", "if False:"),),
         (STORE,),
     ),
-    Mutant("the flock", ((r"fcntl\.flock\(descriptor, .*\)\n", "pass\n"),), (STORE,)),
+    Mutant(
+        "the flock",
+        (
+            (r"fcntl\.flock\(descriptor, fcntl\.LOCK_EX\)", "pass"),
+            (r"fcntl\.flock\(descriptor, fcntl\.LOCK_EX \| fcntl\.LOCK_NB\)", "pass"),
+        ),
+        (STORE,),
+    ),
     Mutant(
         "the reseed for each batch",
         (

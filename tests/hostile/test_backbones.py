@@ -15,7 +15,12 @@ Command = Callable[..., Ended]
 IN_A_RUN = {name: case for name, case in CASES.items() if not case.weights}
 
 
-@pytest.mark.parametrize("name", CASES)
+# Each trains a whole run, to the bytes of the sound one; "code" and "kernels" do so by default.
+TRAINED = ("labels", "other-answers", "settings-files", "tokenizer-padding")
+DRAWN = [pytest.param(n, marks=pytest.mark.slow) if n in TRAINED else n for n in CASES]
+
+
+@pytest.mark.parametrize("name", DRAWN)
 def test_a_received_backbone(name: str, world: World, backbone: Path, command: Command) -> None:
     case = CASES[name]
     folder = world.path / "received-backbone"
