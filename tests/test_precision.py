@@ -120,7 +120,7 @@ def test_validate_computes_in_the_runs_precision_and_writes_which(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(workflow, "write_report", lambda _: None)
+    monkeypatch.setattr(workflow, "_write_report", lambda _: None)
     first, scores = run.out_of_fold.read_bytes(), read_json(run.metrics)
     if trained_in(run) == "bf16":
         report_bf16(False)
@@ -146,7 +146,7 @@ def test_each_command_takes_the_precision(
 ) -> None:
     report_bf16(False)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr(workflow, "write_report", lambda _: None)
+    monkeypatch.setattr(workflow, "_write_report", lambda _: None)
     out_of_fold = run.out_of_fold.read_bytes()
     out = tmp_path / "out.parquet"
     rest = {
