@@ -82,7 +82,8 @@ def train(
 
     with pytest.MonkeyPatch.context() as patch:  # drawing takes half of a tiny fold's time
         patch.setattr(
-            "foldwise.charts.learning_curves.learning_curves", lambda *a: a[3].write_bytes(b"curves")
+            "foldwise.charts.learning_curves.learning_curves",
+            lambda *a: a[3].write_bytes(b"curves"),
         )
         yield run
 

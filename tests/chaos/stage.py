@@ -38,7 +38,7 @@ CONFIG: dict[str, Any] = {
     "run": {"name": "run", "dir": "runs", "seed": 7},
     "data": {"path": "table.csv", "target": "label", "text": ["text"]},
     "folds": {"n": 2, "duplicates": "identical"},
-    "selection": {"rows": "inner"},
+    "selection": {"rows": "inner"},  # so that a best checkpoint is chosen and can be lost
     "text": {"max_length": 16},
     "model": {"backbone": "bert"},
     "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
