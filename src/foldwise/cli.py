@@ -352,7 +352,9 @@ def main() -> None:
     from foldwise.run.space import is_broken, is_full, no_space
 
     # A terminated run dies of its signal: the last checkpoint stands, the same command goes on.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _stopped)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
+        signal.signal(signal.SIGINT, _stopped)
     try:
         app()
     except FoldwiseError as error:
@@ -377,6 +379,14 @@ def main() -> None:
         told = no_space(Path(named)) if named else f"{error}; free some and give the command again"
         print(f"stopped: {told}", file=sys.stderr)
         sys.exit(1)
+
+
+def _stopped(number: int, frame: object) -> None:
+    # The second one ends the process at once, wherever it is: any moment is safe to die at.
+    signal.signal(number, signal.SIG_DFL)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

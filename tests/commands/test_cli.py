@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -274,3 +276,26 @@ def test_evaluate_prints_what_scikit_learn_makes_of_the_predictions(
         "f1_macro": f"{f1_score(target, predicted, average='macro'):.3f}",
     }
     assert "tiny on 90 rows" in printed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_is_left_to_end_the_process_at_once(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = []
+
+    def interrupted() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except (KeyboardInterrupt, SystemExit):
+            left.append(signal.getsignal(number))
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(cli, "app", interrupted)
+    try:
+        cli.main()
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+    assert left == [signal.SIG_DFL]
