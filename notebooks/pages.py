@@ -54,7 +54,7 @@ def _executed(path: Path) -> tuple[str, dict[str, bytes]]:
     with tempfile.TemporaryDirectory() as runs:
         for cell in notebook.cells:
             if "parameters" in cell.metadata.get("tags", []):
-                cell.source += f'\nOVERRIDES += ["run.dir={runs}"]'
+                cell.source += f'\nOVERRIDES["run.dir"] = "{runs}"'
         resources = {"metadata": {"path": str(HERE)}}
         NotebookClient(notebook, timeout=600, resources=resources).execute()
     for cell in notebook.cells:
