@@ -1,0 +1,133 @@
+"""Linear models on a matrix of features: logistic for classes and labels, ridge for numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import KFold
+from threadpoolctl import threadpool_limits
+
+from foldwise.members.member import Floats, Holds, shares
+
+_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+
+class LinearModel:
+    """Weights on features, for each of the three kinds of target.
+
+    Args:
+        holds: label, labels or number.
+        n_outputs: classes, labels, or 1.
+        strength: inverse of the penalty of logistic regression.
+        seed: of the three folds inside the training rows that choose ridge regression's penalty.
+    """
+
+    def __init__(self, holds: Holds, n_outputs: int, *, strength: float, seed: int) -> None:
+        self.holds, self.n_outputs = holds, n_outputs
+        self.strength, self.seed = strength, seed
+        self.outputs = np.empty(0, dtype=np.int64)  # those that have weights
+        self.weights = np.empty((0, 0), dtype=np.float32)
+        self.bias: Floats = np.empty(0)
+        self.base: Floats = np.zeros(n_outputs)  # what the others predict
+
+    def fit(self, features: Any, target: NDArray[Any]) -> None:
+        """Fit on features (n, width) and a target as members get it.
+
+        One thread: sums in another order on another machine would be other scores.
+        """
+        self.base = shares(target, self.n_outputs)
+        with threadpool_limits(limits=1):
+            if not features.shape[1]:
+                self._keep([], np.zeros((0, 0)), np.empty(0))
+            elif self.holds == "label":
+                self._fit_classes(features, target)
+            else:
+                self._fit_columns(features, target)
+
+    def predict(self, features: Any) -> Floats:
+        """Return probabilities or numbers, float64 (n, n_outputs)."""
+        made: Floats = np.tile(self.base, (features.shape[0], 1))
+        if not len(self.outputs):
+            return made
+        with threadpool_limits(limits=1):
+            scores = np.asarray(features @ self.weights.T.astype(np.float64)) + self.bias
+        if self.holds == "label":
+            made[:] = 0.0
+            binary = len(self.outputs) == 2
+            made[:, self.outputs] = softmax(
+                np.hstack([np.zeros_like(scores), scores]) if binary else scores, axis=1
+            )
+        else:
+            made[:, self.outputs] = expit(scores) if self.holds == "labels" else scores
+        return made
+
+    def state(self) -> dict[str, Any]:
+        """Return the weights, float32 (outputs, width), and what stands beside them."""
+        return {
+            "outputs": self.outputs,
+            "weights": self.weights,
+            "bias": self.bias,
+            "base": self.base,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back the weights."""
+        self.outputs, self.weights = state["outputs"], state["weights"]
+        self.bias, self.base = state["bias"], state["base"]
+
+    def _fit_classes(self, features: Any, target: NDArray[Any]) -> None:
+        classes = np.unique(target)
+        if len(classes) == 1:
+            self._keep([], np.zeros((0, 0)), np.empty(0))
+            return
+        model = self._logistic().fit(features, target)
+        self._keep(classes, model.coef_, model.intercept_)
+
+    def _fit_columns(self, features: Any, target: NDArray[Any]) -> None:
+        # What all rows agree on has nothing to tell apart: the mean it is.
+        told = [k for k in range(target.shape[1]) if np.ptp(target[:, k]) > 0]
+        penalty = self._penalty(features, target[:, told]) if self.holds == "number" else 1.0
+        weights, bias = [], []
+        for k in told:
+            model = self._logistic() if self.holds == "labels" else Ridge(alpha=penalty)
+            # Centred by us, so that a number's offset costs no digits.
+            centre = self.base[k] if self.holds == "number" else 0.0
+            model.fit(features, target[:, k] - centre)
+            weights.append(model.coef_.ravel())
+            bias.append(float(np.ravel(model.intercept_)[0]) + centre)
+        self._keep(told, np.array(weights), np.array(bias))
+
+    def _penalty(self, features: Any, target: Floats) -> float:
+        if len(target) < 6 or not target.shape[1]:
+            return 1.0
+        folds = list(KFold(3, shuffle=True, random_state=self.seed).split(target))
+        centred = target - target.mean(axis=0)
+
+        def error_of(penalty: float) -> float:
+            return sum(
+                float(
+                    np.square(
+                        Ridge(alpha=penalty)
+                        .fit(features[fit], centred[fit])
+                        .predict(features[out])
+                        .reshape(len(out), -1)
+                        - centred[out]
+                    ).sum()
+                )
+                for fit, out in folds
+            )
+
+        return min(_PENALTIES, key=error_of)
+
+    def _logistic(self) -> LogisticRegression:
+        return LogisticRegression(C=self.strength, class_weight="balanced", max_iter=1000)
+
+    def _keep(self, outputs: Any, weights: NDArray[Any], bias: Floats) -> None:
+        # Rounded once, before the first prediction: what is read back predicts the same.
+        self.outputs = np.asarray(outputs, dtype=np.int64)
+        self.weights = weights.astype(np.float32)
+        self.bias = np.asarray(bias, dtype=np.float64)

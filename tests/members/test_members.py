@@ -1,0 +1,176 @@
+"""Every member, on each kind of target: fitted on training rows, saved, read back, the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from foldwise.members.boosting import Boosting
+from foldwise.members.constant import Constant, Median
+from foldwise.members.embedding import Embedding
+from foldwise.members.linear import Linear
+from foldwise.members.lookup import Lookup
+from foldwise.members.member import EMBEDDING, Columns
+from foldwise.members.store import load_state, save_state
+
+COLUMNS = Columns(("story",), ("channel", "postcode"), ("amount",))
+MADE = {
+    "constant": lambda holds, n: Constant(n),
+    "median": lambda holds, n: Median(n),
+    "lookup": lambda holds, n: Lookup(n, COLUMNS, seed=0),
+    "linear": lambda holds, n: Linear(holds, n, COLUMNS, seed=0),
+    "embedding": lambda holds, n: Embedding(holds, n, COLUMNS, seed=0),
+    "boosting": lambda holds, n: Boosting(holds, n, COLUMNS, seed=0),
+}
+LEARNING = ("linear", "embedding", "boosting")
+
+
+def table(rows: int, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
+    """Three classes told apart by a word of the story, by the vectors, mostly by the channel."""
+    random = np.random.default_rng(seed)
+    target = random.integers(0, 3, rows)
+    told = np.array(["card", "loan", "mortgage"])[target]
+    noise = random.choice(["please", "help", "me", "now", "thanks"], (rows, 4))
+    channel = np.where(random.random(rows) < 0.8, target, random.integers(0, 3, rows))
+    vectors = random.normal(size=(rows, 8)).astype(np.float32)
+    vectors[np.arange(rows), target] += 3
+    frame = pl.DataFrame(
+        {
+            "story": [" ".join([*words, word]) for words, word in zip(noise, told, strict=True)],
+            "channel": np.array(["web", "phone", "mail"])[channel],
+            "postcode": [f"p{i}" for i in range(rows)],  # a new value in every row
+            "amount": random.normal(size=rows) + target,
+            EMBEDDING: vectors,
+        }
+    )
+    return frame, target
+
+
+def as_kind(holds: str, target: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the classes as what a kind of target holds, and how many outputs that has."""
+    if holds == "label":
+        return target, 3
+    if holds == "labels":
+        return np.stack([target == 0, target >= 1], axis=1).astype(np.float64), 2
+    return 1e9 + 10.0 * target[:, None], 1
+
+
+def fitted(name: str, holds: str, rows: int = 120) -> tuple[Any, pl.DataFrame, np.ndarray]:
+    train, target = table(rows)
+    given, n = as_kind(holds, target)
+    member = MADE[name](holds, n)
+    inner = np.arange(rows) % 8 == 0
+    member.fit(train, given, inner)
+    return member, train, given
+
+
+@pytest.mark.parametrize("holds", ["label", "labels", "number"])
+@pytest.mark.parametrize("name", list(MADE))
+def test_what_is_read_back_predicts_the_same_bytes(name: str, holds: str, tmp_path: Path) -> None:
+    member, _, _ = fitted(name, holds)
+    new, _ = table(30, seed=1)
+    save_state(tmp_path / "member", member.state())
+    again = MADE[name](holds, as_kind(holds, np.arange(3))[1])
+    again.load_state(load_state(tmp_path / "member"))
+    assert again.predict(new).tobytes() == member.predict(new).tobytes()
+    assert member.predict(new).dtype == np.float64
+
+
+@pytest.mark.parametrize("holds", ["label", "labels", "number"])
+@pytest.mark.parametrize("name", LEARNING)
+def test_members_learn_each_kind_of_target(name: str, holds: str) -> None:
+    member, _, _ = fitted(name, holds, rows=240)
+    new, truth = table(120, seed=1)
+    made, (wanted, _) = member.predict(new), as_kind(holds, truth)
+    if holds == "label":
+        assert (made.argmax(axis=1) == wanted).mean() > 0.9
+    elif holds == "labels":
+        assert ((made > 0.5) == wanted).mean() > 0.9
+    else:
+        assert np.abs(made - wanted).mean() < 4  # of 0, 10 and 20, a billion above zero
+
+
+@pytest.mark.parametrize("name", ["constant", "lookup", *LEARNING])
+def test_probabilities_sum_to_one_and_are_zero_for_classes_absent_from_training(name: str) -> None:
+    train, target = table(90)
+    member = MADE[name]("label", 5)
+    member.fit(train, target * 2, np.arange(90) % 8 == 0)  # ids 0, 2 and 4 of 5 occur
+    made = member.predict(table(20, seed=1)[0])
+    assert made.shape == (20, 5)
+    np.testing.assert_allclose(made.sum(axis=1), 1)
+    assert (made[:, [1, 3]] == 0).all()
+    assert (made[:, [0, 2, 4]].sum(axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("name", list(MADE))
+def test_the_rows_to_predict_change_nothing_that_is_fitted(name: str) -> None:
+    member, _, _ = fitted(name, "label", rows=90)
+    new, _ = table(12, seed=1)
+    alone = np.vstack([member.predict(new[i : i + 1]) for i in range(12)])
+    np.testing.assert_allclose(member.predict(new), alone, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", list(MADE))
+def test_members_take_nulls_new_categories_and_no_rows(name: str) -> None:
+    member, train, _ = fitted(name, "label", rows=90)
+    odd = train[:3].with_columns(
+        pl.Series("story", [None, "", "mortgage"]),
+        pl.Series("channel", [None, "pigeon", "web"]),
+        pl.Series("postcode", [None, None, None], dtype=pl.String),
+        pl.Series("amount", [None, float("inf"), 1.0]),
+    )
+    odd = odd.with_columns(pl.col("amount").replace(float("inf"), None))
+    np.testing.assert_allclose(member.predict(odd).sum(axis=1), 1)
+    assert member.predict(train[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("holds", ["label", "labels", "number"])
+@pytest.mark.parametrize("name", list(MADE))
+def test_a_target_that_is_always_the_same_is_what_is_predicted(name: str, holds: str) -> None:
+    train, _ = table(40)
+    target, n = as_kind(holds, np.zeros(40, dtype=np.int64))
+    member = MADE[name](holds, n)
+    member.fit(train, target, np.arange(40) % 8 == 0)
+    made = member.predict(train[:2])
+    expected = [[1, 0, 0]] if holds == "label" else target[:1]
+    np.testing.assert_allclose(made, np.repeat(expected, 2, axis=0), atol=1e-6)
+
+
+def test_lookup_chooses_its_column_on_held_out_training_rows() -> None:
+    # Within the training rows a unique postcode is always right; on rows held out, never.
+    member, _, _ = fitted("lookup", "label", rows=90)
+    assert member.column == "channel"
+
+
+def test_a_lookup_gives_a_new_value_what_all_rows_say() -> None:
+    member = Lookup(3, Columns((), ("channel",), ()), seed=0)
+    rows = pl.DataFrame({"channel": ["web", "web", "mail", None]})
+    member.fit(rows, np.array([0, 1, 1, 2]), np.zeros(4, dtype=bool))
+    new = pl.DataFrame({"channel": ["web", "pigeon", None, "mail"]})
+    expected = [[0.5, 0.5, 0], [0.25, 0.5, 0.25], [0, 0, 1], [0, 1, 0]]
+    np.testing.assert_array_equal(member.predict(new), expected)
+
+
+def test_boosting_stops_on_the_inner_rows() -> None:
+    # Inner rows that say the opposite of the others stop the trees at once.
+    train, target = table(240)
+    inner = np.arange(240) % 2 == 0
+    member = Boosting("label", 3, COLUMNS, seed=0)
+    member.fit(train, np.where(inner, (target + 1) % 3, target), inner)
+    assert member.models[0].num_trees() <= 3 * 3
+    member.fit(train, target, inner)
+    assert member.models[0].num_trees() > 3 * 10
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    from foldwise.errors import FoldwiseError
+
+    save_state(tmp_path, {"value": np.arange(3.0)})
+    arrays = tmp_path / "arrays.safetensors"
+    arrays.write_bytes(arrays.read_bytes()[:20])
+    with pytest.raises(FoldwiseError, match=r"arrays\.safetensors"):
+        load_state(tmp_path)
