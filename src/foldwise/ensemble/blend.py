@@ -109,7 +109,8 @@ def _importance(target: NDArray[Any], holds: Holds, n_outputs: int, *, macro: bo
         odds = np.sqrt((1 - positive) / np.maximum(positive, 1 / len(target)))
         weights = np.where(target == 1, odds, 1.0)
         weights /= weights.sum(axis=0)
-    return weights / weights.sum()
+    shares: Floats = weights / weights.sum()
+    return shares
 
 
 def _class_loss(
@@ -152,4 +153,5 @@ def _least_squares(made: Floats, target: Floats) -> Floats:
         method="SLSQP",
     )
     weights: Floats = np.clip(found.x, 0, None)
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights

@@ -43,6 +43,8 @@ _SETTINGS = {
 class Boosting:
     """LightGBM on categories, numbers, compressed words and embeddings."""
 
+    reads_embedding = True
+
     def __init__(self, holds: Holds, n_outputs: int, columns: Columns, seed: int) -> None:
         self.holds, self.n_outputs, self.columns, self.seed = holds, n_outputs, columns, seed
         words = Columns(columns.text, (), (), columns.fill)

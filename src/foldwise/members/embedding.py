@@ -22,6 +22,8 @@ from foldwise.members.regression import LinearModel
 class Embedding:
     """Logistic or ridge regression on frozen mean embeddings, categories and numbers."""
 
+    reads_embedding = True
+
     def __init__(self, holds: Holds, n_outputs: int, columns: Columns, seed: int) -> None:
         self.features = Features(columns, words=False)
         self.model = LinearModel(holds, n_outputs, strength=10.0, seed=seed)

@@ -18,8 +18,7 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 # One class a row, any number of labels a row, or a number a row.
 Holds = Literal["label", "labels", "number"]
-# Column of the rows that holds the frozen backbone's vectors, a float32 array (width,) each; it is
-# there where the run has a text.
+# Column of the rows that holds the frozen backbone's vectors, a float32 array (width,) each.
 EMBEDDING = "foldwise.embedding"
 
 
@@ -44,14 +43,15 @@ class Member(Protocol):
     """One model of a fold.
 
     A constructor receives of `holds` (label, labels or number), `n_outputs` (classes, labels, or
-    1), `columns` (a `Columns`) and `seed` what it names.
+    1), `columns` (a `Columns`) and `seed` what it names. A class with `reads_embedding = True` finds
+    the column `EMBEDDING` in its rows, where the run has a text.
     """
 
     def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:
         """Fit on a fold's training rows.
 
         Args:
-            rows: (n,), the run's columns, and `EMBEDDING` where there is a text.
+            rows: (n,), the run's columns, and `EMBEDDING` where it is asked for.
             target: class ids, int64 (n,); or 0 and 1 for each label, float64 (n, labels); or
                 numbers, float64 (n, 1).
             inner: bool (n,), the rows that may decide when to stop; they may train as well.

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.files import atomic, read_json, write_json
+from foldwise.run.contents import Contents
+from foldwise.run.files import atomic, write_json
+from foldwise.run.readers import read_json, read_tensors
 
 STATE, ARRAYS = "state.json", "arrays.safetensors"
 _SLASH = "/"
@@ -36,11 +38,8 @@ def load_state(folder: Path) -> dict[str, Any]:
     Raises:
         FoldwiseError: a file is absent or damaged, or the two don't belong together.
     """
-    told = read_json(folder / STATE)
-    try:
-        arrays = load_file(folder / ARRAYS)
-    except Exception as error:  # safetensors' own error among them
-        raise FoldwiseError(f"{folder / ARRAYS}: damaged ({error}); restore it") from None
+    told = read_json(folder / STATE, Contents)
+    arrays = {name: tensor.numpy() for name, tensor in read_tensors(folder / ARRAYS).items()}
     found: dict[str, Any] = _with_arrays(told, "", arrays)
     return found
 
