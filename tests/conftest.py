@@ -183,6 +183,7 @@ def make_config(tmp_path: Path, backbone: Path, table_path: Path) -> Callable[..
             "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
             "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": PRECISION},
             "baselines": False,
+            "ensemble": "model",
         }
         for section, value in sections.items():
             merged = isinstance(value, dict) and isinstance(values.get(section), dict)

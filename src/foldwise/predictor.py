@@ -1,57 +1,70 @@
-"""Fold models of a finished run, ready to label new rows.
+"""The answer of a finished run, ready to label new rows.
 
-In: a run folder and a table. Out: one line a row, in the table's order: label and probabilities.
+In: a run folder and a table. Out: one line a row, in the table's order: label and probabilities. In
+each fold the members that the answer hangs on predict and are blended; then the folds are averaged.
 Nothing but the run folder is read, so it works without network and away from where it was trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import polars as pl
+from accelerate import Accelerator
 from torch import nn
 
+from foldwise.config.members import MODEL, beside_the_model
 from foldwise.config.rows import Data
 from foldwise.config.training import Precision
+from foldwise.ensemble.choose import Chosen
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.summary import mean_of_models
+from foldwise.evaluation.answer import chosen_of, mean_answer
 from foldwise.evaluation.validate import load_task
 from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
+from foldwise.members.frozen import Frozen, with_vectors
+from foldwise.members.member import Member
+from foldwise.members.roster import build_member, outputs_of, reads_embedding
+from foldwise.members.store import restore
 from foldwise.models.adapters import merge_adapters
 from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.preparation.rows import group_column
 from foldwise.run import checkpoints
-from foldwise.run.folder import RunFolder
-from foldwise.run.seal import check, trained_folds
+from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.seal import check, read_metrics, trained_folds
 from foldwise.run.weights import load_weights
 from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
 from foldwise.table.reading import ROW, apply_missing, read_table, take_rows
 from foldwise.table.written import data_written
-from foldwise.tasks.predictions import to_table
+from foldwise.tasks.predictions import to_table, values_to_table
 from foldwise.tasks.task import Task, merge_labels
 from foldwise.training.inference import infer
 
 
 class Predictor:
-    """The mean probability of a run's fold models.
+    """The mean of a run's answers, fold by fold.
 
     Attributes:
+        chosen: the members that predict, and their weights; of a run that isn't finished, or was
+            made before there were members, the model alone.
         notes: what was odd about the table that `read` read last.
 
     Args:
         path: the run folder.
-        folds: the folds whose models vote; None for all that are trained.
+        folds: the folds that vote; None for all that are trained.
+        member: model, or the name of another member that predicts alone; None for the answer.
         trust_code: run the Python files that lie in the run folder.
         device: auto, cpu, cuda or mps.
         online: ask the hub for the backbone that adapters stand beside.
         precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Raises:
-        FoldwiseError: not a run folder, a fold that isn't trained, code that isn't trusted.
+        FoldwiseError: not a run folder, a fold that isn't trained, a member that the run hasn't,
+            code that isn't trusted.
     """
 
     def __init__(
@@ -63,6 +76,7 @@ class Predictor:
         device: str = "auto",
         online: bool = False,
         precision: Precision | None = None,
+        member: str | None = None,
     ) -> None:
         self.run = RunFolder(Path(path))
         self.online = online
@@ -82,7 +96,9 @@ class Predictor:
             raise FoldwiseError(f"{path}: no fold is trained yet")
         self.accelerator = build_accelerator(self.config.training)
         self.notes: tuple[str, ...] = ()
-        self._models = [self._load(number) for number in self.folds]
+        self.chosen = self._choose(member)
+        self._folds = [self._load(number) for number in self.folds]
+        self._frozen = self._load_frozen()
 
     @overload
     def predict(self, rows: pl.DataFrame) -> pl.DataFrame: ...
@@ -127,14 +143,11 @@ class Predictor:
         return labels if isinstance(rows, pl.DataFrame) else labels.to_dicts()
 
     def _label(self, frame: pl.DataFrame) -> pl.DataFrame:
-        tables = []
-        for task, model in self._models:
-            dataset = task.dataset(frame)
-            logits, _ = infer(
-                model, dataset, np.arange(frame.height), task.collate, self.accelerator
-            )
-            tables.append(to_table(task, frame, logits, None, None))
-        return mean_of_models(tables, self.task).drop("repeat", "fold")
+        rows = frame
+        if self._frozen is not None:
+            rows = with_vectors(frame, self._frozen.embed(frame))
+        tables = [fold.predict(rows, self.accelerator) for fold in self._folds]
+        return mean_answer(tables, self.chosen, self.task).drop("repeat", "fold")
 
     def read(
         self,
@@ -182,12 +195,30 @@ class Predictor:
     @property
     def task(self) -> Task:
         """The first fold's task: its class list and metrics are the run's."""
-        return self._models[0][0]
+        return self._folds[0].task
 
-    def _load(self, number: int) -> tuple[Task, nn.Module]:
+    def _choose(self, member: str | None) -> Chosen:
+        chosen = chosen_of(read_metrics(self.run) if self.run.finished else {})
+        if member is None:
+            return chosen
+        there = [
+            path.name for path in sorted(self.run.fold(self.folds[0]).member("").path.glob("*"))
+        ]
+        if member not in (MODEL, *there):
+            raise FoldwiseError(
+                f"{self.run.path}: has no member {member!r}; it has: {', '.join([MODEL, *there])}"
+            )
+        return Chosen((member,), np.ones(1), False, {})
+
+    def _load(self, number: int) -> _Fold:
         fold = self.run.fold(number)
         check(fold.path, "trained")
         task = load_task(self.run, fold, self.config, self.code, stores=None, online=self.online)
+        model = self._load_model(fold, task) if MODEL in self.chosen.voting else None
+        names = [name for name in self.chosen.voting if name != MODEL]
+        return _Fold(task, model, {name: self._load_member(fold, task, name) for name in names})
+
+    def _load_model(self, fold: FoldFolder, task: Task) -> nn.Module:
         checkpoint = checkpoints.load_best(fold)
         model = task.build_model()
         load_weights(model, checkpoint.model)
@@ -195,4 +226,50 @@ class Predictor:
         exact = self.config.training.precision == "float32"
         if self.config.model.lora is not None and exact:
             merge_adapters(model)
-        return task, model.to(self.accelerator.device).eval()
+        return model.to(self.accelerator.device).eval()
+
+    def _load_member(self, fold: FoldFolder, task: Task, name: str) -> Member:
+        folder = fold.member(name)
+        files = [str(path.relative_to(fold.path)) for path in (folder.state, folder.arrays)]
+        check(fold.path, "members", only=files)
+        parts = {part.name: part for part in beside_the_model(self.config)}
+        kind, width = holds(task), outputs_of(task)
+        member = build_member(parts[name], self.config, self.code, kind, width)
+        restore(member, folder.path)
+        return member
+
+    def _load_frozen(self) -> Frozen | None:
+        parts = {part.name: part for part in beside_the_model(self.config)}
+        voting = [parts[name] for name in self.chosen.voting if name != MODEL]
+        if not any(reads_embedding(part, self.config, self.code) for part in voting):
+            return None
+        name = str(self.run.frozen.relative_to(self.run.path))
+        if not self.run.frozen.exists():
+            raise FoldwiseError(
+                f"{self.run.path}: {', '.join(self.chosen.voting)} reads the backbone before its "
+                "training, which the run keeps only where its answer needs it; choose another "
+                "--member"
+            )
+        check(self.run.path, "finished", only=[name])
+        return Frozen.stored(self.config, self.run, self.accelerator)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """What a fold has fitted: its task, and those members that vote."""
+
+    task: Task
+    model: nn.Module | None
+    members: Mapping[str, Member]
+
+    def predict(self, rows: pl.DataFrame, accelerator: Accelerator) -> dict[str, pl.DataFrame]:
+        """Return each voting member's table of the rows."""
+        tables = {}
+        if self.model is not None:
+            dataset = self.task.dataset(rows)
+            positions = np.arange(rows.height)
+            logits, _ = infer(self.model, dataset, positions, self.task.collate, accelerator)
+            tables[MODEL] = to_table(self.task, rows, logits, None, None)
+        for name, member in self.members.items():
+            tables[name] = values_to_table(self.task, rows, member.predict(rows), None, None)
+        return tables

@@ -21,9 +21,11 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.summary import score_baselines, summarize
+from foldwise.evaluation.summary import summarize
 from foldwise.evaluation.validate import validate_fold
 from foldwise.hardware.device import build_accelerator, placement, resolve_device, set_deterministic
+from foldwise.members.fold import Members
+from foldwise.members.roster import check_members
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task, load_target, open_run
 from foldwise.preparation.ownership import (
@@ -128,6 +130,7 @@ def _cross_validate(
         task = build_task(config, code, stores=run.token_stores)
         prepared = prepare(config, code, run, task, online=True)
         check_training(config, code)
+        check_members(config, code, task)
         check_continues(prepared)
         prepared = encode_rows(prepared)
         accelerator = build_accelerator(config.training)
@@ -155,10 +158,11 @@ def _cross_validate(
             console.print("\n".join(facts(prepared.counts)), highlight=False, markup=False)
 
         held.enter_context(failures_told(run))
+        members = Members(prepared, accelerator)
         for number in todo:
             train_fold(prepared, number, accelerator, console)
             scores = validate_fold(prepared, number, accelerator)
-            score_baselines(prepared, number)
+            members.fit(number)
             tell_fold(prepared, number, scores, console)
 
         with lock(run.path / ".lock", f"{run.path}", wait=True):
@@ -211,8 +215,9 @@ def validate(
             held.enter_context(_claim(run, number))
             checkpoints.mend(run.fold(number))
         scores = {str(n): validate_fold(prepared, n, accelerator) for n in trained}
+        members = Members(prepared, accelerator)
         for number in trained:
-            score_baselines(prepared, number)
+            members.fit(number)
         if trained != every:
             return {"folds": scores}
         with lock(run.path / ".lock", f"{run.path}", wait=True):

@@ -19,7 +19,7 @@ from foldwise.evaluation import diagnostics
 from foldwise.evaluation.slices import by_value, score_slices
 from foldwise.metrics.metric import confusion, per_class
 from foldwise.report import run_rows
-from foldwise.report.run_report import _against_baselines, build_report
+from foldwise.report.run_report import _members, build_report
 from foldwise.report.source import Source
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
@@ -172,12 +172,12 @@ def test_the_chart_of_baselines_is_sound(held: bool) -> None:
     unknown = {"oof": {"rmse": dict.fromkeys(("value", "low", "high"))}, "holdout": None}
     metrics = {"mean": {"rmse": 4.0}, "smaller_is_better": ["rmse"]}
     models = {"model": scores, "linear model": scores, "mean": unknown}
-    (drawn,) = _against_baselines(metrics, models)
+    (drawn,) = _members(metrics, models)
     assert "rmse of the model and its baselines, with 95% intervals; further left is" in drawn
     spec = json.loads(drawn.split('type="application/json">')[1].split("</script>")[0])
     assert len(spec["data"]["values"]) == (4 if held else 2)  # what isn't defined isn't drawn
     alt.LayerChart.from_dict(spec)  # raises where it is no Vega-Lite
-    assert _against_baselines(metrics, {"model": scores}) == []
+    assert _members(metrics, {"model": scores}) == []
 
 
 def test_likely_label_errors_stand_beside_the_models_own_quality(trained: RunFolder) -> None:

@@ -10,7 +10,7 @@ What sections, parts and problems are stands in grammar.py: here are the keys an
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -133,10 +133,21 @@ class Config(Section):
         "quadratic_kappa, spearman too; regression: rmse, mae, r2, spearman, pearson; "
         "`my_parts.metric`. Each task has its default.",
     )
+    ensemble: Annotated[
+        Literal["auto", "model"]
+        | Annotated[list[Annotated[Part, Kind("member")]], Field(min_length=1)],
+        Words("auto, model, or a list of members: names, or maps of name and arguments"),
+    ] = Field(
+        default="auto",
+        description="What makes the run's answer: the `model` alone, or a blend of it with other "
+        "members on the same folds: `linear` (TF-IDF), `embedding` (the frozen backbone), "
+        "`boosting` (LightGBM), `lookup` (one category), `my_parts.Member`. `auto`: all that the "
+        "columns allow; a blend only where it is better.",
+    )
     baselines: bool = Field(
         default=True,
-        description="Score majority class (or mean and median), best single category and TF-IDF "
-        "beside the model.",
+        description="Score majority class (or mean and median), best single category and a linear "
+        "model beside the model.",
     )
     trackers: Annotated[
         list[Annotated[Part, Kind("tracker")]],
@@ -290,6 +301,26 @@ class Config(Section):
             refuse([Problem(("training", "patience"), f"{message}; raise it", by)])
         return self
 
+    def _problems_of_members(self) -> list[Problem]:
+        if isinstance(self.ensemble, str):
+            return []
+        names = [part.name for part in self.ensemble]
+        own_task = self.task not in BUILTIN["task"]
+        problems = []
+        for i, name in enumerate(names):
+            message, by = "", "data"
+            if name in names[:i]:
+                message = f"{name} is listed twice"
+            elif own_task and name != "model":
+                message, by = f"task {self.task} has no other member than its model", "task"
+            elif name == "embedding" and not self.data.text:
+                message = "embedding needs a text: data.text names no column"
+            elif name == "lookup" and not self.data.categorical:
+                message = "lookup needs a category: data.categorical names no column"
+            if message:
+                problems.append(Problem(("ensemble", i), message, ((by,),)))
+        return problems
+
     @model_validator(mode="after")
     def _metrics_and_trackers_are_told_apart(self) -> Config:
         names = [metric.name for metric in self.metrics]
@@ -304,6 +335,7 @@ class Config(Section):
             for i, name in enumerate(trackers)
             if name in trackers[:i]
         ]
+        problems += self._problems_of_members()
         chosen = self.selection.metric
         own = METRICS.get(self.task, BUILTIN["metric"])
         valid = ["loss", *own, *(n for n in names if n not in BUILTIN["metric"])]

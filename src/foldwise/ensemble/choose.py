@@ -13,7 +13,7 @@ is better, the single member is the answer, as the weight 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,11 +74,24 @@ class Chosen:
     blended: bool
     scores: dict[str, float]
 
+    @property
+    def single(self) -> str:
+        """The member with the largest weight: the answer itself where nothing is blended."""
+        return self.names[int(self.weights.argmax())]
+
+    @property
+    def voting(self) -> tuple[str, ...]:
+        """The members that the answer hangs on."""
+        if not self.blended:
+            return (self.single,)
+        return tuple(n for n, weight in zip(self.names, self.weights, strict=True) if weight > 0)
+
     def predict(self, predictions: Mapping[str, Floats], holds: Holds) -> Floats:
-        """Return the answer to rows that the members have predicted."""
+        """Return the answer to rows that the voting members have predicted."""
         if not self.blended:  # the member's own, to the last bit
-            return predictions[self.names[int(self.weights.argmax())]]
-        return blend(self.weights, [predictions[name] for name in self.names], holds)
+            return predictions[self.single]
+        weights = self.weights[self.weights > 0]
+        return blend(weights, [predictions[name] for name in self.voting], holds)
 
 
 def choose(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int) -> Chosen:
@@ -136,6 +149,38 @@ def cross_fit(
         part = rows.part(out)
         answers[out] = found.predict(part.predictions, holds)
     return answers, chosen
+
+
+def adds(rows: Rows, holds: Holds, score: Score, *, macro: bool) -> dict[str, float]:
+    """Say what each member adds: the blend of all members minus the blend of the others.
+
+    Both are cross-fitted over the folds, and always blends, so that they can be compared.
+
+    Returns:
+        By member, in units of the score; positive where the member helps.
+    """
+    names = list(rows.predictions)
+    whole = score(_blended(rows, holds, macro=macro), rows)
+    without = {name: _without(rows, name) for name in names}
+    return {
+        name: whole - score(_blended(part, holds, macro=macro), part)
+        for name, part in without.items()
+    }
+
+
+def _without(rows: Rows, name: str) -> Rows:
+    others = {other: made for other, made in rows.predictions.items() if other != name}
+    return replace(rows, predictions=others)
+
+
+def _blended(rows: Rows, holds: Holds, *, macro: bool) -> Floats:
+    made = np.empty_like(next(iter(rows.predictions.values())))
+    for fold in np.unique(rows.fold):
+        out = rows.fold == fold
+        others = rows.part(~out & ~np.isin(rows.row, rows.row[out]))
+        weights = _fitted(others if len(others.row) else rows, holds, macro=macro)
+        made[out] = blend(weights, list(rows.part(out).predictions.values()), holds)
+    return made
 
 
 def _fitted(rows: Rows, holds: Holds, *, macro: bool) -> Floats:

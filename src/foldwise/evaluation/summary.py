@@ -1,200 +1,180 @@
 """From the folds' files to the run's: `oof.parquet`, `holdout.parquet`, `metrics.json`.
 
-In: what validation wrote for every fold. Out: scores per fold, their mean and standard deviation,
-the pooled out-of-fold scores with intervals, and the same for the baselines. Every score is
-computed over whole folds or all rows at once; a mean of per-batch F1 is another and wrong number.
+In: what validation and the members wrote for every fold. Out: the run's answer and each member:
+scores per fold, their mean and standard deviation, the pooled out-of-fold scores with intervals,
+the holdout's. Every score is computed over whole folds or all rows at once; a mean of per-batch F1
+is another and wrong number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from foldwise.config.grammar import BUILTIN
+from foldwise.config.members import MODEL, answering, baseline_names, beside_the_model
+from foldwise.evaluation.answer import Answer, answer, judged_by, mean_answer
 from foldwise.evaluation.bootstrap import Resampled, resample
-from foldwise.preparation.build import holds
+from foldwise.evaluation.words import ANSWER
+from foldwise.members.frozen import keep_backbone
+from foldwise.members.roster import reads_embedding
+from foldwise.metrics.metric import score
 from foldwise.preparation.prepare import Prepared
 from foldwise.preparation.rows import row_groups
-from foldwise.run.contents import Validation
+from foldwise.run import checkpoints
+from foldwise.run.contents import Contents, Validation
 from foldwise.run.files import to_json, write_parquet
-from foldwise.run.readers import read_json, read_parquet
-from foldwise.run.seal import SEAL, add, check, commit, intact, read_metrics
-from foldwise.tasks.predictions import read_predictions
+from foldwise.run.folder import FoldFolder
+from foldwise.run.manifests import WEIGHTS, read_manifest
+from foldwise.run.readers import read_json
+from foldwise.run.seal import SEAL, check, commit, files_of, read_metrics
+from foldwise.tasks.predictions import mean_of_models, read_predictions
 from foldwise.training.tracking import tell_trackers
 
 if TYPE_CHECKING:
     from foldwise.evaluation.verdict import Setting
 
 Groups = Callable[[np.ndarray], np.ndarray]  # rows by number -> the group of each
-
-
-def score_baselines(prepared: Prepared, number: int) -> None:
-    """Fit the baselines on a fold's training rows and write their predictions of its scored rows.
-
-    They need no rows to pick an epoch, so they train on the inner rows too.
-    """
-    rows = prepared.assignment
-    train = np.sort(np.concatenate([rows.training(number), rows.inner(number)]))
-    scored = prepared.part(rows.scored(number))
-    fold = prepared.run.fold(number)
-    sound, written = intact(fold.path, "baselines"), []
-    for name in _names(prepared):
-        path = fold.path / f"baseline-{name}.parquet"
-        if path not in sound:
-            table = _baseline(prepared, name, prepared.part(train), scored)
-            fixed = {"repeat": rows.repeat(number), "fold": number}
-            write_parquet(
-                path, table.with_columns(pl.lit(v, pl.Int32).alias(k) for k, v in fixed.items())
-            )
-        written.append(path)
-    add(fold.path, "baselines", written)
+Tables = dict[str, list[pl.DataFrame]]  # a member's predictions, a table a fold
+Scores = Mapping[str, float | None]
 
 
 def summarize(prepared: Prepared) -> dict[str, Any]:
-    """Write the run's out-of-fold table, holdout table and, last of all, its metrics.
+    """Write the tables of the run's answer and of its members and, last of all, the metrics.
 
     Returns:
         What `metrics.json` holds.
     """
     # Imported only now: scipy.stats is slow to import.
-    from foldwise.evaluation.verdict import MODEL, verdict
+    from foldwise.evaluation.verdict import verdict
 
     run, task = prepared.run, prepared.task
     folds = [run.fold(number) for number in prepared.folds]
     for fold in folds:
-        check(fold.path, "validated", "baselines")
-    tables = [read_predictions(fold.predictions, task) for fold in folds]
-    out_of_fold = pl.concat(tables).sort("repeat", "row")
-    write_parquet(run.out_of_fold, out_of_fold)
+        check(fold.path, "validated", "members")
     validations = {str(f.number): read_json(f.validation, Validation) for f in folds}
-    per_fold = {number: found["scores"] for number, found in validations.items()}
-    names = list(next(iter(per_fold.values())))
-    columns = {name: [scores[name] for scores in per_fold.values()] for name in names}
-    columns = {k: [np.nan if v is None else v for v in values] for k, values in columns.items()}
-    scores = {MODEL: _resampled(prepared, out_of_fold, prepared.assignment.groups)}
+    names = [MODEL, *(p.name for p in beside_the_model(prepared.config))]
+    scored = {name: pl.concat(_read(prepared, name)).sort("repeat", "row") for name in names}
+    held = {} if prepared.holdout is None else {n: _read(prepared, n, held=True) for n in names}
+    voters = [part.name for part in answering(prepared.config)]
+    found = answer(prepared, {name: scored[name] for name in voters})
+    if any(_embeds(prepared, name) for name in found.chosen.voting):
+        keep_backbone(prepared)
+
+    members: dict[str, Any] = {}
+    resampled: dict[str, Resampled] = {}
+    for name in names:
+        folder = run.member(name)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_parquet(folder.out_of_fold, scored[name])
+        mean = None
+        if prepared.holdout is not None:
+            mean = mean_of_models(held[name], task)
+            write_parquet(folder.holdout, mean)
+        by_fold = {number: each["scores"] for number, each in validations.items()}
+        by_fold = by_fold if name == MODEL else _by_fold(prepared, scored[name])
+        resampled[name] = _resampled(prepared, scored[name], prepared.assignment.groups)
+        members[name] = _entry(prepared, by_fold, resampled[name], mean) | _size(folds, name)
+    write_parquet(run.out_of_fold, found.out_of_fold)
+    mean = None
+    if prepared.holdout is not None:
+        tables = [{n: held[n][i] for n in voters} for i in range(len(folds))]
+        mean = mean_answer(tables, found.chosen, task)
+        write_parquet(run.holdout, mean)
+    alone = _alone(found)
+    if alone is None:
+        by_fold = _by_fold(prepared, found.out_of_fold)
+        whole = _resampled(prepared, found.out_of_fold, prepared.assignment.groups)
+        own = _entry(prepared, by_fold, whole, mean)
+    else:
+        whole, own = resampled[alone], members[alone]
     metrics: dict[str, Any] = {
-        "folds": per_fold,
-        "mean": {name: float(np.mean(values)) for name, values in columns.items()},
-        "std": {
-            name: float(np.std(values, ddof=1)) if len(values) > 1 else None
-            for name, values in columns.items()
-        },
-        "oof": scores[MODEL].intervals(),
-        "holdout": None,
-        "baselines": {},
+        **{key: own[key] for key in ("folds", "mean", "std", "oof", "holdout")},
+        "answer": found.as_json(),
+        "members": members,
+        "baselines": {name: members[name] for name in baseline_names(prepared.config)},
         "selection": prepared.config.selection.rows,
         "constant_predictions": {
-            number: found["constant"]
-            for number, found in validations.items()
-            if "constant" in found
+            number: each["constant"] for number, each in validations.items() if "constant" in each
         },
         "smaller_is_better": [m.name for m in task.metrics() if not m.greater_is_better],
-        "rows": {"oof": out_of_fold.height, "holdout": 0},
+        "rows": {"oof": found.out_of_fold.height, "holdout": 0 if mean is None else mean.height},
     }
-    held_groups = _holdout_groups(prepared)
-    if prepared.holdout is not None:
-        held = mean_of_models([read_predictions(f.holdout, task) for f in folds], task)
-        write_parquet(run.holdout, held)
-        metrics["holdout"] = _resampled(prepared, held, held_groups).intervals()
-        metrics["rows"]["holdout"] = held.height
-    for name in _names(prepared):
-        scored = pl.concat([read_parquet(f.path / f"baseline-{name}.parquet") for f in folds])
-        scored = scored.sort("repeat", "row")
-        scores[name] = _resampled(prepared, scored, prepared.assignment.groups)
-        entry: dict[str, Any] = {"oof": scores[name].intervals(), "holdout": None}
-        if prepared.holdout is not None:
-            held = _baseline(prepared, name, prepared.frame, prepared.holdout)
-            entry["holdout"] = _resampled(prepared, held, held_groups).intervals()
-        if "column" in scored.columns:  # the lookup's choice, fold by fold, most frequent first
-            entry["columns"] = scored["column"].value_counts(sort=True)["column"].to_list()
-        metrics["baselines"][name] = entry
-    metrics["verdict"] = verdict(metrics, scores, _setting(prepared, names))
+    metrics["verdict"] = verdict(metrics, {ANSWER: whole, **resampled}, _setting(prepared))
     if prepared.online:
         tell_trackers(prepared.config, prepared.code, run, metrics)
     left = [run.out_of_fold, *([run.holdout] if prepared.holdout is not None else [])]
-    left += [run.log, *(fold.path / SEAL for fold in folds)]
+    left += [*files_of(run.path / "members"), run.log, *(fold.path / SEAL for fold in folds)]
     commit(run.path, "finished", left, run.metrics, to_json(metrics))
     return read_metrics(run)
 
 
-def _names(prepared: Prepared) -> tuple[str, ...]:
-    data = prepared.config.data
-    task = prepared.config.task
-    if not prepared.config.baselines or task not in BUILTIN["task"]:
-        return ()
-    # Imported only now: scikit-learn takes as long to import as torch.
-    from foldwise.evaluation.baselines import baseline_names
-
-    return tuple(baseline_names(data.text, data.categorical, data.numeric, task))
-
-
-def _baseline(
-    prepared: Prepared, name: Any, train: pl.DataFrame, scored: pl.DataFrame
-) -> pl.DataFrame:
-    from foldwise.evaluation import baselines
-
-    data, task = prepared.config.data, prepared.task
-    target = str(data.target)
-    fill = data.missing.numeric if data.missing.numeric != "drop" else "mean"
-    columns = data.text, data.categorical, data.numeric, fill
-    seed = prepared.config.folds.seed
-    values: np.ndarray = task.target_values(train)  # type: ignore[attr-defined]
-    chosen: dict[str, str] = {}
-    if holds(task) == "label":
-        n_classes = len(task.classes)  # type: ignore[attr-defined]
-        predicted = baselines.baseline_predictions(
-            name, train, scored, values, n_classes, *columns, seed
-        )
-        if name == "lookup":
-            chosen["column"] = baselines.lookup_column(
-                train, values, n_classes, data.categorical, seed
-            )
-    else:
-        labels = holds(task) == "labels"
-        # Not through float32: numbers are scored in the table's own precision.
-        values = values.astype(np.float64) if labels else train[target].to_numpy()[:, None]
-        predicted = baselines.baseline_values(name, train, scored, values, labels, *columns, seed)
-        if name == "lookup":
-            chosen["column"] = baselines.value_column(train, values, data.categorical, seed)
-    if holds(task) == "number":
-        written: dict[str, Any] = {"prediction": predicted[:, 0]}
-    else:
-        made = task.from_probabilities(predicted)  # type: ignore[attr-defined]
-        written = {k: v for k, v in made.items() if not k.startswith("logit_")}
-    return pl.DataFrame({"row": scored["row"], "target": scored[target], **written}).with_columns(
-        pl.lit(column).alias(key) for key, column in chosen.items()
-    )
+def _read(prepared: Prepared, name: str, *, held: bool = False) -> list[pl.DataFrame]:
+    tables = []
+    for number in prepared.folds:
+        fold = prepared.run.fold(number)
+        source = fold if name == MODEL else fold.member(name)
+        path = source.holdout if held else source.predictions
+        tables.append(read_predictions(path, prepared.task))
+    return tables
 
 
-def mean_of_models(tables: list[pl.DataFrame], task: Any = None) -> pl.DataFrame:
-    """Average several models' probabilities of the same rows, or the numbers they predict.
+def _embeds(prepared: Prepared, name: str) -> bool:
+    parts = {part.name: part for part in answering(prepared.config)}
+    return reads_embedding(parts[name], prepared.config, prepared.code)
 
-    Args:
-        tables: one a model, with prob_* and logit_* columns and rows in the same order.
-        task: says by `from_probabilities` which label follows from probabilities, and which
-            logits; without it, the largest, and their logarithms.
 
-    Returns:
-        The first table with the mean probabilities, and the label and logits that follow.
-    """
-    first = tables[0].with_columns(pl.lit(None, pl.Int32).alias("fold"))
-    if first["prediction"].dtype.is_float():
-        values = np.mean([table["prediction"].to_numpy() for table in tables], axis=0)
-        return first.with_columns(pl.Series("prediction", values))
-    names = [name.removeprefix("prob_") for name in first.columns if name.startswith("prob_")]
-    mean = np.mean([t.select(f"prob_{n}" for n in names).to_numpy() for t in tables], axis=0)
-    if hasattr(task, "from_probabilities"):
-        columns = task.from_probabilities(mean)
-        return first.with_columns(pl.Series(name, values) for name, values in columns.items())
-    log = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
-    return first.with_columns(
-        pl.Series("prediction", [names[i] for i in mean.argmax(axis=1)]),
-        *(pl.Series(f"prob_{name}", mean[:, i]) for i, name in enumerate(names)),
-        *(pl.Series(f"logit_{name}", log[:, i]) for i, name in enumerate(names)),
-    )
+def _alone(found: Answer) -> str | None:
+    # The member that answers every row, where it is one and the same.
+    chosen = [found.chosen, *found.of_folds.values()]
+    names = {None if each.blended else each.single for each in chosen}
+    return names.pop() if len(names) == 1 else None
+
+
+def _entry(
+    prepared: Prepared,
+    by_fold: Mapping[str, Scores],
+    scored: Resampled,
+    held: pl.DataFrame | None,
+) -> dict[str, Any]:
+    names = list(next(iter(by_fold.values())))
+    columns = {name: [scores[name] for scores in by_fold.values()] for name in names}
+    values = {k: np.array([np.nan if v is None else v for v in c]) for k, c in columns.items()}
+    return {
+        "folds": by_fold,
+        "mean": {name: float(column.mean()) for name, column in values.items()},
+        "std": {
+            name: float(column.std(ddof=1)) if len(column) > 1 else None
+            for name, column in values.items()
+        },
+        "oof": scored.intervals(),
+        "holdout": None
+        if held is None
+        else _resampled(prepared, held, _holdout_groups(prepared)).intervals(),
+    }
+
+
+def _by_fold(prepared: Prepared, table: pl.DataFrame) -> dict[str, Scores]:
+    parts = ((number, table.filter(pl.col("fold") == number)) for number in prepared.folds)
+    metrics, task = prepared.task.metrics(), prepared.task
+    return {str(number): score(metrics, *task.to_arrays(part)) for number, part in parts}
+
+
+def _size(folds: list[FoldFolder], name: str) -> dict[str, Any]:
+    # Of a fold, in the mean; a member that reads embeddings needs the backbone's weights besides.
+    if name == MODEL:
+        files = [read_manifest(checkpoints.pointed(fold))["files"][WEIGHTS] for fold in folds]
+        return {"bytes": round(float(np.mean([entry["bytes"] for entry in files])))}
+    folders = [fold.member(name) for fold in folds]
+    sizes = [f.state.stat().st_size + f.arrays.stat().st_size for f in folders]
+    found: dict[str, Any] = {"bytes": round(float(np.mean(sizes)))}
+    if name == "lookup":  # the column it chose, fold by fold, most frequent first
+        chosen = pl.Series([read_json(folder.state, Contents)["column"] for folder in folders])
+        found["columns"] = chosen.value_counts(sort=True)[:, 0].to_list()
+    return found
 
 
 def _holdout_groups(prepared: Prepared) -> Groups:
@@ -216,15 +196,15 @@ def _resampled(prepared: Prepared, table: pl.DataFrame, groups: Groups) -> Resam
     )
 
 
-def _setting(prepared: Prepared, metrics: list[str]) -> Setting:
+def _setting(prepared: Prepared) -> Setting:
     from foldwise.evaluation.verdict import Setting
 
     config = prepared.config
-    selects, data = config.selection.metric, config.data
+    data = config.data
     columns = bool(data.categorical or data.numeric)
     read = [name for name, there in (("words", bool(data.text)), ("columns", columns)) if there]
     return Setting(
-        metric=selects if selects in metrics else metrics[0],  # `loss` isn't among them
+        metric=judged_by(config, prepared.task.metrics()).name,
         inputs=" and ".join(read),
         text=bool(data.text),
         own_task=config.task not in BUILTIN["task"],

@@ -1,10 +1,11 @@
-"""The verdict: every model's score and its resamples in; what won, how surely, and what next, out.
+"""The verdict: every member's score and its resamples in; what won, how surely, and what next, out.
 
-The question is whether the model was worth its training, so it is set against the strongest of its
-baselines, whatever comes first in the table. All were scored on the same rows and resampled alike,
-so their differences are paired. The strongest was picked by the scores that are compared here: the
-interval holds for all pairs of models together (simultaneous.py). It sees that other rows would
-be scored differently, and nothing of training: `foldwise compare` with two seeds does.
+Where the run answers with a blend the question is whether it was worth its parts, so it is set
+against the strongest of them alone. Otherwise it is whether the model was worth its training, and
+the model is set against the strongest of the others. All were scored on the same rows and resampled
+alike, so their differences are paired. The strongest was picked by the scores that are compared
+here: the interval holds for all pairs of models together (simultaneous.py). It sees that other rows
+would be scored differently, and nothing of training: `foldwise compare` with two seeds does.
 
 Computed once, when a run is summarized, and kept in metrics.json: whoever shows it says the same.
 """
@@ -18,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from foldwise.config.members import MODEL
 from foldwise.evaluation.bootstrap import Resampled
 from foldwise.evaluation.simultaneous import Difference, row_differences
 from foldwise.evaluation.slices import FEWEST
-from foldwise.evaluation.words import figure, in_a_sentence, metric_name
+from foldwise.evaluation.words import ANSWER, figure, in_a_sentence, listed, metric_name
 
-MODEL = "model"
 _CONSTANT = ("majority", "mean", "median")
 _MORE_STEPS = (
     "see in report.html whether the learning curves still fall; raise training.epochs or find "
@@ -51,11 +52,11 @@ class Setting:
 def verdict(
     metrics_json: dict[str, Any], scores: Mapping[str, Resampled], setting: Setting
 ) -> dict[str, Any]:
-    """Set the model against its strongest baseline.
+    """Set the blend, or else the model, against the strongest of the others.
 
     Args:
         metrics_json: what metrics.json holds, the verdict aside.
-        scores: by `model` and each baseline's name, the metrics of the same out-of-fold rows.
+        scores: by `answer` and each member's name, the metrics of the same out-of-fold rows.
         setting: what the words hang on.
 
     Returns:
@@ -74,19 +75,20 @@ def verdict(
     sign = -1 if setting.metric in metrics_json["smaller_is_better"] else 1
     values = {name: sign * each.value_of(setting.metric) for name, each in scores.items()}
     defined = {name: value for name, value in values.items() if math.isfinite(value)}
-    if MODEL not in defined:
+    own = ANSWER if metrics_json["answer"]["blended"] else MODEL
+    if own not in defined:
         return found | _undefined(setting)
-    rivals = [name for name in defined if name != MODEL]
+    rivals = [name for name in defined if name not in (own, ANSWER)]
     if not rivals:
-        return found | _alone(metrics_json, bool(len(scores) > 1), setting)
+        return found | _alone(metrics_json, len(metrics_json["members"]) > 1, setting)
     rival = max(rivals, key=defined.__getitem__)
     # Of equals the simpler one is ahead.
-    pair = (MODEL, rival) if defined[MODEL] > defined[rival] else (rival, MODEL)
+    pair = (own, rival) if defined[own] > defined[rival] else (rival, own)
     ahead = _ahead([*pair, *(name for name in rivals if name != rival)], scores, setting, sign)
-    sure = ahead.clear and not (found["optimistic"] and pair[0] == MODEL)
+    sure = ahead.clear and not (found["optimistic"] and pair[0] in (own, MODEL))
     found |= {"winner": pair[0], "runner_up": pair[1], "sure": sure}
     found["ahead"] = {"value": ahead.value, "low": ahead.low, "high": ahead.high}
-    told = _Words(metrics_json, setting, rival, sign, found)
+    told = _Words(metrics_json, setting, own, rival, sign, found)
     return found | {"told": told.sentence(), "next": told.advice()}
 
 
@@ -139,57 +141,45 @@ def _optimism(metrics_json: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Words:
-    """Puts the model against its strongest baseline into words."""
+    """Puts what a run stands for against the strongest of the others into words."""
 
     metrics_json: dict[str, Any]
     setting: Setting
+    own: str
     rival: str
     sign: int
     found: dict[str, Any]
 
-    @property
-    def _simple(self) -> str:
-        columns = self.metrics_json["baselines"][self.rival].get("columns", ())
-        return in_a_sentence(self.rival, columns, self.setting.inputs)
-
-    @property
-    def _model(self) -> str:
-        return "the language model" if self.setting.text else "the model"
-
-    @property
-    def _constant(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.metrics_json.get("constant_predictions", {})
-        return found
-
     def sentence(self) -> str:
         """Say what won and by how much, and what stands against believing it."""
         name = metric_name(self.setting.metric)
-        own, simple = (figure(self._value(self._scores(who), "oof")) for who in (MODEL, self.rival))
-        if self.found["winner"] == MODEL:
-            who, scores = "The model", f"{name} {own} against {simple} of {self._simple}"
-        else:
-            who = self._simple[0].upper() + self._simple[1:]
-            scores = f"{name} {simple} against the model's {own}"
+        first, second = self.found["winner"], self.found["runner_up"]
+        values = {who: figure(self._value(who, "oof")) for who in (first, second)}
+        who = self._name(first)
+        alone = " alone" if second != ANSWER and first == ANSWER else ""
+        scores = f"{name} {values[first]} against {values[second]} of {self._name(second)}{alone}"
         if self.found["sure"]:
             told = f"{who} wins: {scores}, {self._ahead()} on the same rows{self._cost()}."
         elif math.isnan(self.found["ahead"]["low"]):
-            told = f"No clear winner: {scores}, {self._ahead()}: too few rows to tell."
+            told = f"No clear winner: {who} has {scores}, {self._ahead()}: too few rows to tell."
         elif self.found["ahead"]["low"] > 0:
             told = f"{who} is ahead, not surely: {scores}, {self._ahead()} on the same rows."
         else:
             told = (
-                f"No clear winner: {scores}; {self._ahead()} on the same rows can be chance, for "
-                "the interval includes zero."
+                f"No clear winner: {who} has {scores}; {self._ahead()} on the same rows can be "
+                "chance, for the interval includes zero."
             )
-        return told + self._holdout() + _optimism(self.metrics_json) + self._same()
+        told = told[0].upper() + told[1:]
+        return told + self._holdout() + self._share() + _optimism(self.metrics_json) + self._same()
 
     def advice(self) -> str:
         """Say what to do next."""
-        if self._constant or (self.rival in _CONSTANT and not self._model_wins):
+        ahead = self.found["sure"] and self.found["winner"] == self.own
+        if self._constant or (self.rival in _CONSTANT and not ahead):
             return f"{_MORE_STEPS}."
         if self.found["optimistic"]:
             return "train with selection.rows: inner, under another run.name, for an honest score."
-        if self._model_wins:
+        if ahead:
             return (
                 "read its most confident mistakes in report.html; change one thing, and set the "
                 "runs against each other with foldwise compare."
@@ -200,7 +190,7 @@ class _Words:
                 "noise of training (foldwise compare). Until then the simpler model is cheaper."
             )
         if self.rival == "lookup":
-            column = self.metrics_json["baselines"]["lookup"]["columns"][0]
+            column = self.metrics_json["members"]["lookup"]["columns"][0]
             return (
                 f"ask whether {column} is known before the target is. If it is, a table of its "
                 "values does the job; if not, leave the column out."
@@ -208,16 +198,29 @@ class _Words:
         return f"{_MORE_STEPS}; or use the simpler model."
 
     @property
-    def _model_wins(self) -> bool:
-        return bool(self.found["sure"] and self.found["winner"] == MODEL)
+    def _constant(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.metrics_json.get("constant_predictions", {})
+        return found
 
-    def _scores(self, who: str) -> dict[str, Any]:
-        entry: dict[str, Any] = (
-            self.metrics_json if who == MODEL else self.metrics_json["baselines"][who]
-        )
-        return entry
+    @property
+    def _model(self) -> str:
+        return "the language model" if self.setting.text else "the model"
 
-    def _value(self, entry: dict[str, Any], estimate: str) -> float | None:
+    def _name(self, who: str) -> str:
+        if who == ANSWER:
+            weights = self.metrics_json["answer"]["weights"]
+            voting = [self._short(name) for name, weight in weights.items() if weight > 0]
+            return f"the blend of {listed(voting)}"
+        return self._short(who)
+
+    def _short(self, who: str) -> str:
+        if who == MODEL:
+            return self._model if self.own == ANSWER else "the model"
+        columns = self.metrics_json["members"][who].get("columns", ())
+        return in_a_sentence(who, columns, "" if self.own == ANSWER else self.setting.inputs)
+
+    def _value(self, who: str, estimate: str) -> float | None:
+        entry = self.metrics_json if who == ANSWER else self.metrics_json["members"][who]
         value: float | None = (entry[estimate] or {}).get(self.setting.metric, {}).get("value")
         return value
 
@@ -230,16 +233,28 @@ class _Words:
         return f"+{figure(value)} [{figure(low)}, {figure(high)}]"
 
     def _cost(self) -> str:
-        if self.found["winner"] == MODEL:
+        if self.found["winner"] in (self.own, ANSWER):
             return ""
         if self.rival in _CONSTANT:
             return f"; {self._model} has learnt nothing of use"
-        return f"; {self._model} does not earn its cost here"
+        return f"; {self._model} does not earn its cost here" if self.own == MODEL else ""
+
+    def _share(self) -> str:
+        answer = self.metrics_json["answer"]
+        if self.own == MODEL:
+            single = max(answer["weights"], key=answer["weights"].__getitem__)
+            return "" if single == MODEL else f" The run answers with {self._short(single)}."
+        added = answer["adds"].get(MODEL)
+        if added is None or not math.isfinite(added):
+            return ""
+        if added <= 0:
+            return f" {self._model[0].upper()}{self._model[1:]} adds nothing to it."
+        name = metric_name(self.setting.metric)
+        gain = f"+{figure(added)}" if self.sign > 0 else f"{figure(added)} lower"
+        return f" To its {name} {self._model} adds {gain}."
 
     def _holdout(self) -> str:
-        first, second = (
-            self._value(self._scores(self.found[who]), "holdout") for who in ("winner", "runner_up")
-        )
+        first, second = (self._value(self.found[who], "holdout") for who in ("winner", "runner_up"))
         if first is None or second is None or not math.isfinite(first + second):
             return ""
         scores = f"{figure(first)} against {figure(second)}"
@@ -252,7 +267,8 @@ class _Words:
         if not self._constant:
             return ""
         folds = ", ".join(self._constant)
+        who = "it" if self.own == MODEL else self._model
         return (
-            f" In fold{'s' if len(self._constant) > 1 else ''} {folds} it predicts the same for "
+            f" In fold{'s' if len(self._constant) > 1 else ''} {folds} {who} predicts the same for "
             "nearly every row."
         )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,30 @@ import numpy as np
 import polars as pl
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 from torch import Tensor, nn
 
 from foldwise.config.schema import Config
 from foldwise.encoding.batches import TextRows, pad_batch
+from foldwise.encoding.bound import Need
 from foldwise.encoding.text import encode, frame_of
+from foldwise.errors import FoldwiseError
+from foldwise.members.member import EMBEDDING
 from foldwise.models.backbone import load_backbone, load_tokenizer
 from foldwise.models.pooling import MeanPooling
+from foldwise.models.resolve import resolve_again
+from foldwise.preparation.prepare import Prepared
+from foldwise.run.contents import Manifest
 from foldwise.run.files import atomic
+from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json, read_tensors
 from foldwise.training.inference import infer
 
 SCHEMA = 1
+# The folder of pretrained weights, or the tensors themselves.
+Weights = Path | dict[str, Tensor]
 
 
 class MeanVectors(nn.Module):
@@ -50,7 +65,7 @@ class Frozen:
     Args:
         config: resolved; text columns, their length and the precision are read.
         folder: config.json and the tokenizer's files.
-        weights: the pretrained tensors, or the folder that holds them.
+        weights: finds the pretrained weights; called when vectors have to be computed.
         identity: sha256 of the weights by file, part of the cache's key.
         accelerator: device and precision.
         stores: folder of token stores and, beside it, of embeddings; None keeps both in memory.
@@ -60,7 +75,7 @@ class Frozen:
         self,
         config: Config,
         folder: Path,
-        weights: Path | dict[str, Tensor],
+        weights: Callable[[], Weights],
         identity: Any,
         accelerator: Accelerator,
         stores: Path | None,
@@ -70,29 +85,51 @@ class Frozen:
         self.tokenizer = load_tokenizer(folder)
         self._model: MeanVectors | None = None
 
+    @classmethod
+    def of_run(cls, prepared: Prepared, accelerator: Accelerator) -> Frozen:
+        """Return the frozen backbone of a run that trains, or is validated again."""
+        config, run = prepared.config, prepared.run
+        pretrained = getattr(prepared.task, "pretrained", None)
+        if pretrained is not None:
+            folder, identity = pretrained.folder, pretrained.weights
+        else:
+            folder, identity = run.backbone, read_json(run.manifest, Manifest)["backbone_sha256"]
+        find = partial(_weights_of, prepared)
+        return cls(config, folder, find, identity, accelerator, run.token_stores)
+
+    @classmethod
+    def stored(cls, config: Config, run: RunFolder, accelerator: Accelerator) -> Frozen:
+        """Return the frozen backbone that a finished run keeps, for rows that aren't its own."""
+        return cls(config, run.backbone, lambda: read_tensors(run.frozen), None, accelerator, None)
+
     def embed(self, rows: pl.DataFrame) -> NDArray[np.float32]:
         """Return the rows' vectors, float32 (n, hidden size)."""
-        frame = frame_of(self.tokenizer)
-        store = encode(rows, self.config.data.text, self.tokenizer, self.stores)
-        texts = TextRows(store, frame, self.config.text.max_length, "truncate", None)
+        frame, length = frame_of(self.tokenizer), self.config.text.max_length
+        need = Need(head=length - frame.size + 1)
+        store = encode(rows, self.config.data.text, self.tokenizer, self.stores, need)
+        texts = TextRows(store, frame, length, "truncate", None)
         if self.stores is None:
             return self._pass(texts)
-        path = self.stores.with_name(".embeddings") / f"{self._key(texts)}.npy"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(path) as temporary, temporary.open("wb") as file:
-                np.save(file, self._pass(texts), allow_pickle=False)
-        vectors: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        path = self.stores.with_name(".embeddings") / f"{self._key(texts)}.safetensors"
+        for place in (path.parent, path):
+            if place.is_symlink():
+                raise FoldwiseError(f"{place}: is a link; remove it, vectors lie beside the runs")
+        kept = _kept(path, len(texts))
+        if kept is None and path.exists():
+            print(f"warning: {path}: not as it was written; made anew", file=sys.stderr)
+        if kept is not None:
+            return kept
+        vectors = self._pass(texts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path, vectors.nbytes) as temporary:
+            save_file({"vectors": vectors}, temporary, metadata={"sha256": _digest(vectors)})
         return vectors
 
     @property
     def model(self) -> MeanVectors:
         """The backbone with its pretrained weights, on its device; built when first needed."""
         if self._model is None:
-            given = self.weights if isinstance(self.weights, Path) else False
-            backbone = load_backbone(self.folder, weights=given, attention_dropout=None)
-            if isinstance(self.weights, dict):
-                backbone.load_state_dict(self.weights)
+            backbone = _backbone(self.folder, self.weights())
             self._model = MeanVectors(backbone).to(self.accelerator.device).eval()
         return self._model
 
@@ -117,3 +154,76 @@ class Frozen:
         digest.update(np.ascontiguousarray(texts.store.offsets).tobytes())
         digest.update(np.ascontiguousarray(texts.store.ids).tobytes())
         return digest.hexdigest()
+
+
+def keep_backbone(prepared: Prepared) -> None:
+    """Write the backbone's pretrained weights into a run, so that its folder alone embeds new rows.
+
+    Raises:
+        FoldwiseError: of a run that is validated again, they are nowhere to be had.
+    """
+    path = prepared.run.frozen
+    if path.exists():
+        return
+    pretrained = getattr(prepared.task, "pretrained", None)
+    folder = prepared.run.backbone if pretrained is None else pretrained.folder
+    tensors = _backbone(folder, _weights_of(prepared)).state_dict()
+    # Cloned: safetensors refuses tensors that share memory.
+    whole = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path, sum(tensor.nbytes for tensor in whole.values())) as temporary:
+        save_torch(whole, temporary)
+
+
+def _weights_of(prepared: Prepared) -> Weights:
+    config, run = prepared.config, prepared.run
+    pretrained = getattr(prepared.task, "pretrained", None)
+    if pretrained is not None:
+        return Path(pretrained.folder)
+    if run.frozen.exists():
+        return read_tensors(run.frozen)
+    name, revision = config.model.backbone, config.model.revision
+    why = f"the members of {run.path} need the backbone that they were fitted on"
+    return resolve_again(run, name, revision, why, online=prepared.online).folder
+
+
+def _backbone(folder: Path, weights: Weights) -> nn.Module:
+    given = weights if isinstance(weights, Path) else False
+    backbone = load_backbone(folder, weights=given, attention_dropout=None)
+    if isinstance(weights, dict):
+        _fill(backbone, weights)
+    return backbone
+
+
+def with_vectors(rows: pl.DataFrame, vectors: NDArray[np.float32]) -> pl.DataFrame:
+    """Return rows with the column that members read the vectors from."""
+    kind = pl.Array(pl.Float32, vectors.shape[1])
+    return rows.with_columns(pl.Series(EMBEDDING, vectors, dtype=kind))
+
+
+def _kept(path: Path, n: int) -> NDArray[np.float32] | None:
+    # What isn't as it was written is no reason to stop: it is made again.
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            told = (file.metadata() or {}).get("sha256")
+            vectors: NDArray[np.float32] = file.get_tensor("vectors")
+    except SafetensorError:
+        return None
+    sound = vectors.dtype == np.float32 and len(vectors) == n and told == _digest(vectors)
+    return vectors if sound else None
+
+
+def _digest(vectors: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
+
+
+def _fill(backbone: nn.Module, tensors: dict[str, Tensor]) -> None:
+    try:
+        backbone.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise FoldwiseError(
+            f"members/backbone.safetensors: isn't the run's backbone ({str(error).splitlines()[0]})"
+            "; put it back from a copy of the run"
+        ) from None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from foldwise.errors import FoldwiseError
+from foldwise.members.member import Member
 from foldwise.run.contents import Contents
 from foldwise.run.files import atomic, write_json
 from foldwise.run.readers import read_json, read_tensors
@@ -42,6 +43,11 @@ def load_state(folder: Path) -> dict[str, Any]:
     arrays = {name: tensor.numpy() for name, tensor in read_tensors(folder / ARRAYS).items()}
     found: dict[str, Any] = _with_arrays(told, "", arrays)
     return found
+
+
+def restore(member: Member, folder: Path) -> None:
+    """Give a member back what `save_state` wrote of one that was made the same way."""
+    member.load_state(load_state(folder))
 
 
 def _without_arrays(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:

@@ -110,21 +110,21 @@ def _packaged_folder(packaged: Packaged) -> Path | None:
     return Path(found.origin).parent / packaged.folder if found and found.origin else None
 
 
-def resolve_adapted(
-    run: RunFolder, name: str, revision: str | None, *, online: bool = False
+def resolve_again(
+    run: RunFolder, name: str, revision: str | None, why: str, *, online: bool = False
 ) -> Backbone:
-    """Find the backbone that a run's adapters were trained on: its weights aren't in the run.
+    """Find the backbone that a run was made with, where its weights aren't in the run.
 
     Args:
         run: its manifest.json has the sha256 of the weights.
         name: as in model.backbone.
         revision: a hub commit.
+        why: what needs it, for the message.
         online: ask the hub; the run may come from somebody else, so only where the user says so.
 
     Raises:
         FoldwiseError: it isn't there any more, or has other weights now.
     """
-    why = f"{run.path} holds adapters alone and needs the backbone they were trained beside"
     try:
         found = resolve_backbone(name, revision, online=online)
     except FoldwiseError as error:

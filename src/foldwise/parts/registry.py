@@ -57,6 +57,15 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mae": "torch.nn:L1Loss",
         "huber": "torch.nn:HuberLoss",
     },
+    "member": {
+        "majority": "foldwise.members.constant:Constant",
+        "mean": "foldwise.members.constant:Constant",
+        "median": "foldwise.members.constant:Median",
+        "lookup": "foldwise.members.lookup:Lookup",
+        "linear": "foldwise.members.linear:Linear",
+        "embedding": "foldwise.members.embedding:Embedding",
+        "boosting": "foldwise.members.boosting:Boosting",
+    },
     "tracker": {
         "tensorboard": "foldwise.training.tracking:TensorBoard",
         "mlflow": "foldwise.training.mlflow_tracker:MLflow",

@@ -22,7 +22,7 @@ from foldwise.hardware.memory import machine_memory_bytes
 from foldwise.preparation.prepare import Prepared
 from foldwise.run.contents import Manifest, Training
 from foldwise.run.files import copy_file, now, to_json, write_json, write_parquet, write_text
-from foldwise.run.folder import FAILED, RunFolder
+from foldwise.run.folder import FAILED, FITTED, RunFolder
 from foldwise.run.readers import read_json
 from foldwise.run.seal import begun_files, check, commit, replace
 
@@ -118,9 +118,18 @@ def stop_record(prepared: Prepared) -> None:
         fold = run.fold(number)
         check(fold.path, "trained", only=[fold.trained.name])
         seconds[str(number)] = read_json(fold.trained, Training)["elapsed_s"]
-    manifest = read_json(run.manifest, Manifest) | {"training_s": seconds, "finished": now()}
+    took = {"training_s": seconds, "members_s": _members_s(run)}
+    manifest = read_json(run.manifest, Manifest) | took | {"finished": now()}
     replace(run.path, run.manifest, to_json(manifest))
-    run.append_log("finished", training_s=seconds)
+    run.append_log("finished", **took)
+
+
+def _members_s(run: RunFolder) -> dict[str, float]:
+    # Of the last time that each was fitted in each fold.
+    fitted = [event for event in run.events() if event["event"] == FITTED]
+    last = {(event["member"], event["fold"]): float(event["seconds"]) for event in fitted}
+    names = dict.fromkeys(name for name, _ in last)
+    return {n: round(sum(s for (name, _), s in last.items() if name == n), 3) for n in names}
 
 
 def _identity(prepared: Prepared) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from foldwise.config.grammar import BUILTIN
+from foldwise.config.members import answering
 from foldwise.config.schema import Config
 from foldwise.config.training import DEFAULT_WARMUP, Precision
 
@@ -55,6 +56,9 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     if isinstance(optimizer.lr, str) and like:
         found = {"lr": like.optimizer.lr, "head_lr": like.optimizer.head_lr}
         optimizer = optimizer.model_copy(update=found)
+    ensemble = config.ensemble
+    if ensemble == "auto":
+        ensemble = like.ensemble if like else answering(config)
     loss = config.loss
     if loss.class_weights == "auto":
         loss = loss.model_copy(update={"class_weights": _weight_rule(config, like)})
@@ -69,6 +73,7 @@ def resolve(config: Config, like: Config | None = None) -> Config:
             "optimizer": optimizer,
             "schedule": schedule,
             "loss": loss,
+            "ensemble": ensemble,
         }
     )
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from foldwise.config.load import diff_configs
 from foldwise.evaluation.candidates import Candidate
 from foldwise.evaluation.compare import Comparison, Pair
+from foldwise.evaluation.words import duration
 from foldwise.run.space import size
 
 
@@ -51,7 +52,7 @@ def cost_columns(candidate: Candidate) -> dict[str, str]:
     """Return what a run took, for a table: a column's heading and the cell."""
     cost = candidate.cost
     return {
-        "training": _duration(cost.training_s),
+        "training": duration(cost.training_s),
         "parameters": _count(cost.parameters),
         "trained": _count(cost.trainable),
         "memory": size(cost.memory_bytes),
@@ -116,13 +117,6 @@ def _number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
 def _count(number: int | None) -> str:

@@ -22,8 +22,8 @@ RIGHT, WRONG = COLOURS["training"], COLOURS["validation"]
 _MOST_POINTS = 200  # of one fold's line
 
 
-def against_baselines(points: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Draw a score of the model and its baselines: dots with their intervals, a row a model.
+def members(points: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Draw a score of the answer and the members: dots with their intervals, a row each.
 
     Args:
         points: rows {model, estimate: out of fold or holdout, value, low, high}, top down.

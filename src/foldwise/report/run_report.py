@@ -16,15 +16,16 @@ from markupsafe import Markup
 
 from foldwise.config.load import dump_config
 from foldwise.evaluation import diagnostics
-from foldwise.evaluation.words import short_name
+from foldwise.evaluation.words import duration, in_the_table, signed
 from foldwise.preparation.ownership import told_changes
 from foldwise.report import page, run_charts, run_rows
 from foldwise.report.source import Source
-from foldwise.report.terminal import facts
+from foldwise.report.terminal import facts, member_rows
 from foldwise.run.contents import Manifest, Training
 from foldwise.run.history import read_history
 from foldwise.run.readers import read_json
 from foldwise.run.seal import read_metrics
+from foldwise.run.space import size
 from foldwise.tasks.predictions import read_predictions
 
 if TYPE_CHECKING:
@@ -62,11 +63,8 @@ def build_report(source: Source) -> str:
 
 def _summary(source: Source, metrics: dict[str, Any]) -> Markup:
     names = list(metrics["mean"])
-    models = {"model": metrics} | {
-        short_name(name, entry.get("columns", ())): entry
-        for name, entry in metrics["baselines"].items()
-    }
-    parts = [*_verdict(metrics), *_against_baselines(metrics, models)]
+    models = in_the_table(metrics)
+    parts = [*_verdict(metrics), *_members(metrics, models), *_shares(source, metrics)]
     for estimate, told in (("oof", "out of fold"), ("holdout", "holdout")):
         if not metrics[estimate]:
             continue
@@ -98,8 +96,8 @@ def _verdict(metrics: dict[str, Any]) -> list[Markup]:
     return [page.paragraph(found["told"], "lead"), page.paragraph(f"Next: {found['next']}")]
 
 
-def _against_baselines(metrics: dict[str, Any], models: dict[str, Any]) -> list[Markup]:
-    """Draw the model beside its baselines, where there are any, on what the verdict judges by."""
+def _members(metrics: dict[str, Any], models: dict[str, Any]) -> list[Markup]:
+    """Draw the answer beside the members, where there are any, on what the verdict judges by."""
     name = (metrics.get("verdict") or {}).get("metric") or next(iter(metrics["mean"]))
     points = [
         {"model": model, "estimate": told, **entry[estimate][name]}
@@ -110,10 +108,27 @@ def _against_baselines(metrics: dict[str, Any], models: dict[str, Any]) -> list[
     if len({point["model"] for point in points}) < 2:
         return []
     smaller = name in metrics.get("smaller_is_better", [])
-    told = f"{name} of the model and its baselines, with 95% intervals; further " + (
+    told = f"{name} of the answer and each member, with 95% intervals; further " + (
         "left is better" if smaller else "right is better"
     )
-    return [page.chart(run_charts.against_baselines(points, name), told)]
+    return [page.chart(run_charts.members(points, name), told)]
+
+
+def _shares(source: Source, metrics: dict[str, Any]) -> list[Markup]:
+    """Tabulate what each member brings to the answer, and what it costs."""
+    if len(metrics.get("answer", {}).get("weights", ())) < 2:
+        return []
+    manifest = read_json(source.run.manifest, Manifest)
+    rows: list[list[page.Cell]] = [
+        [name, weight, signed(added), duration(seconds), size(took)]
+        for name, weight, added, seconds, took in member_rows(metrics, manifest)
+    ]
+    caption = (
+        "What each member brings to the answer: its weight, and the score of the blend of all less "
+        "that of the blend without it; its time in all folds, and the size of a fold's files"
+    )
+    headings = ["member", "weight", "adds", "time", "size"]
+    return [page.table(caption, headings, rows, sortable=False)]
 
 
 def _curves(source: Source, metrics: dict[str, Any]) -> Markup:

@@ -1,7 +1,7 @@
 """What a finished run prints: metrics.json in; the verdict and a table that fits 80 columns out.
 
-Rows are estimates (mean over folds, pooled out-of-fold, holdout) of the model, then of each
-baseline; columns are metrics. The best of the rows that can be compared, all out-of-fold or all
+Rows are estimates (mean over folds, pooled out-of-fold, holdout) of the run's answer, then of each
+member; columns are metrics. The best of the rows that can be compared, all out-of-fold or all
 holdout, is bold. More metrics than fit side by side continue in a block below.
 """
 
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from foldwise.evaluation.words import figure, short_name
+from foldwise.evaluation.words import duration, figure, in_the_table, short_name, signed
+from foldwise.run.space import size
 
 _METRICS_A_ROW = 4
 _COLUMN_WIDTH = 15  # "[0.598, 0.626]", "precision_macro"; four and the row's name are 76 columns
@@ -23,18 +25,60 @@ _COLUMN_WIDTH = 15  # "[0.598, 0.626]", "precision_macro"; four and the row's na
 Interval = dict[str, float | None]
 
 
-def results(metrics_json: dict[str, Any], run_name: str) -> Group:
-    """Build what a run prints when it is finished: the verdict in words, then the table.
+def results(
+    metrics_json: dict[str, Any], run_name: str, manifest: Mapping[str, Any] | None = None
+) -> Group:
+    """Build what a run prints when it is finished: the verdict in words, then the tables.
 
     Args:
         metrics_json: as `results_table` takes it; without `verdict` the table stands alone.
         run_name: the table's title.
+        manifest: of the run, for what each member took; None leaves that out.
     """
-    table = results_table(metrics_json, run_name)
+    tables = [results_table(metrics_json, run_name)]
+    if manifest is not None and len(metrics_json.get("answer", {}).get("weights", ())) > 1:
+        tables.append(members_table(metrics_json, manifest))
     found = metrics_json.get("verdict")
     if found is None:
-        return Group(table)
-    return Group(Text(found["told"], style="bold"), Text(f"Next: {found['next']}\n"), table)
+        return Group(*tables)
+    return Group(Text(found["told"], style="bold"), Text(f"Next: {found['next']}\n"), *tables)
+
+
+def members_table(metrics_json: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table:
+    """Build the table of what each member brings to the answer and what it costs."""
+    metric = (metrics_json.get("verdict") or {}).get("metric", "score")
+    table = Table(
+        caption=f"adds: {metric} of the blend of all, less that of the blend without it. time: of "
+        "all folds. size: of a fold's files.",
+        caption_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("member")
+    for heading in ("weight", "adds", "time", "size"):
+        table.add_column(heading, justify="right")
+    for name, weight, added, seconds, took in member_rows(metrics_json, manifest):
+        table.add_row(name, figure(weight), signed(added), duration(seconds), size(took))
+    return table
+
+
+def member_rows(
+    metrics_json: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> list[tuple[str, float, float | None, float | None, int | None]]:
+    """List each member of the answer: name, weight, what it adds, seconds and bytes."""
+    answer, members = metrics_json["answer"], metrics_json["members"]
+    took = {"model": sum(manifest["training_s"].values()), **manifest.get("members_s", {})}
+    return [
+        (
+            short_name(name, members[name].get("columns", ())),
+            weight,
+            answer["adds"].get(name),
+            took.get(name),
+            members[name].get("bytes"),
+        )
+        for name, weight in answer["weights"].items()
+    ]
 
 
 def results_table(metrics_json: dict[str, Any], run_name: str) -> Table:
@@ -90,12 +134,9 @@ def interactive_console() -> Console | None:
 
 def _interval_rows(metrics_json: dict[str, Any]) -> list[tuple[str, str, dict[str, Interval]]]:
     """List (estimate, model, {metric: interval}) in the order they are printed."""
-    by_model = {"model": metrics_json}
-    for name, scores in metrics_json["baselines"].items():
-        by_model[short_name(name, scores.get("columns", ()))] = scores
     return [
         (estimate, model, scores[key])
-        for model, scores in by_model.items()
+        for model, scores in in_the_table(metrics_json).items()
         for estimate, key in (("out-of-fold", "oof"), ("holdout", "holdout"))
         if scores[key]
     ]
@@ -113,7 +154,7 @@ def _fold_row(metrics_json: dict[str, Any], names: list[str]) -> list[str]:
         f"{figure(metrics_json['mean'][name])}\n± {figure(metrics_json['std'].get(name))}"
         for name in names
     ]
-    return ["model\nmean ± std", *cells]
+    return [f"{next(iter(in_the_table(metrics_json)))}\nmean ± std", *cells]
 
 
 def _cell(interval: Interval | None, best: bool) -> Text:
@@ -141,7 +182,7 @@ def _caption(metrics_json: dict[str, Any]) -> str:
     folds = len(metrics_json["folds"])
     sentences = [
         f"mean ± std: over {folds} fold{'s' if folds > 1 else ''}.",
-        "out-of-fold: every row scored once, by the model that was not trained on it, all folds "
+        "out-of-fold: every row scored once, by what was not trained on it, all folds "
         "pooled; in brackets the 95% bootstrap interval over groups of near-duplicate rows.",
     ]
     if metrics_json["selection"] == "fold":

@@ -23,14 +23,15 @@ from foldwise.run.seal import (
     add,
     begun_files,
     differences,
+    files_of,
     read_seal,
     sealed_folds,
 )
 
-_OUTPUT = {"oof.parquet", "holdout.parquet", "metrics.json", "report.html"}
+_OUTPUT = {"oof.parquet", "holdout.parquet", "members", "metrics.json", "report.html"}
 _RUN = {"manifest.json", "log.jsonl", "backbone", "code", SEAL, *_OUTPUT}
 _FOLD = re.compile(
-    r"checkpoints|(best|last|encoders|training|validation|seal)\.json|metrics\.jsonl"
+    r"checkpoints|members|(best|last|encoders|training|validation|seal)\.json|metrics\.jsonl"
     r"|learning_curves\.png|(predictions|holdout)\.parquet"
 )
 _CHECKPOINT = re.compile(r"(damaged-\d+-)?step-\d{6,}")
@@ -81,12 +82,13 @@ def seal_anew(run: RunFolder, trackers: Collection[str]) -> None:
         if fold.validation.exists():
             held = [fold.holdout] if fold.holdout.exists() else []
             add(fold.path, "validated", [fold.predictions, *held, fold.validation])
-            add(fold.path, "baselines", sorted(fold.path.glob("baseline-*.parquet")))
+            add(fold.path, "members", files_of(fold.path / "members"))
     if run.finished:
         held = [run.holdout] if run.holdout.exists() else []
         seals = [fold.path / SEAL for fold in folds]
         run.append_log("sealed anew")
-        add(run.path, "finished", [run.out_of_fold, *held, run.log, *seals, run.metrics])
+        left = [run.out_of_fold, *held, *files_of(run.path / "members"), run.log, *seals]
+        add(run.path, "finished", [*left, run.metrics])
 
 
 def _told(part: Iterator[str]) -> Iterator[str]:
@@ -142,7 +144,11 @@ def _unknown(run: RunFolder, trackers: Collection[str]) -> Iterator[str]:
     named = read_seal(run.path).get("begun", {})
     known = {*_RUN, *trackers, *(f"fold-{n}" for n in run.fold_numbers())}
     known |= {name.partition("/")[0] for name in named}
+    finished = read_seal(run.path).get("finished", {})
     files = [*run.path.iterdir(), *(run.code.iterdir() if run.code.is_dir() else [])]
+    files += [
+        p for p in files_of(run.path / "members") if str(p.relative_to(run.path)) not in finished
+    ]
     for path in sorted(files):
         name = str(path.relative_to(run.path))
         of_code = path.parent == run.code and path.name != "__pycache__"
@@ -154,7 +160,8 @@ def _unknown_of_fold(fold: FoldFolder) -> Iterator[str]:
     named = {name for entries in read_seal(fold.path).values() for name in entries}
     inside = [*fold.path.iterdir()] if fold.path.is_dir() else []
     below = [*fold.checkpoints.iterdir()] if fold.checkpoints.is_dir() else []
-    for path in sorted([*inside, *below]):
+    for path in sorted([*inside, *below, *files_of(fold.path / "members")]):
         known = (_CHECKPOINT if path.parent == fold.checkpoints else _FOLD).fullmatch(path.name)
-        if not known and path.name not in named and not path.name.startswith("."):
+        name = str(path.relative_to(fold.path))
+        if not known and name not in named and not path.name.startswith("."):
             yield f"{path}: not a file of this fold; remove it"

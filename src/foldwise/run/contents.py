@@ -30,6 +30,7 @@ class Manifest(Contents):
     versions: dict[str, str] = {}
     machine: dict[str, Any] = {}
     training_s: dict[str, float] = {}
+    members_s: dict[str, float] = {}
 
 
 class Classes(Contents):
@@ -83,12 +84,21 @@ class Interval(Contents):
     high: float | None
 
 
-class Baseline(Contents):
-    """What a baseline scores, and which column it looked up in each fold."""
+class Member(Contents):
+    """What a member scores by itself, and which column it looked up in each fold."""
 
     oof: dict[str, Interval]
     holdout: dict[str, Interval] | None
     columns: list[str] = []
+    bytes: int | None = None
+
+
+class Answer(Contents):
+    """What the run answers with: members and their weights."""
+
+    weights: dict[str, float]
+    blended: bool
+    adds: dict[str, float | None] = {}
 
 
 class Verdict(Contents):
@@ -107,7 +117,9 @@ class Metrics(Contents):
     std: dict[str, float | None]
     oof: dict[str, Interval]
     holdout: dict[str, Interval] | None
-    baselines: dict[str, Baseline]
+    baselines: dict[str, Member]
+    members: dict[str, Member] = {}
+    answer: Answer | None = None
     selection: str | None = None
     smaller_is_better: list[str] = []
     constant_predictions: dict[str, Constant] = {}

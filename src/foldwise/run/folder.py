@@ -21,6 +21,7 @@ _OWN = r"\..*|backbone|code|fold-.*|tensorboard"
 
 NOT_FINITE = "not finite"  # the event of a loss or gradient that stopped a fold
 STARTS = "training starts"  # of a fold's training, anew or from its last checkpoint
+FITTED = "member fitted"  # of a member beside the model, with its seconds
 FAILED = "failed"  # of an error that ended a run
 CHANGED = "config changed"  # of a run that goes on by other values since
 
@@ -77,13 +78,22 @@ class RunFolder:
 
     @property
     def out_of_fold(self) -> Path:
-        """Every scored row with its prediction by the fold model that never saw it."""
+        """Every scored row with the answer of the fold that never saw it."""
         return self.path / "oof.parquet"
 
     @property
     def holdout(self) -> Path:
-        """The holdout rows with the mean prediction of the fold models."""
+        """The holdout rows with the mean of the folds' answers."""
         return self.path / "holdout.parquet"
+
+    def member(self, name: str) -> MemberFolder:
+        """Return where a member's tables over all folds lie."""
+        return MemberFolder(self.path / "members" / name)
+
+    @property
+    def frozen(self) -> Path:
+        """The backbone's weights before training, where the run's answer needs them."""
+        return self.path / "members" / "backbone.safetensors"
 
     @property
     def metrics(self) -> Path:
@@ -94,6 +104,11 @@ class RunFolder:
     def report(self) -> Path:
         """The report; it can be drawn again at any time."""
         return self.path / "report.html"
+
+    @property
+    def embeddings(self) -> Path:
+        """The frozen backbone's vectors of texts, shared by the runs beside this one."""
+        return self.path.parent / ".embeddings"
 
     @property
     def token_stores(self) -> Path:
@@ -244,4 +259,40 @@ class FoldFolder:
     @property
     def holdout(self) -> Path:
         """The holdout rows as this fold's model predicts them."""
+        return self.path / "holdout.parquet"
+
+    def member(self, name: str) -> MemberFolder:
+        """Return where a member that was fitted on this fold's training rows lies."""
+        return MemberFolder(self.path / "members" / name)
+
+
+@dataclass(frozen=True)
+class MemberFolder:
+    """The paths of a member's files, of a fold or over all folds."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """What was fitted, but for arrays."""
+        return self.path / "state.json"
+
+    @property
+    def arrays(self) -> Path:
+        """The arrays of what was fitted."""
+        return self.path / "arrays.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """The fold's rows as the member predicts them."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def out_of_fold(self) -> Path:
+        """All folds' rows as the member predicts them."""
+        return self.path / "oof.parquet"
+
+    @property
+    def holdout(self) -> Path:
+        """The holdout rows as the member predicts them."""
         return self.path / "holdout.parquet"

@@ -44,14 +44,22 @@ def clear_leftovers(run: RunFolder, folds: Sequence[int]) -> list[Path]:
 def find_leftovers(run: RunFolder, folds: Sequence[int]) -> list[Path]:
     """List what `clear_leftovers` removes; the same locks must be held."""
     found = []
-    for folder in (run.path, run.code, run.backbone):
+    for folder in (run.path, run.code, run.backbone, *_members(run.path)):
         found += [path for path in _temporary(folder) if not _lives(path)]
-    found += [path for path in _temporary(run.token_stores) if not _lives(path) and _idle(path)]
+    for store in (run.token_stores, run.embeddings):  # of all runs, so no lock of ours holds them
+        found += [path for path in _temporary(store) if not _lives(path) and _idle(path)]
     for number in folds:
         fold = run.fold(number)
-        found += _temporary(fold.path)
+        for folder in (fold.path, *_members(fold.path)):
+            found += _temporary(folder)
         found += [path for path in _entries(fold.checkpoints) if _CHECKPOINT.match(path.name)]
     return found
+
+
+def _members(folder: Path) -> list[Path]:
+    # The folder of members itself, where the backbone's weights lie, and theirs.
+    members = folder / "members"
+    return [members, *(path for path in _entries(members) if path.is_dir())]
 
 
 def _temporary(folder: Path) -> Iterator[Path]:

@@ -27,7 +27,7 @@ from foldwise.run.manifests import WEIGHTS, read_manifest
 from foldwise.run.readers import read_json
 
 SEAL = "seal.json"
-SCHEMA = 1
+SCHEMA = 2
 LOG = "log.jsonl"
 # Stage -> the file whose presence says that it is done, and what else it must name.
 STAGES: dict[str, tuple[str | None, set[str]]] = {
@@ -35,7 +35,7 @@ STAGES: dict[str, tuple[str | None, set[str]]] = {
     "finished": ("metrics.json", {"oof.parquet"}),
     "trained": ("training.json", {"encoders.json", "best.json", "metrics.jsonl"}),
     "validated": ("validation.json", {"predictions.parquet"}),
-    "baselines": (None, set()),
+    "members": (None, set()),
     "before": (None, set()),  # what a file was that is being replaced
 }
 _GONE = "is gone"
@@ -58,12 +58,13 @@ _MEANING = {
     "holdout.parquet": "the holdout's scores come from it",
     "validation.json": "it holds the fold's scores",
     "oof.parquet": "report and comparison are made from it",
+    "members": "the run's answer is made of it",
     "metrics.json": "it holds the scores",
     SEAL: "it vouches for the fold's files",
     LOG: "it holds what the training took",
 }
 _NOT_NEEDED = "best.json"  # the checkpoints' manifests say it too, and validating writes it again
-_MADE_AGAIN = {"finished", "validated", "baselines"}  # by validating
+_MADE_AGAIN = {"finished", "validated", "members"}  # by validating
 _NAME = re.compile(r"[^/.\\\0][^/\\\0]*(/[^/.\\\0][^/\\\0]*){0,3}")
 
 
@@ -125,6 +126,12 @@ def begun_files(run: RunFolder) -> list[Path]:
     return found
 
 
+def files_of(folder: Path) -> list[Path]:
+    """List the files of a folder and of those below it, in order; hidden ones are passed over."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
 def read_seal(folder: Path) -> Stages:
     """Return the stages that a folder's seal has; none where there is no seal.
 
@@ -136,6 +143,11 @@ def read_seal(folder: Path) -> Stages:
         return {}
     seal = read_json(path, Seal)
     stages: Stages = seal["stages"]
+    if seal["schema"] < SCHEMA:
+        raise FoldwiseError(
+            f"{path}: is of a version of Foldwise before a run had members; if you trust the run's "
+            f"files, give: foldwise verify {_run_of(folder).path} --seal"
+        )
     sound = (
         seal["schema"] == SCHEMA
         and not path.is_symlink()
@@ -221,8 +233,8 @@ def trained_folds(run: RunFolder) -> list[int]:
 
 
 def is_done(fold: FoldFolder) -> bool:
-    """Whether a fold is trained and validated, and its baselines are scored."""
-    wanted = {"trained", "validated", "baselines"}
+    """Whether a fold is trained and validated, and its other members are fitted."""
+    wanted = {"trained", "validated", "members"}
     return fold.validation.exists() and wanted <= read_seal(fold.path).keys()
 
 

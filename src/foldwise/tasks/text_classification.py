@@ -35,7 +35,7 @@ from foldwise.models.counted import no_larger_than
 from foldwise.models.folder import largest_size, weights_size
 from foldwise.models.fusion import TokenFusion
 from foldwise.models.layer_mix import LayerMix
-from foldwise.models.resolve import Backbone, resolve_adapted, resolve_backbone, weights_files
+from foldwise.models.resolve import Backbone, resolve_again, resolve_backbone, weights_files
 from foldwise.models.trial_calls import check_head
 from foldwise.models.window import window
 from foldwise.parts.registry import find_part
@@ -94,7 +94,9 @@ class TextClassification(TargetTask):
         else:
             if config.model.lora is not None:
                 name, revision = config.model.backbone, config.model.revision
-                self.pretrained = resolve_adapted(run, name, revision, online=online)
+                why = f"{run.path} holds adapters alone and needs the backbone they were trained "
+                why += "beside"
+                self.pretrained = resolve_again(run, name, revision, why, online=online)
             self.folder = run.backbone
         self.model_config = read_config(self.folder)
         if size := self._weights:

@@ -39,7 +39,7 @@ def waste_of(run: RunFolder) -> list[Waste]:
     """List what of a run can go.
 
     Args:
-        run: the run; the token stores are those of all runs beside it.
+        run: the run; token stores and vectors of texts are those of all runs beside it.
 
     Raises:
         FoldwiseError: not a run folder, or a process is at work on it.
@@ -100,6 +100,9 @@ def _found(run: RunFolder, folds: Sequence[int]) -> Iterator[tuple[Path, str]]:
     if not run.token_stores.is_symlink() and _all_done(run):
         for path in sorted(run.token_stores.glob("[0-9a-f]*")):
             yield path, "token store; no run beside it is unfinished, and it can be made again"
+    if not run.embeddings.is_symlink() and _all_done(run):
+        for path in sorted(run.embeddings.glob("[0-9a-f]*")):
+            yield path, "vectors of texts; no run beside it is unfinished, they can be made again"
 
 
 def _all_done(run: RunFolder) -> bool:

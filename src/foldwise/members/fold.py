@@ -1,0 +1,115 @@
+"""The members of a fold beside its model: its training rows in; fitted members and predictions out.
+
+In: a `Prepared` and a fold number. Out: `fold-1/members/NAME/` with what was fitted, and what it
+predicts of the fold's scored rows and of the holdout. No epoch is picked for them, so they train on
+the inner rows too; who stops early may stop by those.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from foldwise.config.grammar import Part
+from foldwise.config.members import beside_the_model
+from foldwise.members.frozen import Frozen, with_vectors
+from foldwise.members.member import Member
+from foldwise.members.roster import build_member, checked, outputs_of, reads_embedding
+from foldwise.members.store import save_state
+from foldwise.preparation.build import holds
+from foldwise.preparation.prepare import Prepared
+from foldwise.run.files import write_parquet
+from foldwise.run.folder import FITTED, MemberFolder
+from foldwise.run.seal import add, intact
+from foldwise.tasks.predictions import values_to_table
+
+
+class Members:
+    """Fits the members of a run's folds; the frozen backbone passes over the table once for all.
+
+    Args:
+        prepared: rows and folds of the run.
+        accelerator: device and precision of the frozen backbone.
+    """
+
+    def __init__(self, prepared: Prepared, accelerator: Accelerator) -> None:
+        self.prepared, self.accelerator = prepared, accelerator
+
+    def fit(self, number: int) -> None:
+        """Fit a fold's members and write what they predict; those that lie there are kept.
+
+        Args:
+            number: the fold, from 1.
+
+        Raises:
+            FoldwiseError: a member of your own can't be built or doesn't do what a member does.
+        """
+        fold = self.prepared.run.fold(number)
+        sound, written = intact(fold.path, "members"), []
+        for part in beside_the_model(self.prepared.config):
+            folder = fold.member(part.name)
+            files = [folder.state, folder.arrays, folder.predictions]
+            files += [folder.holdout] if self.prepared.holdout is not None else []
+            if not sound.issuperset(files):
+                begun = time.monotonic()
+                self._fit(part, number, folder)
+                seconds = round(time.monotonic() - begun, 3)
+                event = {"fold": number, "member": part.name, "seconds": seconds}
+                self.prepared.run.append_log(FITTED, **event)
+            written += files
+        add(fold.path, "members", written)
+
+    def _fit(self, part: Part, number: int, folder: MemberFolder) -> None:
+        prepared, rows = self.prepared, self.prepared.assignment
+        train = np.sort(np.concatenate([rows.training(number), rows.inner(number)]))
+        scored = rows.scored(number)
+        embedded = reads_embedding(part, prepared.config, prepared.code)
+        fitted = self._rows(train, embedded)
+        member = self._build(part)
+        member.fit(fitted, self._target(fitted), np.isin(train, rows.inner(number)))
+        save_state(folder.path, member.state())
+        tables = [(folder.predictions, self._rows(scored, embedded), rows.repeat(number))]
+        held = [] if prepared.holdout is None else [self._held_rows(embedded)]
+        kind, n_outputs = holds(prepared.task), outputs_of(prepared.task)
+        for path, frame, repeat in [*tables, *((folder.holdout, each, None) for each in held)]:
+            predicted = member.predict(frame)
+            values = checked(predicted, frame.height, n_outputs, kind, part.name)
+            write_parquet(path, values_to_table(prepared.task, frame, values, repeat, number))
+
+    def _build(self, part: Part) -> Member:
+        prepared = self.prepared
+        kind, n_outputs = holds(prepared.task), outputs_of(prepared.task)
+        return build_member(part, prepared.config, prepared.code, kind, n_outputs)
+
+    def _rows(self, rows: NDArray[np.int64], embedded: bool) -> pl.DataFrame:
+        part = self.prepared.part(rows)
+        if not embedded:
+            return part
+        return with_vectors(part, self._vectors[0][self.prepared.positions(rows)])
+
+    def _held_rows(self, embedded: bool) -> pl.DataFrame:
+        held = self.prepared.holdout
+        assert held is not None
+        return with_vectors(held, self._vectors[1]) if embedded else held
+
+    def _target(self, rows: pl.DataFrame) -> NDArray[Any]:
+        task, kind = self.prepared.task, holds(self.prepared.task)
+        if kind == "number":  # not through float32: scored in the table's own precision
+            numbers: NDArray[Any] = rows[str(self.prepared.config.data.target)].to_numpy()[:, None]
+            return numbers
+        values: NDArray[Any] = task.target_values(rows)  # type: ignore[attr-defined]
+        return values.astype(np.float64) if kind == "labels" else values
+
+    @cached_property
+    def _vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The vectors of the run's rows, and of the holdout's."""
+        prepared = self.prepared
+        frozen = Frozen.of_run(prepared, self.accelerator)
+        vectors, held = frozen.embed(prepared.frame), prepared.holdout
+        return vectors, vectors[:0] if held is None else frozen.embed(held)
