@@ -161,9 +161,9 @@ def test_boosting_stops_on_the_inner_rows() -> None:
     inner = np.arange(240) % 2 == 0
     member = Boosting("label", 3, COLUMNS, seed=0)
     member.fit(train, np.where(inner, (target + 1) % 3, target), inner)
-    assert member.models[0].num_trees() <= 3 * 3
+    assert member.models[0].count <= 3 * 3
     member.fit(train, target, inner)
-    assert member.models[0].num_trees() > 3 * 10
+    assert member.models[0].count > 3 * 10
 
 
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ is better, the single member is the answer, as the weight 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foldwise.ensemble.blend import blend, fit_weights
+from foldwise.ensemble.blend import blend, fit_margins, margins
 from foldwise.members.member import Floats, Holds
 
 PARTS = 5
@@ -100,101 +100,127 @@ def choose(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int) ->
     Args:
         rows: at least one member's predictions.
         holds: label, labels or number.
-        score: the selection metric, the greater the better.
+        score: the selection metric, the greater the better; nan is worse than any number.
         macro: whether that metric is a mean over classes.
         seed: deals groups to parts.
     """
-    names = tuple(rows.predictions)
-    scores = {name: score(made, rows) for name, made in rows.predictions.items()}
-    best = max(names, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
-    single = np.array([float(name == best) for name in names])
-    parts = _parts(rows.group, seed)
-    if len(names) == 1 or len(np.unique(parts)) < 2:
-        return Chosen(names, single, False, scores)
-    made = np.empty_like(rows.predictions[best])
-    for part in np.unique(parts):
-        out = parts == part
-        weights = _fitted(rows.part(~out), holds, macro=macro)
-        made[out] = blend(weights, [rows.predictions[name][out] for name in names], holds)
-    scores["blend"] = score(made, rows)
-    if not scores["blend"] > scores[best]:
-        return Chosen(names, single, False, scores)
-    return Chosen(names, _fitted(rows, holds, macro=macro), True, scores)
+    return _chosen(rows, _margins(rows, holds), holds, score, macro=macro, seed=seed)
 
 
 def cross_fit(
     rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int
 ) -> tuple[Floats, dict[int, Chosen]]:
-    """Answer each fold's rows with what the other folds' rows say.
+    """Answer each row with what rows of other folds say.
 
     Returns:
-        The answers, float64 (n, n_outputs), in the order of `rows`, and the choice of each fold.
+        The answers, float64 (n, n_outputs), in the order of `rows`, and by the numbers that `dealt`
+        gives the choice that answered those rows.
     """
-    answers = np.empty_like(next(iter(rows.predictions.values())))
+    wrong = _margins(rows, holds)
+    answers = np.empty_like(_first(rows))
     chosen: dict[int, Chosen] = {}
-    for fold in np.unique(rows.fold):
-        out = rows.fold == fold
-        # With repeats a row stands in other folds too: its own predictions there are left out.
-        others = rows.part(~out & ~np.isin(rows.row, rows.row[out]))
-        if not len(
-            others.row
-        ):  # a single fold, or one that scores every row: nothing to learn from
-            others = rows.part(out)
-            first = next(iter(rows.predictions))
-            weights = np.array([float(name == first) for name in rows.predictions])
-            found = Chosen(tuple(rows.predictions), weights, False, {})
-        else:
-            found = choose(others, holds, score, macro=macro, seed=seed)
-        chosen[int(fold)] = found
-        part = rows.part(out)
-        answers[out] = found.predict(part.predictions, holds)
+    for number, out, others in _folds(rows, seed):
+        if others.any():
+            there = rows.part(others), wrong[:, others]
+            found = _chosen(*there, holds, score, macro=macro, seed=seed)
+        else:  # one group is all there is, and no row could tell of another: the first member
+            names = tuple(rows.predictions)
+            found = Chosen(names, np.eye(len(names))[0], False, {})
+        chosen[number] = found
+        answers[out] = found.predict(rows.part(out).predictions, holds)
     return answers, chosen
 
 
-def adds(rows: Rows, holds: Holds, score: Score, *, macro: bool) -> dict[str, float]:
+def dealt(rows: Rows, seed: int) -> NDArray[np.int64]:
+    """Return the number under which each row is answered: its fold's, int64 (n,).
+
+    Where a fold has no row outside it to learn from (a run of one fold), parts of the rows take the
+    folds' place, numbered from 0: whole groups, so that no row and no copy weighs for itself.
+    """
+    folds = np.unique(rows.fold)
+    if all((~_seen(rows, rows.fold == fold)).any() for fold in folds):
+        return rows.fold
+    return _parts(rows.group, seed)
+
+
+def adds(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int = 0) -> dict[str, float]:
     """Say what each member adds: the blend of all members minus the blend of the others.
 
     Both are cross-fitted over the folds, and always blends, so that they can be compared.
 
     Returns:
-        By member, in units of the score; positive where the member helps.
+        By member, in units of the score; positive where the member helps. Empty where one member is
+        all there is.
     """
     names = list(rows.predictions)
-    whole = score(_blended(rows, holds, macro=macro), rows)
-    without = {name: _without(rows, name) for name in names}
-    return {
-        name: whole - score(_blended(part, holds, macro=macro), part)
-        for name, part in without.items()
-    }
+    if len(names) < 2:
+        return {}
+    wrong = _margins(rows, holds)
+    left_out = [np.array([name != other for name in names]) for other in names]
+    made = [np.full_like(_first(rows), 1 / _first(rows).shape[1]) for _ in [None, *names]]
+    for _, out, others in _folds(rows, seed):
+        if not others.any():
+            return {}
+        there, target = wrong[:, others], rows.target[others]
+        whole = fit_margins(there, target, holds, macro=macro)
+        part = rows.part(out).predictions
+        made[0][out] = blend(whole, list(part.values()), holds)
+        for place, kept in enumerate(left_out, start=1):
+            start = whole[kept]
+            weights = fit_margins(there[kept], target, holds, macro=macro, start=start)
+            predictions = [part[name] for name, stays in zip(names, kept, strict=True) if stays]
+            made[place][out] = blend(weights, predictions, holds)
+    scores = [score(predictions, rows) for predictions in made]
+    return {name: scores[0] - scores[place] for place, name in enumerate(names, start=1)}
 
 
-def _without(rows: Rows, name: str) -> Rows:
-    others = {other: made for other, made in rows.predictions.items() if other != name}
-    return replace(rows, predictions=others)
+def _chosen(
+    rows: Rows, wrong: NDArray[Any], holds: Holds, score: Score, *, macro: bool, seed: int
+) -> Chosen:
+    names = tuple(rows.predictions)
+    scores = {name: score(made, rows) for name, made in rows.predictions.items()}
+    best = max(names, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
+    single = Chosen(names, np.array([float(name == best) for name in names]), False, scores)
+    parts = _parts(rows.group, seed)
+    if len(names) == 1 or len(np.unique(parts)) < 2:
+        return single
+    whole = fit_margins(wrong, rows.target, holds, macro=macro)
+    made = np.empty_like(rows.predictions[best])
+    for part in np.unique(parts):
+        out = parts == part
+        there, target = wrong[:, ~out], rows.target[~out]
+        weights = fit_margins(there, target, holds, macro=macro, start=whole)
+        made[out] = blend(weights, [rows.predictions[name][out] for name in names], holds)
+    scores["blend"] = score(made, rows)
+    # Members that know nothing can all be weighed out: then there is no blend.
+    better = scores["blend"] > scores[best] and whole.any()
+    return Chosen(names, whole, True, scores) if better else single
 
 
-def _blended(rows: Rows, holds: Holds, *, macro: bool) -> Floats:
-    made = np.empty_like(next(iter(rows.predictions.values())))
-    for fold in np.unique(rows.fold):
-        out = rows.fold == fold
-        others = rows.part(~out & ~np.isin(rows.row, rows.row[out]))
-        weights = _fitted(others if len(others.row) else rows, holds, macro=macro)
-        made[out] = blend(weights, list(rows.part(out).predictions.values()), holds)
-    return made
+def _folds(rows: Rows, seed: int) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.bool_]]]:
+    # Each fold's number, its rows, and the rows that may weigh for them.
+    numbers = dealt(rows, seed)
+    for number in np.unique(numbers):
+        out = numbers == number
+        yield int(number), out, ~_seen(rows, out)
 
 
-def _fitted(rows: Rows, holds: Holds, *, macro: bool) -> Floats:
-    return fit_weights(list(rows.predictions.values()), rows.target, holds, macro=macro)
+def _seen(rows: Rows, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    # With repeats a row stands in other folds too: its own predictions there are left out.
+    return out | np.isin(rows.row, rows.row[out])
 
 
 def _parts(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     # Whole groups are dealt out, so that a near-duplicate never weighs for its own copy.
     known, of_row = np.unique(group, return_inverse=True)
-    dealt = np.random.default_rng(seed).permutation(len(known)) % PARTS
-    parts: NDArray[np.int64] = dealt[of_row]
+    random = np.random.default_rng(seed).permutation(len(known)) % PARTS
+    parts: NDArray[np.int64] = random[of_row]
     return parts
 
 
-def weights_as_json(names: Sequence[str], weights: Floats) -> dict[str, float]:
-    """Return the weights by member, rounded for people; the files keep all digits."""
-    return {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+def _margins(rows: Rows, holds: Holds) -> NDArray[Any]:
+    return margins(list(rows.predictions.values()), rows.target, holds)
+
+
+def _first(rows: Rows) -> Floats:
+    return next(iter(rows.predictions.values()))

@@ -16,7 +16,7 @@ import polars as pl
 
 from foldwise.config.members import MODEL
 from foldwise.config.schema import Config
-from foldwise.ensemble.choose import Chosen, Rows, Score, adds, choose, cross_fit
+from foldwise.ensemble.choose import Chosen, Rows, Score, adds, choose, cross_fit, dealt
 from foldwise.members.member import Floats
 from foldwise.metrics.metric import Metric, evaluate
 from foldwise.preparation.build import holds
@@ -33,7 +33,8 @@ class Answer:
 
     Attributes:
         chosen: the weights that predict new rows.
-        of_folds: by fold, those that its own rows are answered with.
+        of_folds: by fold, those that its own rows are answered with; of a run of one fold, by
+            parts of its rows.
         out_of_fold: the table of all scored rows, ascending by repeat and row.
         adds: by member, the score of the blend of all minus that without it, the greater the
             better; none where one member is all there is.
@@ -87,11 +88,12 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
     score = _score(task, metric)
     _, of_folds = cross_fit(rows, kind, score, **settings)
     chosen = choose(rows, kind, score, **settings)
+    numbers = dealt(rows, settings["seed"])
     parts = [
-        answered({n: t.filter(pl.col("fold") == fold) for n, t in tables.items()}, found, task)
-        for fold, found in of_folds.items()
+        answered({n: table.filter(numbers == number) for n, table in tables.items()}, found, task)
+        for number, found in of_folds.items()
     ]
-    added = adds(rows, kind, score, macro=settings["macro"])
+    added = adds(rows, kind, score, **settings)
     return Answer(chosen, of_folds, pl.concat(parts).sort("repeat", "row"), added)
 
 

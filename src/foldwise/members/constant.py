@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from foldwise.members.member import Floats, shares
+from foldwise.members.member import Floats, array_of, shares
 
 
 class Constant:
@@ -41,7 +41,7 @@ class Constant:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back the prediction."""
-        self.value = state["value"]
+        self.value = array_of(state, "value", (self.n_outputs,))
 
 
 class Median(Constant):

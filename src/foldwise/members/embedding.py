@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from foldwise.members.features import Features
-from foldwise.members.member import Columns, Floats, Holds, vectors_of
+from foldwise.members.member import Columns, Floats, Holds, array_of, vectors_of
 from foldwise.members.regression import LinearModel
+
+_ROUNDING = 1e-6  # of float32 sums
 
 
 class Embedding:
@@ -34,17 +36,17 @@ class Embedding:
         """Fit scales and weights; there is no epoch to pick, so inner rows train too."""
         vectors = vectors_of(rows)
         self.mean = vectors.mean(axis=0)
-        # A row's vector has length one after this, so that one penalty fits every width.
         deviation = vectors.std(axis=0)
-        self.scale = (np.where(deviation > 0, deviation, 1.0) * np.sqrt(vectors.shape[1])).astype(
-            np.float32
-        )
-        self.features.fit(rows)
-        self.model.fit(self._matrix(rows, vectors), target)
+        # What differs by rounding alone is a constant. A row's vector has length one after this, so
+        # that one penalty fits every width.
+        told = deviation > _ROUNDING * np.abs(vectors).max(axis=0)
+        self.scale = (np.where(told, deviation, 1.0) * np.sqrt(vectors.shape[1])).astype(np.float32)
+        self.model.fit(self._matrix(vectors, self.features.fit(rows)), target)
 
     def predict(self, rows: pl.DataFrame) -> Floats:
         """Return probabilities or numbers, float64 (n, n_outputs)."""
-        return self.model.predict(self._matrix(rows, vectors_of(rows)))
+        matrix = self._matrix(vectors_of(rows), self.features.transform(rows))
+        return self.model.predict(matrix)
 
     def state(self) -> dict[str, Any]:
         """Return scales, categories and weights; the backbone's weights lie beside the members."""
@@ -57,12 +59,11 @@ class Embedding:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
-        self.mean, self.scale = state["mean"], state["scale"]
+        self.mean = array_of(state, "mean", (None,))
+        self.scale = array_of(state, "scale", self.mean.shape)
         self.features.load_state(state["features"])
-        self.model.load_state(state["model"])
+        self.model.load_state(state["model"], len(self.mean) + self.features.width)
 
-    def _matrix(self, rows: pl.DataFrame, vectors: NDArray[np.float32]) -> Any:
+    def _matrix(self, vectors: NDArray[np.float32], beside: sparse.csr_matrix) -> Any:
         scaled = ((vectors - self.mean) / self.scale).astype(np.float64)
-        if not self.features.width:
-            return scaled
-        return sparse.csr_matrix(sparse.hstack([scaled, self.features.transform(rows)]))
+        return sparse.csr_matrix(sparse.hstack([scaled, beside])) if beside.shape[1] else scaled

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from foldwise.members.member import Columns, Floats
+from foldwise.members.member import Columns, Floats, array_of, magnitude, words_of
 
 _MISSING = "missing"
+_FAR = 1e6  # deviations from the mean: no training row is as far, and sums stay finite
 _HALF = 0.5  # at full weight the sparse parts, pairs and ZIP codes, drown the words
 
 
@@ -34,34 +35,35 @@ class Features:
         self.words = words
         self.blocks: list[dict[str, Any]] = []
 
-    def fit(self, rows: pl.DataFrame) -> Features:
-        """Learn terms, categories and scales from the training rows."""
+    def fit(self, rows: pl.DataFrame) -> sparse.csr_matrix:
+        """Learn terms, categories and scales from the training rows, and return their features."""
         self.blocks = []
+        found: list[Any] = []
         if self.words:
             for column in self.columns.text:
-                self._add_ngrams(rows, column, shortest=1, longest=1, min_df=2, weight=1.0)
+                found += self._ngrams(rows, column, shortest=1, longest=1, min_df=2, weight=1.0)
             # The number of pairs is bounded: time and memory grow with features times classes.
             for column in self.columns.text:
-                self._add_ngrams(
+                found += self._ngrams(
                     rows, column, shortest=2, longest=2, min_df=5, weight=_HALF, most=20_000
                 )
             # Categories of one word each (ZIP codes) have no words that their values don't have.
             for column in self.columns.categorical:
                 if _vocabulary(_cells(rows, column, _MISSING), 2, 2, 2):
-                    self._add_ngrams(
+                    found += self._ngrams(
                         rows, column, _MISSING, shortest=1, longest=2, min_df=2, weight=1.0
                     )
+        plain: list[dict[str, Any]] = []
         for column in self.columns.categorical:
             counts = Counter(_cells(rows, column, _MISSING))
             values = sorted(value for value, n in counts.items() if n >= 2)
             rare = len(values) < len(counts)  # they share a feature, which new values have too
-            self.blocks.append(
-                {"kind": "category", "column": column, "values": values, "rare": rare}
-            )
+            plain.append({"kind": "category", "column": column, "values": values, "rare": rare})
         for column in self.columns.numeric:
-            self.blocks.append({"kind": "number", "column": column, **self._scale(rows[column])})
-        self.blocks = [block for block in self.blocks if _width(block)]
-        return self
+            plain.append({"kind": "number", "column": column, **self._scale(rows[column])})
+        self.blocks += plain
+        found += [_transform(block, rows) for block in plain]
+        return _joined(found, rows.height)
 
     @property
     def width(self) -> int:
@@ -70,9 +72,9 @@ class Features:
 
     def transform(self, rows: pl.DataFrame) -> sparse.csr_matrix:
         """Return the rows' features, float64 (n, width)."""
-        if not rows.height or not self.blocks:  # scikit-learn refuses to transform none
-            return sparse.csr_matrix((rows.height, self.width))
-        return sparse.csr_matrix(sparse.hstack([_transform(block, rows) for block in self.blocks]))
+        if not rows.height:  # scikit-learn refuses to transform none
+            return sparse.csr_matrix((0, self.width))
+        return _joined([_transform(block, rows) for block in self.blocks], rows.height)
 
     def state(self) -> dict[str, Any]:
         """Return what was fitted."""
@@ -80,9 +82,28 @@ class Features:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what was fitted."""
-        self.blocks = [state[str(number)] for number in range(len(state))]
+        self.blocks = [self._checked(state[str(number)]) for number in range(len(state))]
 
-    def _add_ngrams(
+    def _checked(self, block: dict[str, Any]) -> dict[str, Any]:
+        kind, column, columns = block["kind"], block["column"], self.columns
+        if kind == "ngrams" and column in (*columns.text, *columns.categorical):
+            terms = words_of(block["terms"])
+            array_of(block, "idf", (len(terms),))
+            shortest, longest = block["range"]
+            sound = 1 <= shortest <= longest <= 2 and block["missing"] in ("", _MISSING)
+            sound = sound and len(terms) > 0 and block["weight"] in (1.0, _HALF)
+        elif kind == "category" and column in columns.categorical:
+            sound = len(words_of(block["values"])) >= 0 and isinstance(block["rare"], bool)
+        else:
+            numbers = [block[name] for name in ("size", "fill", "mean", "scale")]
+            sound = kind == "number" and column in columns.numeric
+            sound = sound and all(isinstance(number, float) for number in numbers)
+            sound = sound and block["size"] > 0 and block["scale"] > 0
+        if not sound:
+            raise ValueError(f"no features of {column!r} look like this")
+        return block
+
+    def _ngrams(
         self,
         rows: pl.DataFrame,
         column: str,
@@ -93,14 +114,14 @@ class Features:
         min_df: int,
         weight: float,
         most: int | None = None,
-    ) -> None:
+    ) -> list[sparse.csr_matrix]:
         texts = _cells(rows, column, missing)
         if not _vocabulary(texts, shortest, longest, min_df):
-            return  # scikit-learn refuses to fit none
-        fitted = TfidfVectorizer(
+            return []  # scikit-learn refuses to fit none
+        vectorizer = TfidfVectorizer(
             sublinear_tf=True, ngram_range=(shortest, longest), min_df=min_df, max_features=most
-        ).fit(texts)
-        terms = sorted(fitted.vocabulary_, key=fitted.vocabulary_.get)
+        )
+        found = vectorizer.fit_transform(texts)
         self.blocks.append(
             {
                 "kind": "ngrams",
@@ -108,19 +129,34 @@ class Features:
                 "missing": missing,
                 "range": [shortest, longest],
                 "weight": weight,
-                "terms": terms,
-                "idf": fitted.idf_,
+                "terms": vectorizer.get_feature_names_out().tolist(),
+                "idf": vectorizer.idf_,
             }
         )
+        return [found * weight]
 
     def _scale(self, column: pl.Series) -> dict[str, float]:
         values = _numbers(column)
+        size = float(magnitude(values[~np.isnan(values)][:, None])[0])
+        values = values / size
         known = values[~np.isnan(values)]
         fills = {"zero": 0.0, "median": float(np.median(known)) if len(known) else 0.0}
-        mean = float(known.mean()) if len(known) else 0.0
-        fill = fills.get(self.columns.fill, mean)
+        fill = fills.get(self.columns.fill, float(known.mean()) if len(known) else 0.0)
         filled = np.where(np.isnan(values), fill, values)
-        return {"fill": fill, "mean": float(filled.mean()), "scale": float(filled.std()) or 1.0}
+        mean, scale = float(filled.mean()), float(filled.std())
+        # What differs by rounding alone is a constant (the bound is scikit-learn's).
+        epsilon = float(np.finfo(np.float64).eps)
+        if scale**2 <= len(filled) * epsilon * scale**2 + (len(filled) * mean * epsilon) ** 2:
+            scale = 1.0
+        return {"size": size, "fill": fill, "mean": mean, "scale": scale}
+
+
+def _joined(parts: list[Any], rows: int) -> sparse.csr_matrix:
+    if not parts:
+        return sparse.csr_matrix((rows, 0))
+    joined = sparse.csr_matrix(sparse.hstack(parts))
+    joined.sort_indices()  # sums in one order, whichever way the parts came about
+    return joined
 
 
 def _width(block: dict[str, Any]) -> int:
@@ -144,9 +180,11 @@ def _transform(block: dict[str, Any], rows: pl.DataFrame) -> Any:
         at = np.flatnonzero(found >= 0)
         ones = np.full(len(at), _HALF)
         return sparse.csr_matrix((ones, (at, found[at])), shape=(rows.height, _width(block)))
-    values = _numbers(rows[column])
-    values = np.where(np.isnan(values), block["fill"], values)
-    return sparse.csr_matrix(((values - block["mean"]) / block["scale"])[:, None])
+    with np.errstate(over="ignore"):
+        values = _numbers(rows[column]) / block["size"]
+        values = np.where(np.isnan(values), block["fill"], values)
+        scaled = np.clip((values - block["mean"]) / block["scale"], -_FAR, _FAR)
+    return sparse.csr_matrix(scaled[:, None])
 
 
 def _cells(rows: pl.DataFrame, column: str, missing: str) -> list[str]:
@@ -155,7 +193,7 @@ def _cells(rows: pl.DataFrame, column: str, missing: str) -> list[str]:
 
 def _numbers(column: pl.Series) -> Floats:
     values: Floats = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    return values
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _vocabulary(texts: list[str], shortest: int, longest: int, min_df: int) -> bool:

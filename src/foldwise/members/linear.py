@@ -22,7 +22,7 @@ class Linear:
 
     def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:
         """Fit features and weights; there is no epoch to pick, so inner rows train too."""
-        self.model.fit(self.features.fit(rows).transform(rows), target)
+        self.model.fit(self.features.fit(rows), target)
 
     def predict(self, rows: pl.DataFrame) -> Floats:
         """Return probabilities or numbers, float64 (n, n_outputs)."""
@@ -35,4 +35,4 @@ class Linear:
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back features and weights."""
         self.features.load_state(state["features"])
-        self.model.load_state(state["model"])
+        self.model.load_state(state["model"], self.features.width)

@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from foldwise.errors import FoldwiseError
+
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 # One class a row, any number of labels a row, or a number a row.
@@ -64,7 +66,11 @@ class Member(Protocol):
         """Return what was fitted: JSON values and numpy arrays, in dicts."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Take back what `state` returned, or as much of it as a file still held.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is of another shape; `store.restore` names the file.
+        """
 
 
 def shares(target: NDArray[Any], n_outputs: int) -> Floats:
@@ -77,6 +83,70 @@ def shares(target: NDArray[Any], n_outputs: int) -> Floats:
 
 
 def vectors_of(rows: pl.DataFrame) -> NDArray[np.float32]:
-    """Return the rows' frozen embeddings, float32 (n, width)."""
+    """Return the rows' frozen embeddings, float32 (n, width).
+
+    Raises:
+        FoldwiseError: a vector holds NaN or infinity, so the backbone's weights or precision are
+            at fault.
+    """
     vectors: NDArray[np.float32] = rows[EMBEDDING].to_numpy()
+    if not np.isfinite(vectors).all():
+        n = int((~np.isfinite(vectors).all(axis=1)).sum())
+        raise FoldwiseError(
+            f"the frozen backbone's vectors of {n} of {len(vectors)} rows aren't finite; "
+            "set training.precision to float32, or choose another backbone"
+        )
     return vectors
+
+
+def magnitude(values: NDArray[Any]) -> Floats:
+    """Return the power of two below each column's largest size, 1 where that is zero: (k,).
+
+    Numbers divided by it lose no digit, and their squares don't overflow.
+    """
+    largest = np.abs(values).max(axis=0, initial=0.0)
+    _, exponent = np.frexp(largest)
+    sizes: Floats = np.where(largest > 0, np.ldexp(1.0, np.clip(exponent - 1, -1000, 1000)), 1.0)
+    return sizes
+
+
+def array_of(
+    state: dict[str, Any], name: str, shape: tuple[int | None, ...], kind: str = "f"
+) -> NDArray[Any]:
+    """Take an array out of a state that a file held.
+
+    Args:
+        state: what `load_state` of a member received.
+        name: its key.
+        shape: its axes, None where any length will do.
+        kind: of its dtype: f, i or u.
+
+    Raises:
+        ValueError: it is of another kind or shape, or not finite.
+    """
+    found = state[name]
+    if (
+        not isinstance(found, np.ndarray)
+        or found.dtype.kind != kind
+        or len(found.shape) != len(shape)
+        or any(want not in (None, got) for want, got in zip(shape, found.shape, strict=True))
+    ):
+        raise ValueError(f"{name} isn't an array of its kind and shape")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} holds numbers that aren't finite")
+    return found
+
+
+def words_of(values: Any, *, null: bool = False) -> list[Any]:
+    """Take a list of different texts out of a state; `null` may be one of them.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(values, list) or not all(
+        isinstance(value, str) or (null and value is None) for value in values
+    ):
+        raise ValueError("a list of texts isn't one")
+    if len(set(values)) < len(values):
+        raise ValueError("a list of different texts has one twice")
+    return values

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import LinAlgWarning
 from scipy.special import expit, softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
-from foldwise.members.member import Floats, Holds, shares
+from foldwise.members.member import Floats, Holds, array_of, magnitude, shares
 
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -32,6 +35,7 @@ class LinearModel:
         self.outputs = np.empty(0, dtype=np.int64)  # those that have weights
         self.weights = np.empty((0, 0), dtype=np.float32)
         self.bias: Floats = np.empty(0)
+        self.sizes: Floats = np.ones(n_outputs)  # of numbers, what their weights are in
         self.base: Floats = np.zeros(n_outputs)  # what the others predict
 
     def fit(self, features: Any, target: NDArray[Any]) -> None:
@@ -55,6 +59,7 @@ class LinearModel:
             return made
         with threadpool_limits(limits=1):
             scores = np.asarray(features @ self.weights.T.astype(np.float64)) + self.bias
+            scores *= self.sizes[self.outputs] if self.holds == "number" else 1.0
         if self.holds == "label":
             made[:] = 0.0
             binary = len(self.outputs) == 2
@@ -62,7 +67,10 @@ class LinearModel:
                 np.hstack([np.zeros_like(scores), scores]) if binary else scores, axis=1
             )
         else:
-            made[:, self.outputs] = expit(scores) if self.holds == "labels" else scores
+            # Around the mean, so that a number's offset costs no digits.
+            made[:, self.outputs] = (
+                expit(scores) if self.holds == "labels" else scores + self.base[self.outputs]
+            )
         return made
 
     def state(self) -> dict[str, Any]:
@@ -72,50 +80,65 @@ class LinearModel:
             "weights": self.weights,
             "bias": self.bias,
             "base": self.base,
+            "sizes": self.sizes,
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take back the weights."""
-        self.outputs, self.weights = state["outputs"], state["weights"]
-        self.bias, self.base = state["bias"], state["base"]
+    def load_state(self, state: dict[str, Any], width: int) -> None:
+        """Take back the weights, of so many features.
+
+        Raises:
+            KeyError, ValueError: these are others.
+        """
+        outputs = array_of(state, "outputs", (None,), "i")
+        given = len(outputs)
+        if len(np.unique(outputs)) < given or not np.isin(outputs, np.arange(self.n_outputs)).all():
+            raise ValueError(f"weights of other outputs than {self.n_outputs}")
+        rows = 1 if self.holds == "label" and given == 2 else given
+        self.outputs = outputs
+        self.weights = array_of(state, "weights", (rows, width if given else 0))
+        self.bias = array_of(state, "bias", (rows,))
+        self.base = array_of(state, "base", (self.n_outputs,))
+        self.sizes = array_of(state, "sizes", (self.n_outputs,))
 
     def _fit_classes(self, features: Any, target: NDArray[Any]) -> None:
         classes = np.unique(target)
         if len(classes) == 1:
             self._keep([], np.zeros((0, 0)), np.empty(0))
             return
-        model = self._logistic().fit(features, target)
+        model = _quiet(self._logistic(), features, target)
         self._keep(classes, model.coef_, model.intercept_)
 
     def _fit_columns(self, features: Any, target: NDArray[Any]) -> None:
         # What all rows agree on has nothing to tell apart: the mean it is.
         told = [k for k in range(target.shape[1]) if np.ptp(target[:, k]) > 0]
-        penalty = self._penalty(features, target[:, told]) if self.holds == "number" else 1.0
-        weights, bias = [], []
-        for k in told:
-            model = self._logistic() if self.holds == "labels" else Ridge(alpha=penalty)
-            # Centred by us, so that a number's offset costs no digits.
-            centre = self.base[k] if self.holds == "number" else 0.0
-            model.fit(features, target[:, k] - centre)
-            weights.append(model.coef_.ravel())
-            bias.append(float(np.ravel(model.intercept_)[0]) + centre)
-        self._keep(told, np.array(weights), np.array(bias))
+        if self.holds == "labels":
+            models = [_quiet(self._logistic(), features, target[:, k]) for k in told]
+        else:
+            centred = target - self.base
+            self.sizes = magnitude(centred)
+            centred /= self.sizes
+            penalty = self._penalty(features, centred[:, told])
+            models = [_quiet(Ridge(alpha=penalty), features, centred[:, k]) for k in told]
+        weights = [model.coef_.ravel() for model in models]
+        self._keep(
+            told,
+            np.array(weights).reshape(len(told), features.shape[1] if told else 0),
+            np.array([float(np.ravel(model.intercept_)[0]) for model in models]),
+        )
 
     def _penalty(self, features: Any, target: Floats) -> float:
         if len(target) < 6 or not target.shape[1]:
             return 1.0
         folds = list(KFold(3, shuffle=True, random_state=self.seed).split(target))
-        centred = target - target.mean(axis=0)
 
         def error_of(penalty: float) -> float:
             return sum(
                 float(
                     np.square(
-                        Ridge(alpha=penalty)
-                        .fit(features[fit], centred[fit])
+                        _quiet(Ridge(alpha=penalty), features[fit], target[fit])
                         .predict(features[out])
                         .reshape(len(out), -1)
-                        - centred[out]
+                        - target[out]
                     ).sum()
                 )
                 for fit, out in folds
@@ -131,3 +154,11 @@ class LinearModel:
         self.outputs = np.asarray(outputs, dtype=np.int64)
         self.weights = weights.astype(np.float32)
         self.bias = np.asarray(bias, dtype=np.float64)
+
+
+def _quiet(model: Any, features: Any, target: NDArray[Any]) -> Any:
+    # A search that stops at its last step, or finds the matrix ill-conditioned, has weights, too.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", LinAlgWarning)
+        return model.fit(features, target)
