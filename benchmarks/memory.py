@@ -110,6 +110,7 @@ def foldwise(texts: list[str], labels: list[str], folds: int, backbone: Path, fo
                 "precision": "float32",
             },
             "baselines": False,
+            "ensemble": "model",
             "trackers": [],
         }
     )

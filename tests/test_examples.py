@@ -67,6 +67,7 @@ def test_custom_llm_head_learns_under_any_backbone(
         "optimizer.lr=3e-3",
         "text.max_length=24",
         "baselines=false",
+        "ensemble=model",
     )
     assert read_json(run.metrics)["oof"]["accuracy"]["value"] > 0.6  # a third by chance
 

@@ -38,6 +38,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, backbone: Path, table_path:
         "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32"},
         "trackers": [],
         "baselines": False,
+        "ensemble": "model",
     }
     return Config.model_validate(values)
 

@@ -37,6 +37,7 @@ def small(folder: Path, backbone: Path) -> dict[str, Any]:
         "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32"},
         "trackers": [],
         "baselines": False,
+        "ensemble": "model",
     }
 
 

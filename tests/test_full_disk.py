@@ -69,6 +69,7 @@ def train(
             },
             "trackers": [],
             "baselines": False,
+            "ensemble": "model",
         }
         config = place / "config.yaml"
         config.write_text(json.dumps(values), "utf-8")

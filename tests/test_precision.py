@@ -46,6 +46,7 @@ def run(
         "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": request.param},
         "trackers": [],
         "baselines": False,
+        "ensemble": "model",
     }
     return cross_validate(Config.model_validate(values))
 

@@ -56,6 +56,7 @@ def run(folder: Path, backbone: Path, table_path: Path, new_rows: pl.DataFrame) 
         "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": PRECISION},
         "trackers": [],
         "baselines": False,
+        "ensemble": "model",
     }
     return cross_validate(Config.model_validate(values))
 

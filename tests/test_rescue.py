@@ -63,6 +63,7 @@ def fragile(backbone: Path, table_path: Path, tmp_path: Path) -> Callable[..., C
             },
             "trackers": [],
             "baselines": False,
+            "ensemble": "model",
             **others,
         }
         return Config.model_validate(values)

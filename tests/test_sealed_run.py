@@ -223,7 +223,7 @@ def test_verify_names_files_that_nobody_wrote(run: RunFolder) -> None:
     strangers = [
         run.path / "notes.txt",
         run.backbone / "added_tokens.json",
-        run.fold(1).path / "baseline-mine.parquet",
+        run.fold(1).member("mine").predictions,
         checkpoints.pointed(run.fold(1)) / "more.safetensors",
     ]
     for path in strangers:
@@ -297,7 +297,7 @@ def test_validating_makes_changed_scores_again_to_the_same_bytes(
     copy = RunFolder(tmp_path / "whole")
     shutil.copytree(run.path, copy.path)
     fold = copy.fold(1)
-    gone = [copy.out_of_fold, fold.predictions, fold.path / "baseline-majority.parquet"]
+    gone = [copy.out_of_fold, fold.predictions, fold.member("majority").predictions]
     for path in gone:
         path.unlink()
     for path in (copy.metrics, copy.holdout, fold.validation):
@@ -375,7 +375,7 @@ def test_killed_before_each_file_that_ends_a_step_the_run_ends_with_the_same_byt
 ) -> None:
     text = (place / "whole.yaml").read_text("utf-8").replace("name: whole", "name: cut")
     (place / "cut.yaml").write_text(text, "utf-8")
-    config = load_config(place / "cut.yaml", ["baselines=false", "trackers=[]"])
+    config = load_config(place / "cut.yaml", ["baselines=false", "ensemble=model", "trackers=[]"])
     cut, killed = RunFolder(run.path.with_name("cut")), []
 
     def write(path: Path, text: str) -> None:

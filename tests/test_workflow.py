@@ -73,6 +73,7 @@ def make(folder: Path, backbone: Path) -> Callable[..., Config]:
             "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": PRECISION},
             "trackers": [],
             "baselines": False,
+            "ensemble": "model",
         }
         for section, value in sections.items():
             merged = isinstance(value, dict) and isinstance(values.get(section), dict)

@@ -25,8 +25,8 @@ from foldwise.errors import FoldwiseError
 from foldwise.evaluation.answer import chosen_of, mean_answer
 from foldwise.evaluation.validate import load_task
 from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
-from foldwise.members.frozen import Frozen, with_vectors
-from foldwise.members.member import Member
+from foldwise.members.frozen import Frozen
+from foldwise.members.member import Member, with_vectors
 from foldwise.members.roster import build_member, outputs_of, reads_embedding
 from foldwise.members.store import restore
 from foldwise.models.adapters import merge_adapters

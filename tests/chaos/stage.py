@@ -53,6 +53,7 @@ CONFIG: dict[str, Any] = {
     "metrics": ["f1_macro"],
     "trackers": [],
     "baselines": False,
+    "ensemble": "model",
 }
 LIST = "list of files"
 PATIENCE_S = 120

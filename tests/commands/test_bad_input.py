@@ -50,6 +50,7 @@ def values_of(backbone: Path, table: Path) -> dict[str, Any]:
         "model": {"backbone": str(backbone)},
         "training": {"epochs": 1, "batch_size": 32, "device": "cpu", "precision": "float32"},
         "baselines": False,
+        "ensemble": "model",
     }
 
 

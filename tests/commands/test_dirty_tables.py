@@ -160,6 +160,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
             "training": {"epochs": 1, "device": "cpu", "precision": "float32"},
             "selection": {"rows": "last"},
             "baselines": False,
+            "ensemble": "model",
         }
     )
     return cross_validate(config).path

@@ -143,7 +143,7 @@ def test_the_model_beats_the_majority_and_the_majority_is_what_it_should_be(
     run: RunFolder,
 ) -> None:
     metrics, table = read(run.metrics), pl.read_parquet(run.out_of_fold)
-    assert list(metrics["baselines"]) == ["majority", "lookup", "tfidf"]
+    assert list(metrics["baselines"]) == ["majority", "lookup", "linear"]
     hits = 0
     for k in (1, 2):
         labels, counts = np.unique(
@@ -226,6 +226,7 @@ def test_real_complaints_run_through_with_rare_classes_merged(
         "data.sample=200",
         "data.rare_classes=merge",
         "baselines=false",
+        "ensemble=model",
         "folds.n=3",
         "text.max_length=32",
         f"model.backbone={backbone}",

@@ -46,6 +46,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> RunFolde
             "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
             "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32"},
             "baselines": False,
+            "ensemble": "model",
         }
     )
     return cross_validate(config)

@@ -13,13 +13,15 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from foldwise.config.schema import Config
 from foldwise.evaluation import summary
-from foldwise.evaluation.summary import mean_of_models, summarize
+from foldwise.evaluation.summary import summarize
 from foldwise.parts.usercode import UserCode
 from foldwise.run.files import to_json, write_parquet
 from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.run.readers import read_json
 from foldwise.run.seal import add, commit
 from foldwise.tasks.multiclass import Multiclass
+from foldwise.tasks.predictions import mean_of_models
+from made_runs import leave_a_model
 
 CLASSES = ["a", "b", "c"]
 
@@ -42,7 +44,7 @@ def seal_scores(fold: FoldFolder, scores: dict[str, float]) -> None:
     """Seal what a fold's validation leaves."""
     left = [fold.predictions, fold.holdout]
     commit(fold.path, "validated", left, fold.validation, to_json({"scores": scores}))
-    add(fold.path, "baselines", [])
+    add(fold.path, "members", [])
 
 
 @pytest.fixture
@@ -56,6 +58,7 @@ def prepared(tmp_path: Path) -> Any:
             "metrics": ["f1_macro", "accuracy"],
             "trackers": [],
             "baselines": False,
+            "ensemble": "model",
         }
     )
     task = Multiclass(config, UserCode())
@@ -77,6 +80,7 @@ def prepared(tmp_path: Path) -> Any:
             "f1_macro": f1_score(own["target"], own["prediction"], average="macro"),
             "accuracy": accuracy_score(own["target"], own["prediction"]),
         }
+        leave_a_model(fold)
         seal_scores(fold, scores)
     run.append_log("started")
     return SimpleNamespace(

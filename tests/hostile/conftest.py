@@ -42,6 +42,7 @@ def values_of(backbone: Path) -> dict[str, Any]:
         "model": {"backbone": str(backbone)},
         "training": {"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "float32"},
         "baselines": False,
+        "ensemble": "model",
     }
 
 

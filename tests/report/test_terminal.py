@@ -23,7 +23,7 @@ def _metrics(names: list[str], **changed: Any) -> dict[str, Any]:
         "holdout": None,
         "baselines": {
             "majority": {"oof": _intervals(names, 0.034), "holdout": None},
-            "tfidf": {"oof": _intervals(names, 0.47), "holdout": None},
+            "linear": {"oof": _intervals(names, 0.47), "holdout": None},
         },
         "selection": "inner",
     } | changed
@@ -62,7 +62,7 @@ def test_four_metrics_fit_80_columns_unbroken() -> None:
 
 def test_the_verdict_stands_above_the_table_and_fits_80_columns() -> None:
     told = "The linear model on words wins: " + "macro-F1 0.782 against the model's 0.701. " * 4
-    found = {"winner": "tfidf", "told": told.strip(), "next": "train longer."}
+    found = {"winner": "linear", "told": told.strip(), "next": "train longer."}
     lines = _printed(_metrics(FOUR, verdict=found), results)
     blank = lines.index("")
     above = " ".join(lines[:blank])
@@ -91,7 +91,7 @@ def test_more_metrics_continue_below_and_no_line_is_wider_than_80_columns() -> N
 
 def test_holdout_rows_follow_the_out_of_fold_rows_of_the_model_and_each_baseline() -> None:
     metrics_json = _metrics(["accuracy"], holdout=_intervals(["accuracy"], 0.7))
-    metrics_json["baselines"]["tfidf"]["holdout"] = _intervals(["accuracy"], 0.5)
+    metrics_json["baselines"]["linear"]["holdout"] = _intervals(["accuracy"], 0.5)
     labels = [str(cell) for cell in results_table(metrics_json, "run").columns[0].cells]
     assert [label for label in labels if label] == [
         "model\nmean ± std",
@@ -105,7 +105,7 @@ def test_holdout_rows_follow_the_out_of_fold_rows_of_the_model_and_each_baseline
 
 def test_the_best_of_the_rows_of_the_same_kind_is_bold() -> None:
     metrics_json = _metrics(["accuracy"], holdout=_intervals(["accuracy"], 0.7))
-    metrics_json["baselines"]["tfidf"]["holdout"] = _intervals(["accuracy"], 0.8)
+    metrics_json["baselines"]["linear"]["holdout"] = _intervals(["accuracy"], 0.8)
     assert _bold(metrics_json) == ["0.612", "0.800"]
 
 

@@ -130,7 +130,7 @@ def test_regression_scores_in_the_units_of_the_target(
     table = pl.read_parquet(folder / "table.parquet")
     assert target.tolist() == table[oof["row"].to_list()]["price"].to_list()
     metrics = read_json(run.metrics)
-    assert list(metrics["baselines"]) == ["mean", "median", "lookup", "tfidf"]
+    assert list(metrics["baselines"]) == ["mean", "median", "lookup", "linear"]
     assert metrics["smaller_is_better"] == ["rmse", "mae"]
     errors = {name: b["oof"]["rmse"]["value"] for name, b in metrics["baselines"].items()}
     assert errors["lookup"] < errors["mean"] / 2  # kind tells the label
@@ -149,7 +149,7 @@ def test_numbers_far_from_zero_are_learnt_as_well_as_those_near_it(
     assert errors[1] == pytest.approx(errors[0], rel=1e-4)
     assert pl.read_parquet(far.out_of_fold).schema["prediction"] == pl.Float64
     baselines = [read_json(run.metrics)["baselines"] for run in (near, far)]
-    for name in ("mean", "median", "lookup", "tfidf"):
+    for name in ("mean", "median", "lookup", "linear"):
         values = [b[name]["oof"]["rmse"]["value"] for b in baselines]
         assert values[1] == pytest.approx(values[0], rel=1e-4)
 
@@ -171,7 +171,7 @@ def test_ordinal_probabilities_and_scores_follow_the_order(
     assert prediction == (probabilities.cumsum(axis=1) < 0.5).sum(axis=1).tolist()  # the median
     assert oof.columns[-2:] == ["logit_above_low", "logit_above_middle"]
     assert scores["quadratic_kappa"] > 0.1  # it learns: chance is 0
-    assert list(read_json(run.metrics)["baselines"]) == ["median", "lookup", "tfidf"]
+    assert list(read_json(run.metrics)["baselines"]) == ["median", "lookup", "linear"]
     labels = [entry["label"] for entry in read_json(run.fold(1).validation)["per_class"]]
     assert labels == list(ranks)
     held = pl.read_parquet(run.holdout).select("^prob_.*$").to_numpy()
@@ -196,7 +196,7 @@ def test_multilabel_rows_have_any_number_of_labels(run_of: Callable[..., RunFold
     assert scores["f1_macro"] == pytest.approx(expected)
     assert scores["hamming_loss"] == pytest.approx(hamming_loss(target, prediction))
     assert roc_auc_score(target, probabilities, average="macro") > 0.7  # it learns
-    assert list(read_json(run.metrics)["baselines"]) == ["majority", "lookup", "tfidf"]
+    assert list(read_json(run.metrics)["baselines"]) == ["majority", "lookup", "linear"]
     entry = read_json(run.fold(1).validation)["per_class"][1]
     in_fold = oof.filter(pl.col("fold") == 1)["target"]
     assert entry["label"] == "card"

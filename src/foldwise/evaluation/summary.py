@@ -16,10 +16,8 @@ import polars as pl
 
 from foldwise.config.grammar import BUILTIN
 from foldwise.config.members import MODEL, answering, baseline_names, beside_the_model
-from foldwise.evaluation.answer import Answer, answer, judged_by, mean_answer
 from foldwise.evaluation.bootstrap import Resampled, resample
 from foldwise.evaluation.words import ANSWER
-from foldwise.members.frozen import keep_backbone
 from foldwise.members.roster import reads_embedding
 from foldwise.metrics.metric import score
 from foldwise.preparation.prepare import Prepared
@@ -35,6 +33,7 @@ from foldwise.tasks.predictions import mean_of_models, read_predictions
 from foldwise.training.tracking import tell_trackers
 
 if TYPE_CHECKING:
+    from foldwise.evaluation.answer import Answer
     from foldwise.evaluation.verdict import Setting
 
 Groups = Callable[[np.ndarray], np.ndarray]  # rows by number -> the group of each
@@ -48,8 +47,10 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     Returns:
         What `metrics.json` holds.
     """
-    # Imported only now: scipy.stats is slow to import.
+    # Imported only now: scipy and transformers are slow to import.
+    from foldwise.evaluation.answer import answer, mean_answer
     from foldwise.evaluation.verdict import verdict
+    from foldwise.members.frozen import keep_backbone
 
     run, task = prepared.run, prepared.task
     folds = [run.fold(number) for number in prepared.folds]
@@ -197,6 +198,7 @@ def _resampled(prepared: Prepared, table: pl.DataFrame, groups: Groups) -> Resam
 
 
 def _setting(prepared: Prepared) -> Setting:
+    from foldwise.evaluation.answer import judged_by
     from foldwise.evaluation.verdict import Setting
 
     config = prepared.config

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from foldwise.config.grammar import Part
 from foldwise.config.members import beside_the_model
-from foldwise.members.frozen import Frozen, with_vectors
-from foldwise.members.member import Member
+from foldwise.members.member import Member, with_vectors
 from foldwise.members.roster import build_member, checked, outputs_of, reads_embedding
 from foldwise.members.store import save_state
 from foldwise.preparation.build import holds
@@ -109,6 +108,9 @@ class Members:
     @cached_property
     def _vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The vectors of the run's rows, and of the holdout's."""
+        # Imported only now: transformers is slow to import, and not every run has a text.
+        from foldwise.members.frozen import Frozen
+
         prepared = self.prepared
         frozen = Frozen.of_run(prepared, self.accelerator)
         vectors, held = frozen.embed(prepared.frame), prepared.holdout

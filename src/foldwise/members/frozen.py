@@ -28,7 +28,6 @@ from foldwise.encoding.batches import TextRows, pad_batch
 from foldwise.encoding.bound import Need
 from foldwise.encoding.text import encode, frame_of
 from foldwise.errors import FoldwiseError
-from foldwise.members.member import EMBEDDING
 from foldwise.models.backbone import load_backbone, load_tokenizer
 from foldwise.models.pooling import MeanPooling
 from foldwise.models.resolve import resolve_again
@@ -193,12 +192,6 @@ def _backbone(folder: Path, weights: Weights) -> nn.Module:
     if isinstance(weights, dict):
         _fill(backbone, weights)
     return backbone
-
-
-def with_vectors(rows: pl.DataFrame, vectors: NDArray[np.float32]) -> pl.DataFrame:
-    """Return rows with the column that members read the vectors from."""
-    kind = pl.Array(pl.Float32, vectors.shape[1])
-    return rows.with_columns(pl.Series(EMBEDDING, vectors, dtype=kind))
 
 
 def _kept(path: Path, n: int) -> NDArray[np.float32] | None:

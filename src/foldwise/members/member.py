@@ -82,6 +82,12 @@ def shares(target: NDArray[Any], n_outputs: int) -> Floats:
     return means
 
 
+def with_vectors(rows: pl.DataFrame, vectors: NDArray[np.float32]) -> pl.DataFrame:
+    """Return rows with the column that members read the vectors from."""
+    kind = pl.Array(pl.Float32, vectors.shape[1])
+    return rows.with_columns(pl.Series(EMBEDDING, vectors, dtype=kind))
+
+
 def vectors_of(rows: pl.DataFrame) -> NDArray[np.float32]:
     """Return the rows' frozen embeddings, float32 (n, width).
 

@@ -143,7 +143,7 @@ def read_seal(folder: Path) -> Stages:
         return {}
     seal = read_json(path, Seal)
     stages: Stages = seal["stages"]
-    if seal["schema"] < SCHEMA:
+    if seal["schema"] == 1:
         raise FoldwiseError(
             f"{path}: is of a version of Foldwise before a run had members; if you trust the run's "
             f"files, give: foldwise verify {_run_of(folder).path} --seal"
