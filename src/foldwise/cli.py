@@ -159,12 +159,11 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Label new rows by the mean probability of the fold models."""
+    from foldwise.commands.labelling import Models, NewTable
     from foldwise.commands.predict import predict as command
 
-    tell = output(quiet, as_json)
-    command(
-        run, data, out, folds, trust_code, raw, delimiter, encoding, online, precision, tell=tell
-    )
+    models = Models(run, folds, trust_code, online, precision)
+    command(models, NewTable(data, delimiter, encoding), out, raw, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -182,9 +181,10 @@ def evaluate(
 ) -> None:
     """Score the fold models' mean probability on labelled rows."""
     from foldwise.commands.evaluate import evaluate as command
+    from foldwise.commands.labelling import Models, NewTable
 
-    tell = output(quiet, as_json)
-    command(run, data, folds, trust_code, delimiter, encoding, online, precision, tell=tell)
+    models = Models(run, folds, trust_code, online, precision)
+    command(models, NewTable(data, delimiter, encoding), tell=output(quiet, as_json))
 
 
 @app.command()
