@@ -339,11 +339,13 @@ def cfpb(
         Path | None, typer.Option(help="An archive downloaded by hand, instead of fetching it.")
     ] = None,
     url: Annotated[str | None, typer.Option(help="Fetch from here instead.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Fetch the CFPB Consumer Complaint Database and write its full, partial and debug tables."""
     from foldwise.commands.data import data_cfpb
 
-    data_cfpb(to, archive, url)
+    data_cfpb(to, archive, url, tell=output(quiet, as_json))
 
 
 def main() -> None:
