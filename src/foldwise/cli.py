@@ -223,9 +223,13 @@ def lr_find(
     config: ConfigPath,
     overrides: Overrides = None,
     fold: Annotated[int, typer.Option(help="Whose training rows are used.")] = 1,
-    lowest: Annotated[float, typer.Option("--from", help="First learning rate.")] = 1e-5,
-    highest: Annotated[float, typer.Option("--to", help="Last learning rate.")] = 0.1,
-    steps: Annotated[int, typer.Option(help="Optimizer steps of the test.")] = 40,
+    lowest: Annotated[
+        float | None, typer.Option("--from", help="First rate; a quarter of the usual.")
+    ] = None,
+    highest: Annotated[
+        float | None, typer.Option("--to", help="Last rate; 40 times the usual (lr: auto).")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of the test.")] = 22,
     linear: Annotated[bool, typer.Option(help="Equal amounts instead of equal factors.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; RUN_DIR/NAME.lr-find by default.")
@@ -234,19 +238,11 @@ def lr_find(
     as_json: Json = False,
 ) -> None:
     """Find a learning rate: train briefly with rising rates and draw the loss."""
+    from foldwise.commands.lr_find import Rates
     from foldwise.commands.lr_find import lr_find as command
 
-    command(
-        config,
-        overrides or [],
-        fold,
-        lowest,
-        highest,
-        steps,
-        linear,
-        out,
-        tell=output(quiet, as_json),
-    )
+    rates = Rates(lowest, highest, steps, linear)
+    command(config, overrides or [], fold, rates, out, tell=output(quiet, as_json))
 
 
 @app.command()
