@@ -159,12 +159,11 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Label new rows by the mean probability of the fold models."""
+    from foldwise.commands.labelling import Models, NewTable
     from foldwise.commands.predict import predict as command
 
-    tell = output(quiet, as_json)
-    command(
-        run, data, out, folds, trust_code, raw, delimiter, encoding, online, precision, tell=tell
-    )
+    models = Models(run, folds, trust_code, online, precision)
+    command(models, NewTable(data, delimiter, encoding), out, raw, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -182,9 +181,10 @@ def evaluate(
 ) -> None:
     """Score the fold models' mean probability on labelled rows."""
     from foldwise.commands.evaluate import evaluate as command
+    from foldwise.commands.labelling import Models, NewTable
 
-    tell = output(quiet, as_json)
-    command(run, data, folds, trust_code, delimiter, encoding, online, precision, tell=tell)
+    models = Models(run, folds, trust_code, online, precision)
+    command(models, NewTable(data, delimiter, encoding), tell=output(quiet, as_json))
 
 
 @app.command()
@@ -223,9 +223,13 @@ def lr_find(
     config: ConfigPath,
     overrides: Overrides = None,
     fold: Annotated[int, typer.Option(help="Whose training rows are used.")] = 1,
-    lowest: Annotated[float, typer.Option("--from", help="First learning rate.")] = 1e-5,
-    highest: Annotated[float, typer.Option("--to", help="Last learning rate.")] = 0.1,
-    steps: Annotated[int, typer.Option(help="Optimizer steps of the test.")] = 40,
+    lowest: Annotated[
+        float | None, typer.Option("--from", help="First rate; a quarter of the usual.")
+    ] = None,
+    highest: Annotated[
+        float | None, typer.Option("--to", help="Last rate; 40 times the usual (lr: auto).")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of the test.")] = 22,
     linear: Annotated[bool, typer.Option(help="Equal amounts instead of equal factors.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; RUN_DIR/NAME.lr-find by default.")
@@ -234,19 +238,11 @@ def lr_find(
     as_json: Json = False,
 ) -> None:
     """Find a learning rate: train briefly with rising rates and draw the loss."""
+    from foldwise.commands.lr_find import Rates
     from foldwise.commands.lr_find import lr_find as command
 
-    command(
-        config,
-        overrides or [],
-        fold,
-        lowest,
-        highest,
-        steps,
-        linear,
-        out,
-        tell=output(quiet, as_json),
-    )
+    rates = Rates(lowest, highest, steps, linear)
+    command(config, overrides or [], fold, rates, out, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -339,11 +335,13 @@ def cfpb(
         Path | None, typer.Option(help="An archive downloaded by hand, instead of fetching it.")
     ] = None,
     url: Annotated[str | None, typer.Option(help="Fetch from here instead.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Fetch the CFPB Consumer Complaint Database and write its full, partial and debug tables."""
     from foldwise.commands.data import data_cfpb
 
-    data_cfpb(to, archive, url)
+    data_cfpb(to, archive, url, tell=output(quiet, as_json))
 
 
 def main() -> None:

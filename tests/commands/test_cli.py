@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from conftest import PRECISION, ROUNDING
 from foldwise import cli
+from foldwise.commands.labelling import Models, NewTable
 from foldwise.config.load import load_config
 
 FOLDWISE = [sys.executable, "-c", "from foldwise.cli import main; main()"]
@@ -95,6 +97,20 @@ def test_help_tells_what_each_command_and_option_does(
     assert command.help.split("\n")[0].split()[0] in printed
     for parameter in command.params:
         assert parameter.help, f"{words} {parameter.name} has no help"
+
+
+@pytest.mark.parametrize(("name", "own"), [("predict", ["-o", "out.csv"]), ("evaluate", [])])
+def test_what_labels_and_what_is_labelled_arrive_alike_in_both_commands(
+    name: str, own: list[str], run_main: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(f"foldwise.commands.{name}.{name}", lambda *given, **_: taken.extend(given))
+    options = "--folds 1,2 --trust-code --online --precision bf16 --delimiter ; --encoding cp1252"
+    run_main(name, "runs/demo", "new.csv", *own, *options.split())
+    models = Models(Path("runs/demo"), "1,2", trust_code=True, online=True, precision="bf16")
+    assert taken[:2] == [models, NewTable("new.csv", delimiter=";", encoding="cp1252")]
+    given = asdict(taken[0]) | asdict(taken[1])
+    assert all(given.values()), "a field that neither command has an option for"
 
 
 def test_schema_is_json_schema_that_takes_the_shipped_configs_and_refuses_a_typo(

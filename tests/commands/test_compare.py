@@ -54,6 +54,8 @@ def test_the_verdict_is_the_last_line_in_one_piece(
 def test_json_has_the_ranking_the_tests_and_the_verdict(runs: list[Path]) -> None:
     told = json.loads(CliRunner().invoke(app, ["compare", *map(str, runs), "--json"]).stdout)
     assert told["verdict"] == "verdict: strong better than weak"
+    words = CliRunner().invoke(app, ["compare", *map(str, runs)]).stdout.partition("\n\n")[0]
+    assert told["told"].split() == words.split()
     assert [run["name"] for run in told["runs"]] == ["strong", "weak"]
     best, other = (run["oof"]["value"] for run in told["runs"])
     (pair,) = told["pairs"]

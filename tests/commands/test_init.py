@@ -137,6 +137,31 @@ def test_rare_classes_and_missing_targets_are_taken_care_of(backbone: Path) -> N
         assert (config.data.rare_classes, config.data.missing.target) == (policy, "drop")
 
 
+def test_amounts_with_a_few_words_among_them_are_a_regression_without_those_rows(
+    backbone: Path,
+) -> None:
+    stars = [f"{i % 19 / 4 + 0.25}" for i in range(ROWS)]
+    stars[3:6] = ["Unrated", "NR", "Unrated"]
+    make_table(ROWS).drop("label").with_columns(pl.Series("stars", stars)).write_csv("t.csv")
+    init("t.csv", "--target", "stars")
+    config = ready("t.yaml", backbone)
+    assert (config.task, config.data.missing.target) == ("regression", "drop")
+    text = Path("t.yaml").read_text()
+    assert "# 3 rows hold no number there ('Unrated', 'NR')\n" in text
+    assert "# numbers from 0.25 to 4.75\n" in text
+
+
+@pytest.mark.parametrize("words", [["none"] * 2, ["2,5"] * 10])
+def test_levels_with_a_word_and_amounts_with_many_stay_classes(
+    words: list[str], backbone: Path
+) -> None:
+    levels = 4 if words == ["none"] * 2 else 15
+    goal = [*words, *(f"{i % levels}" for i in range(ROWS - len(words)))]
+    make_table(ROWS).drop("label").with_columns(pl.Series("goal", goal)).write_csv("t.csv")
+    init("t.csv", "--target", "goal")
+    assert ready("t.yaml", backbone).task == "multiclass"
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

@@ -39,10 +39,20 @@ def test_it_draws_and_suggests_and_leaves_no_run(config_path: Path, tmp_path: Pa
     assert (folder / "lr_find.json").read_bytes() == first  # seeded: it says the same again
 
 
+def test_without_rates_it_looks_around_the_backbone_s_usual_one(
+    config_path: Path, tmp_path: Path
+) -> None:
+    assert CliRunner().invoke(app, ["lr-find", str(config_path)]).exit_code == 0
+    found = json.loads((tmp_path / "runs" / "test.lr-find" / "lr_find.json").read_text())
+    assert found["rates"][0] == pytest.approx(3e-4 / 4)  # of a hidden size of up to 512
+    assert found["rates"][1] == pytest.approx(3e-4 / 4 * 160 ** (1 / 21))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--from", "1", "--to", "0.1"], "--from 1 --to 0.1: rates must be above 0 and rise"),
+        (["--from", "2"], "--from 2 --to 0.012: rates must be above 0 and rise"),
         (["--steps", "5"], "--steps 5: give 20 or more"),
         (["--fold", "9"], "--fold 9: there are 3 folds"),
     ],

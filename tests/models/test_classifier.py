@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import make_table
 from foldwise.config.schema import Config
 from foldwise.encoding.batches import pad_batch
 from foldwise.encoding.text import frame_of
+from foldwise.errors import FoldwiseError
 from foldwise.models.backbone import load_backbone, load_tokenizer
 from foldwise.models.classifier import Classifier
 from foldwise.models.head import Head
@@ -123,6 +128,21 @@ def test_a_model_takes_its_heads_range_from_the_backbones_config(
     assert weight.shape == (256, 32)
     assert weight.std().item() == pytest.approx(0.7, rel=0.03)
     assert model.get_parameter("head.layers.4.weight").shape == (3, 256)
+
+
+def test_a_tokenizer_of_another_model_is_told_with_what_to_do(
+    make_config: Callable[..., Config], backbone: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(backbone, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 9}))
+    task = TextClassification(make_config(model={"backbone": str(folder)}), UserCode())
+    with pytest.raises(FoldwiseError) as refused:
+        task.dataset(make_table(6).with_row_index("row"))
+    told = str(refused.value)
+    assert re.search(r"gives tokens ids from \d+ to \d\d+, but config.json's model knows 9; ", told)
+    assert told.endswith("they belong to different models: put both files of one model there")
 
 
 class Both(nn.Module):

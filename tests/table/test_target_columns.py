@@ -101,3 +101,32 @@ def test_sample_of_numbers_keeps_their_distribution() -> None:
     assert abs((drawn["y"] > edges[0]).sum() - 20) <= 1
     assert abs((drawn["y"] > edges[1]).sum() - 4) <= 1
     assert draw_sample(frame, PerClass(per_class=1), "y", seed=3).height == 10
+
+
+def rated(path: Path, words: list[str]) -> Path:
+    cells = [*(f"{i / 4}" for i in range(60 - len(words))), *words]
+    pl.DataFrame({"x": [f"text {i}" for i in range(60)], "y": cells}).write_csv(path)
+    return path
+
+
+def test_the_few_words_of_a_number_target_are_dropped_where_rows_without_target_are(
+    tmp_path: Path,
+) -> None:
+    path = rated(tmp_path / "t.csv", ["Unrated", "inf", ""])
+    dropping = data(path, missing={"target": "drop"})
+    table = read_table(dropping, holds="number")
+    assert table.frame["y"].to_list() == [*(i / 4 for i in range(57)), None, None, None]
+    assert table.notes == (
+        "column 'y': 2 cells aren't numbers (row 57: 'Unrated', row 58: 'inf'); their rows have "
+        "no target",
+    )
+    assert apply_missing(table.frame, dropping)[1] == {"dropped:target": 3}
+
+
+def test_many_words_or_an_error_for_rows_without_target_refuse_the_column(tmp_path: Path) -> None:
+    many = rated(tmp_path / "many.csv", ["1,5", "2,5", "3,5", "4,5"])
+    one = rated(tmp_path / "one.csv", ["Unrated"])
+    with pytest.raises(FoldwiseError, match=r"column 'y' holds 4 cells .* \(row 56: '1,5', "):
+        read_table(data(many, missing={"target": "drop"}), holds="number")
+    with pytest.raises(FoldwiseError, match="column 'y' holds 1 cells that aren't finite numbers"):
+        read_table(data(one), holds="number")

@@ -22,6 +22,7 @@ from sklearn.metrics import (
 )
 
 from conftest import PRECISION, make_table
+from foldwise.commands.labelling import Models, NewTable
 from foldwise.commands.predict import predict
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
@@ -228,7 +229,7 @@ def test_new_rows_are_predicted_and_evaluated(
     shown = {m.name: m.compute(*arrays) for m in predictor.task.metrics()}
     assert list(shown) == list(read_json(run.metrics)["oof"])
     assert len(arrays[0]) == 9
-    predict(run.path, str(folder / "new.jsonl"), tmp_path / "out.csv", None, False)
+    predict(Models(run.path), NewTable(str(folder / "new.jsonl")), tmp_path / "out.csv")
     written = pl.read_csv(tmp_path / "out.csv", infer_schema=task == "regression")
     expected = table["prediction"].to_list()
     if task == "regression":

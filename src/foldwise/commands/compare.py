@@ -51,4 +51,5 @@ def compare(
 
         write_page(out, comparison_page(comparison))
         tell.say(f"page: {out}")
-    tell.end(comparison.verdict, {**comparison.as_json(), "page": out and str(out)})
+    result = {**comparison.as_json(), "told": comparison.told, "page": out and str(out)}
+    tell.end(comparison.verdict, result)

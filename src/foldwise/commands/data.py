@@ -14,27 +14,31 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from foldwise.commands.quiet import console
+from foldwise.commands.output import PLAIN, Output
 from foldwise.usecases.cfpb import prepare
 from foldwise.usecases.download import ARCHIVE_URL, fetch
 
 
-def data_cfpb(folder: Path, archive: Path | None, url: str | None) -> None:
+def data_cfpb(folder: Path, archive: Path | None, url: str | None, tell: Output = PLAIN) -> None:
     """Fetch the complaint database unless `archive` is given, prepare it, and print what there is.
+
+    Args:
+        folder: for the tables.
+        archive: downloaded by hand; None to fetch it.
+        url: to fetch it from; None for the CFPB's own.
+        tell: prints.
 
     Raises:
         FoldwiseError: when the archive can't be fetched or read, or other files are in the way.
     """
     files = prepare(archive or fetch(folder, url or ARCHIVE_URL), folder)
     counts = json.loads(files["counts"].read_text("utf-8"))
-    shown = console()
-    shown.print(_rows_table(counts))
-    shown.print(_classes_table(counts))
-    shown.print(_files_table(files))
+    tell.show(_rows_table(counts), _classes_table(counts), _files_table(files))
     # Two million rows are days of training on one GPU: start with 1,000 a class.
     setting = shlex.quote(f"data.path={files['partial']}")
-    shown.print("Next:", style="bold")
-    shown.print(f"foldwise train configs/cfpb.yaml --set {setting}", soft_wrap=True)
+    following = f"foldwise train configs/cfpb.yaml --set {setting}"
+    named = {kind: str(path) for kind, path in files.items()}
+    tell.end(f"next: {following}", {**counts, "files": named, "next": following})
 
 
 def _rows_table(counts: dict[str, Any]) -> Table:

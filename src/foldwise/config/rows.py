@@ -40,7 +40,9 @@ class Missing(Section):
         description="An empty number: `drop` the row, or fill (`mean`, `median` of training rows).",
     )
     target: Literal["drop", "error"] = Field(
-        default="error", description="A row without target: an `error` that names it, or `drop` it."
+        default="error",
+        description="A row without target: an `error` that names it, or `drop` it; where the "
+        "target is a number, the few cells (up to 5%) that hold none, such as `Unrated`, too.",
     )
 
 

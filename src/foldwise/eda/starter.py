@@ -21,8 +21,8 @@ from foldwise.errors import FoldwiseError
 from foldwise.models.resolve import files_here
 from foldwise.table.delimiters import usual_delimiter
 from foldwise.table.giveaways import follows_from, nearly_empty
-from foldwise.table.reading import Table
-from foldwise.table.roles import Guess, guess_roles
+from foldwise.table.reading import FEW_WORDS, Table, parse_numbers
+from foldwise.table.roles import Guess, guess_role, guess_roles
 
 _GIVES_AWAY = 0.97  # of the rows whose target a column's value tells
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -50,7 +50,7 @@ class Starter:
         reasons: by column.
         left_out: columns that aren't used, and why.
         rows: of the table.
-        missing_target: whether some rows have none.
+        no_target: why some rows have none, in words; None where all have one.
         sizes: rows of each class or label, fewest first; empty for numbers.
         max_length: tokens of text, or None without text.
         cut: share of the inputs that are longer.
@@ -66,7 +66,7 @@ class Starter:
     reasons: dict[str, str]
     left_out: dict[str, str]
     rows: int
-    missing_target: bool
+    no_target: str | None
     sizes: tuple[int, ...]
     max_length: int | None
     cut: float
@@ -85,6 +85,8 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
         FoldwiseError: nothing can be learnt from the target or for it.
     """
     path, target, frame = str(data.path), str(data.target), table.frame
+    numbers, words = _numbers_alone(frame[target])
+    frame = frame.with_columns(numbers)
     labels = frame[target].drop_nulls()
     if labels.n_unique() < 2:
         raise FoldwiseError(
@@ -128,7 +130,7 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
         reasons=reasons,
         left_out=left_out,
         rows=frame.height,
-        missing_target=len(labels) < frame.height,
+        no_target=words or ("some rows have no target" if len(labels) < frame.height else None),
         sizes=_sizes(labels, task, separator),
         max_length=max_length,
         cut=cut,
@@ -166,8 +168,8 @@ def write_config(found: Starter, name: str, code: str | None = None) -> str:
     if found.left_out:
         lines.append("  # left out:")
         lines += [f"  #   {printable(c)} ({printable(why)})" for c, why in found.left_out.items()]
-    if found.missing_target:
-        lines.append("  missing: {target: drop}     # some rows have no target")
+    if found.no_target is not None:
+        lines.append(f"  missing: {{target: drop}}     # {printable(found.no_target)}")
     # Twice as many as folds: near-identical rows count as one.
     rare = [size for size in found.sizes if size < 2 * folds]
     if rare:
@@ -250,6 +252,21 @@ def _task(labels: pl.Series, guess: Guess, is_list: bool) -> tuple[str, str, str
     if _numbers(labels) and unique > 2:
         return "multiclass", f"{unique} whole numbers; if their order matters: ordinal", None
     return "multiclass", f"{unique} classes", None
+
+
+def _numbers_alone(cells: pl.Series) -> tuple[pl.Series, str | None]:
+    """Empty the few cells of a column of amounts that are words, such as `Unrated`, and say so.
+
+    Levels (few whole numbers) keep theirs: beside them a word may well be a class.
+    """
+    _, bad = parse_numbers(cells)
+    words = cells.filter(bad)
+    alone = cells.set(bad, None)
+    few = 0 < len(words) <= FEW_WORDS * cells.count()
+    if not few or guess_role(alone).role != "numeric":
+        return cells, None
+    shown = ", ".join(map(repr, words.unique(maintain_order=True).to_list()[:3]))
+    return alone, f"{len(words)} rows hold no number there ({shown[:60]})"
 
 
 def _numbers(labels: pl.Series) -> bool:

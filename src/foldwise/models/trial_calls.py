@@ -18,20 +18,8 @@ def check_head(head: nn.Module, width: int, n_outputs: int) -> None:
     Raises:
         FoldwiseError: the call fails, or its result isn't (B, n_outputs).
     """
-    name = type(head).__name__
-    try:
-        with torch.no_grad():
-            logits = head(torch.zeros(2, width))
-    except Exception as error:
-        raise FoldwiseError(
-            f"model.head: {name} fails on (2, {width}): {type(error).__name__}: {error}"
-        ) from error
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (2, n_outputs):
-        raise FoldwiseError(
-            f"model.head: {name} must return (batch, {n_outputs}) of (batch, {width}); it returned "
-            f"{shape} for a batch of 2"
-        )
+    given = f"(2, {width})"
+    _width_out(head, [torch.zeros(2, width)], "model.head", given, f"(batch, {width})", n_outputs)
 
 
 def pooled_width(pooling: nn.Module, hidden_size: int, where: str = "model.pooling") -> int:
@@ -45,22 +33,9 @@ def pooled_width(pooling: nn.Module, hidden_size: int, where: str = "model.pooli
     Raises:
         FoldwiseError: the call fails, or its result isn't (B, D).
     """
-    states, mask = torch.zeros(2, 3, hidden_size), torch.ones(2, 3, dtype=torch.int64)
-    try:
-        with torch.no_grad():
-            pooled = pooling(states, mask)
-    except Exception as error:
-        raise FoldwiseError(
-            f"{where}: {type(pooling).__name__} fails on hidden states (2, 3, {hidden_size}) "
-            f"and a mask (2, 3): {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(pooled, Tensor) or pooled.ndim != 2 or len(pooled) != 2:
-        shape = tuple(pooled.shape) if isinstance(pooled, Tensor) else type(pooled).__name__
-        raise FoldwiseError(
-            f"{where}: {type(pooling).__name__} must return (batch, width) of (batch, "
-            f"length, {hidden_size}); it returned {shape} for a batch of 2"
-        )
-    return int(pooled.shape[1])
+    inputs = [torch.zeros(2, 3, hidden_size), torch.ones(2, 3, dtype=torch.int64)]
+    given = f"hidden states (2, 3, {hidden_size}) and a mask (2, 3)"
+    return _width_out(pooling, inputs, where, given, f"(batch, length, {hidden_size})")
 
 
 def fused_width(fusion: nn.Module, hidden_size: int, tabular_size: int) -> int:
@@ -69,20 +44,43 @@ def fused_width(fusion: nn.Module, hidden_size: int, tabular_size: int) -> int:
     Raises:
         FoldwiseError: the call fails, or its result isn't (B, E).
     """
-    name = type(fusion).__name__
-    given = f"(2, {hidden_size}) and (2, {tabular_size})"
+    inputs = [torch.zeros(2, hidden_size), torch.zeros(2, tabular_size)]
+    given = f"pooled texts and columns (2, {hidden_size}) and (2, {tabular_size})"
+    taken = f"(batch, {hidden_size}) and (batch, {tabular_size})"
+    return _width_out(fusion, inputs, "model.fusion", given, taken)
+
+
+def _width_out(
+    part: nn.Module,
+    inputs: list[Tensor],
+    where: str,
+    given: str,
+    taken: str,
+    width: int | None = None,
+) -> int:
+    """Call a part on a batch of two and return the width of what comes out.
+
+    Args:
+        part: its result must be (B, width).
+        inputs: the batch.
+        where: the config key that names the part.
+        given: the inputs in words, where the call fails.
+        taken: the same for any batch, where the result isn't of that shape.
+        width: that it must be; None for any.
+    """
+    name = type(part).__name__
     try:
         with torch.no_grad():
-            fused = fusion(torch.zeros(2, hidden_size), torch.zeros(2, tabular_size))
+            out = part(*inputs)
     except Exception as error:
         raise FoldwiseError(
-            f"model.fusion: {name} fails on pooled texts and columns {given}: "
-            f"{type(error).__name__}: {error}"
+            f"{where}: {name} fails on {given}: {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(fused, Tensor) or fused.ndim != 2 or len(fused) != 2:
-        shape = tuple(fused.shape) if isinstance(fused, Tensor) else type(fused).__name__
+    two = isinstance(out, Tensor) and out.ndim == 2 and len(out) == 2
+    if not two or (width is not None and out.shape[1] != width):
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise FoldwiseError(
-            f"model.fusion: {name} must return (batch, width) of (batch, {hidden_size}) and "
-            f"(batch, {tabular_size}); it returned {shape} for a batch of 2"
+            f"{where}: {name} must return (batch, {width or 'width'}) of {taken}; it returned "
+            f"{shape} for a batch of 2"
         )
-    return int(fused.shape[1])
+    return int(out.shape[1])

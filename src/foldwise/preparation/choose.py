@@ -60,6 +60,12 @@ def choose_rate(config: Config, task: Any) -> Config:
     return config.model_copy(update={"optimizer": chosen})
 
 
+def usual_rate(config: Config, task: Any) -> float:
+    """Return what `choose_rate` takes for `auto`, whatever rate the config names."""
+    auto = config.optimizer.model_copy(update={"lr": "auto"})
+    return choose_rate(config.model_copy(update={"optimizer": auto}), task).optimizer.rate
+
+
 def choose_selection(config: Config, rows: int) -> Config:
     """Say what picks the epoch where the config says `selection.rows: auto`.
 

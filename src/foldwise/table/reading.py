@@ -36,6 +36,7 @@ Holds = Literal["label", "labels", "number"]  # what a cell of the target column
 ROW = "row"
 MISSING = "missing"
 SHOWN = 5  # rows or values that a message names before it stops
+FEW_WORDS = 0.05  # of a column's filled cells; more, and it holds numbers written some other way
 MOST_NAMES = 40
 
 
@@ -99,7 +100,9 @@ def read_table(
     files = [data.path] if synthetic else find_files(data.path)
     separator = data.separator or ";"
     optional = [name for name in wanted if name not in needed]
+    numbers = [*data.numeric, *(target if holds == "number" else [])]
     parts: list[pl.DataFrame] = []
+    notes: list[str] = []
     unread: dict[str, str] = {}
     forms: dict[str, Form] = {}
     first_row = 0
@@ -113,7 +116,9 @@ def read_table(
             if form is not None:
                 forms[file] = form
         unread |= left
-        numbers = [*data.numeric, *(target if holds == "number" else [])]
+        if holds == "number" and target and data.missing.target == "drop":
+            column, said = _without_words(cells[target[0]], first_row)
+            cells, notes = cells.with_columns(column), notes + said
         parts.append(_typed(cells, numbers, file, first_row))
         first_row += cells.height
     if first_row == 0:
@@ -127,7 +132,7 @@ def read_table(
             f"{data.path}: column {empty[0]!r} has no value in any of its {first_row} rows: fill "
             "it, or take it out of the config"
         )
-    notes = [note for file, form in forms.items() if (note := told(file, form))]
+    notes += [note for file, form in forms.items() if (note := told(file, form))]
     for name in target if holds != "number" else []:
         labels, said = _labels(frame[name], separator if holds == "labels" else None, data.labels)
         frame, notes = frame.with_columns(labels), notes + said
@@ -333,17 +338,40 @@ def _labels(
 
 
 def _numbers(column: pl.Series, file: str, first_row: int) -> pl.Series:
+    values, bad = parse_numbers(column)
+    if bad.any():
+        named = _named(column, bad, first_row)
+        raise FoldwiseError(
+            f"{file}: column {column.name!r} holds {bad.sum()} cells that aren't finite numbers "
+            f"({named}): correct or empty them, or give the column another role"
+        )
+    return values
+
+
+def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Return a column's cells as Float64, and which of the filled ones aren't finite numbers."""
     cells = _strings(column)
     values = column if column.dtype.is_numeric() else cells.str.strip_chars()
     values = values.cast(pl.Float64, strict=False)
-    bad = (cells.is_not_null() & ~values.is_finite().fill_null(False)).arg_true()
-    if bad.len():
-        named = ", ".join(f"row {first_row + at}: {cells[at][:50]!r}" for at in bad[:SHOWN])
-        raise FoldwiseError(
-            f"{file}: column {column.name!r} holds {bad.len()} cells that aren't finite numbers "
-            f"({named}): correct or empty them, or give the column another role"
-        )
-    return pl.select(pl.when(cells.is_not_null()).then(values).alias(column.name)).to_series()
+    bad = cells.is_not_null() & ~values.is_finite().fill_null(False)
+    return values.set(cells.is_null(), None).alias(column.name), bad
+
+
+def _without_words(column: pl.Series, first_row: int) -> tuple[pl.Series, list[str]]:
+    """Empty the few cells of a target of numbers that hold none, such as `Unrated`, and say so."""
+    _, bad = parse_numbers(column)
+    if not bad.any() or bad.sum() > FEW_WORDS * _strings(column).count():
+        return column, []
+    said = (
+        f"column {column.name!r}: {bad.sum()} cells aren't numbers "
+        f"({_named(column, bad, first_row)}); their rows have no target"
+    )
+    return column.set(bad, None), [said]
+
+
+def _named(column: pl.Series, marked: pl.Series, first_row: int) -> str:
+    rows = marked.arg_true()[:SHOWN]
+    return ", ".join(f"row {first_row + at}: {str(column[at])[:50]!r}" for at in rows)
 
 
 def _rows(frame: pl.DataFrame) -> str:

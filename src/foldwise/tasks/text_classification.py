@@ -300,7 +300,7 @@ class TextClassification(TargetTask):
             raise FoldwiseError(
                 f"model.backbone: {self.folder / 'tokenizer.json'}: gives tokens ids from {lowest} "
                 f"to {highest}, but config.json's model knows {size}; they belong to different "
-                "models, or a token store is damaged: remove .tokens beside the runs"
+                "models: put both files of one model there"
             )
         return store
 

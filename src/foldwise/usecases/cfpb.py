@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, cast
 
 import polars as pl
-from rich.console import Console
+from rich import get_console
 
 from foldwise.errors import FoldwiseError
 from foldwise.run.lock import locked
@@ -78,7 +78,7 @@ def _write(archive: Path, staging: Path, seed: int) -> list[Path]:
     samples: dict[str, _Sample] = {}
     part: list[Row] = []
     n_read = n_parts = 0
-    with Console(stderr=True).status("reading the archive") as status:
+    with get_console().status("reading the archive") as status:
         for cells in rows:
             n_read += 1
             row = dict(zip(header, cells, strict=True))

@@ -19,7 +19,6 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -157,7 +156,7 @@ def _content_range(value: str) -> tuple[int, int]:
 
 def _append(response: IO[bytes], part: Path, start: int, size: int) -> None:
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with part.open("ab") as file, Progress(*columns, console=Console(stderr=True)) as progress:
+    with part.open("ab") as file, Progress(*columns) as progress:
         bar = progress.add_task("download", total=size or None, completed=start)
         while True:
             try:

@@ -1,0 +1,92 @@
+"""What `predict` and `evaluate` share: a run's models and a table's rows, as the options name them.
+
+In: the options, in two values. Out: the models, loaded, and the rows, read. An option that both
+commands take is one field here and one line in each of their signatures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foldwise.commands.output import Output
+from foldwise.commands.train import parse_folds
+from foldwise.config.training import Precision
+from foldwise.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from foldwise.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Models:
+    """Which of a run's models label, and how they are loaded.
+
+    Attributes:
+        run: the run folder.
+        folds: comma-separated folds whose models vote; None for all.
+        trust_code: run the Python files that lie in the run folder.
+        online: ask the hub for what is needed.
+        precision: float32 or bf16; None: the run's, where the device computes in it.
+    """
+
+    run: Path
+    folds: str | None = None
+    trust_code: bool = False
+    online: bool = False
+    precision: Precision | None = None
+
+
+@dataclass(frozen=True)
+class NewTable:
+    """The rows to label, and how their file is written.
+
+    Attributes:
+        path: as in data.path.
+        delimiter: instead of the run's data.delimiter.
+        encoding: instead of the run's data.encoding.
+    """
+
+    path: str
+    delimiter: str | None = None
+    encoding: str | None = None
+
+
+def load_both(
+    models: Models, table: NewTable, *, labelled: bool, tell: Output
+) -> tuple[Predictor, pl.DataFrame]:
+    """Load the models, read the rows, and print what was odd about them.
+
+    Args:
+        models: of a run.
+        table: the rows.
+        labelled: the target column must be there.
+        tell: prints.
+
+    Raises:
+        FoldwiseError: not a run, a fold that isn't trained, or a table that can't be read.
+    """
+    RunFolder(models.run).check_is_run()
+    voting = None if models.folds is None else parse_folds(models.folds)
+    # Imported only now: a wrong path is told in a blink, torch takes seconds.
+    from foldwise.commands.quiet import quiet_libraries, stay_offline
+    from foldwise.predictor import Predictor
+
+    stay_offline(models.online)
+    quiet_libraries()
+    predictor = Predictor(
+        models.run,
+        voting,
+        trust_code=models.trust_code,
+        online=models.online,
+        precision=models.precision,
+    )
+    frame = predictor.read(
+        table.path, labelled=labelled, delimiter=table.delimiter, encoding=table.encoding
+    )
+    for note in predictor.notes:
+        tell.note(note)
+    return predictor, frame
