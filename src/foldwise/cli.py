@@ -15,6 +15,7 @@ from foldwise.commands.options import (
     Encoding,
     FoldList,
     Json,
+    Member,
     Online,
     Overrides,
     Precision,
@@ -155,14 +156,15 @@ def predict(
     trust_code: TrustCode = False,
     online: Online = False,
     precision: Precision = None,
+    member: Member = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Label new rows by the mean probability of the fold models."""
+    """Label new rows by the run's answer: its members, blended, fold by fold."""
     from foldwise.commands.labelling import Models, NewTable
     from foldwise.commands.predict import predict as command
 
-    models = Models(run, folds, trust_code, online, precision)
+    models = Models(run, folds, trust_code, online, precision, member)
     command(models, NewTable(data, delimiter, encoding), out, raw, tell=output(quiet, as_json))
 
 
@@ -176,14 +178,15 @@ def evaluate(
     trust_code: TrustCode = False,
     online: Online = False,
     precision: Precision = None,
+    member: Member = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Score the fold models' mean probability on labelled rows."""
+    """Score the run's answer on labelled rows."""
     from foldwise.commands.evaluate import evaluate as command
     from foldwise.commands.labelling import Models, NewTable
 
-    models = Models(run, folds, trust_code, online, precision)
+    models = Models(run, folds, trust_code, online, precision, member)
     command(models, NewTable(data, delimiter, encoding), tell=output(quiet, as_json))
 
 

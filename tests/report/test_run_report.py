@@ -146,7 +146,7 @@ def test_the_verdict_comes_first_then_the_model_beside_its_baselines(trained: Ru
     assert str(escape(f"Next: {verdict['next']}")) in summary
     spec = json.loads(summary.split('type="application/json">')[1].split("</script>")[0])
     points = spec["data"]["values"]
-    assert [point["model"] for point in points][0] == "model"
+    assert points[0]["model"] == "model"
     best_first = [point["value"] for point in points[1:]]
     assert best_first == sorted(best_first, reverse=True)
     names = {"linear model": "linear", "lookup of kind": "lookup", "majority": "majority"}

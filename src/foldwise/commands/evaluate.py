@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from foldwise.commands.labelling import Models, NewTable, load_both
+from foldwise.commands.labelling import Models, NewTable, load_both, who_labels
 from foldwise.commands.output import PLAIN, Output
 
 
 def evaluate(models: Models, table: NewTable, tell: Output = PLAIN) -> None:
-    """Score the fold models' mean probability on a labelled table and print the scores.
+    """Score a run's answer on a labelled table and print the scores.
 
     Args:
         models: of a run.
@@ -34,12 +34,13 @@ def evaluate(models: Models, table: NewTable, tell: Output = PLAIN) -> None:
     tell.show(shown)
     first, entry = next(iter(scores.items()))
     tell.end(
-        f"{first}: {entry['value']:.3f} on {frame.height} rows",
+        f"{first}: {entry['value']:.3f} on {frame.height} rows, by {who_labels(predictor)}",
         {
             "run": str(models.run),
             "data": table.path,
             "rows": frame.height,
             "folds": list(predictor.folds),
+            "members": list(predictor.chosen.voting),
             "scores": scores,
         },
     )

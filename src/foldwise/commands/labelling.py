@@ -31,6 +31,7 @@ class Models:
         trust_code: run the Python files that lie in the run folder.
         online: ask the hub for what is needed.
         precision: float32 or bf16; None: the run's, where the device computes in it.
+        member: one that labels alone; None for the run's answer.
     """
 
     run: Path
@@ -38,6 +39,7 @@ class Models:
     trust_code: bool = False
     online: bool = False
     precision: Precision | None = None
+    member: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def load_both(
         trust_code=models.trust_code,
         online=models.online,
         precision=models.precision,
+        member=models.member,
     )
     frame = predictor.read(
         table.path, labelled=labelled, delimiter=table.delimiter, encoding=table.encoding
@@ -90,3 +93,12 @@ def load_both(
     for note in predictor.notes:
         tell.note(note)
     return predictor, frame
+
+
+def who_labels(predictor: Predictor) -> str:
+    """Say who labels: `the blend of ... of fold 1, 2`, or one member of these folds."""
+    from foldwise.evaluation.words import in_a_sentence, listed
+
+    names = [in_a_sentence(name) for name in predictor.chosen.voting]
+    folds = ", ".join(map(str, predictor.folds))
+    return f"{'the blend of ' if len(names) > 1 else ''}{listed(names)} of fold {folds}"

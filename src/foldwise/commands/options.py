@@ -31,6 +31,10 @@ Precision = Annotated[
     Literal["float32", "bf16"] | None,
     typer.Option("--precision", help="Compute in this precision; in the run's by default."),
 ]
+Member = Annotated[
+    str | None,
+    typer.Option("--member", metavar="NAME", help="One member alone, such as model or linear."),
+]
 Online = Annotated[
     bool, typer.Option("--online", help="Ask the hub for a backbone that isn't here.")
 ]

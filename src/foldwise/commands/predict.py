@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from foldwise.commands.labelling import Models, NewTable, load_both
+from foldwise.commands.labelling import Models, NewTable, load_both, who_labels
 from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import atomic
@@ -46,13 +46,13 @@ def predict(
             (labels if raw else without_formulas(labels)).write_csv(temporary)
         else:
             labels.write_parquet(temporary)
-    names = ", ".join(map(str, predictor.folds))
     tell.end(
-        f"{labels.height} rows labelled by the models of fold {names}: {out}",
+        f"{labels.height} rows labelled by {who_labels(predictor)}: {out}",
         {
             "run": str(models.run),
             "rows": labels.height,
             "folds": list(predictor.folds),
+            "members": list(predictor.chosen.voting),
             "predictions": str(out),
         },
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 # Each member as a table's row names it, and as a sentence does.
 _MEMBERS = {
+    "model": ("model", "the model"),
     "majority": ("majority", "guessing by frequency"),
     "mean": ("mean", "predicting the mean"),
     "median": ("median", "predicting the median"),
