@@ -282,3 +282,24 @@ def test_what_a_member_adds_is_what_the_blend_loses_without_it(target: np.ndarra
 def test_same_rows_same_answers(target: np.ndarray) -> None:
     rows = rows_of({str(seed): told(target, 4, 1.0, seed) for seed in (1, 2)}, target)
     assert answers(rows).tobytes() == answers(rows).tobytes()
+
+
+def test_a_mean_over_classes_tries_weights_that_count_classes_alike() -> None:
+    # One member knows the rare class, the other tells two frequent ones apart. Two blends are tried
+    # where a mean over classes judges, and the better one of them answers.
+    random = np.random.default_rng(0)
+    target = random.choice(3, 1500, p=[0.48, 0.48, 0.04])
+    rare = told(target, 3, 1.5, 1)
+    rare[:, :2] = rare[:, :2].mean(axis=1, keepdims=True)
+    common = told(np.where(target == 2, random.integers(0, 2, 1500), target), 3, 1.5, 2)
+    rows = rows_of({"rare": rare, "common": common}, target)
+
+    def over_classes(made: np.ndarray, part: Rows) -> float:
+        right = made.argmax(axis=1) == part.target
+        return float(np.mean([right[part.target == k].mean() for k in range(3)]))
+
+    made = {
+        macro: cross_fit(rows, "label", over_classes, macro=macro, seed=0)[0]
+        for macro in (False, True)
+    }
+    assert over_classes(made[True], rows) > over_classes(made[False], rows) + 0.02
