@@ -42,6 +42,7 @@ def snippets(document: str, heading: str) -> dict[str, str]:
         ("docs/customize.md", "Head"),
         ("docs/customize.md", "Activation"),
         ("docs/customize.md", "Loss"),
+        ("docs/customize.md", "Member"),
         ("docs/customize.md", "Metric"),
         ("docs/customize.md", "Splitter"),
         ("docs/customize.md", "Optimizer"),

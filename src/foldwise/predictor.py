@@ -243,15 +243,10 @@ class Predictor:
         voting = [parts[name] for name in self.chosen.voting if name != MODEL]
         if not any(reads_embedding(part, self.config, self.code) for part in voting):
             return None
-        name = str(self.run.frozen.relative_to(self.run.path))
-        if not self.run.frozen.exists():
-            raise FoldwiseError(
-                f"{self.run.path}: {', '.join(self.chosen.voting)} reads the backbone before its "
-                "training, which the run keeps only where its answer needs it; choose another "
-                "--member"
-            )
-        check(self.run.path, "finished", only=[name])
-        return Frozen.stored(self.config, self.run, self.accelerator)
+        if self.run.frozen.exists():
+            name = str(self.run.frozen.relative_to(self.run.path))
+            check(self.run.path, "finished", only=[name])
+        return Frozen.stored(self.config, self.run, self.accelerator, online=self.online)
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,12 @@ class Frozen:
         return cls(config, folder, find, identity, accelerator, run.token_stores)
 
     @classmethod
-    def stored(cls, config: Config, run: RunFolder, accelerator: Accelerator) -> Frozen:
-        """Return the frozen backbone that a finished run keeps, for rows that aren't its own."""
-        return cls(config, run.backbone, lambda: read_tensors(run.frozen), None, accelerator, None)
+    def stored(
+        cls, config: Config, run: RunFolder, accelerator: Accelerator, *, online: bool
+    ) -> Frozen:
+        """Return the frozen backbone of a finished run, for rows that aren't its own."""
+        find = partial(_weights_of_run, config, run, online)
+        return cls(config, run.backbone, find, None, accelerator, None)
 
     def embed(self, rows: pl.DataFrame) -> NDArray[np.float32]:
         """Return the rows' vectors, float32 (n, hidden size)."""
@@ -179,11 +182,16 @@ def _weights_of(prepared: Prepared) -> Weights:
     pretrained = getattr(prepared.task, "pretrained", None)
     if pretrained is not None:
         return Path(pretrained.folder)
+    return _weights_of_run(config, run, prepared.online)
+
+
+def _weights_of_run(config: Config, run: RunFolder, online: bool) -> Weights:
+    # A run keeps them only where its answer needs them.
     if run.frozen.exists():
         return read_tensors(run.frozen)
     name, revision = config.model.backbone, config.model.revision
-    why = f"the members of {run.path} need the backbone that they were fitted on"
-    return resolve_again(run, name, revision, why, online=prepared.online).folder
+    why = f"the members of {run.path} read the backbone as it was before its training"
+    return resolve_again(run, name, revision, why, online=online).folder
 
 
 def _backbone(folder: Path, weights: Weights) -> nn.Module:
