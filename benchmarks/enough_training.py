@@ -127,6 +127,7 @@ def train(name: str, steps: int, rows: str, runs: Path, shared: Path) -> str:
             "training": {"epochs": max(1, round(steps / epoch)), "batch_size": BATCH},
             "trackers": [],
             "baselines": (steps, rows) == KINDS[0],
+            "ensemble": "model",
             **settings,
         }
     )

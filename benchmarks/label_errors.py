@@ -4,8 +4,8 @@
 
 Each table is read with its near-duplicates kept together in five folds. Labels are changed in two
 ways: to any other class, or to one that the row's class is mistaken for (drawn by the mean
-probability that the baseline gives each other class, which is how people go wrong and much harder
-to see). The out-of-fold probabilities come from Foldwise's TF-IDF baseline, trained on the changed
+probability that the linear model gives each other class, which is how people go wrong and much
+harder to see). The out-of-fold probabilities come from Foldwise's linear model, trained on the changed
 labels. A line of the table of docs/experiments.md is printed for each: precision and recall of the
 list, and the precision of its first 100 rows and first twentieth, by probability of the own label
 (as the list is ranked) and by its margin to the likeliest other one. Real errors, which these
@@ -28,8 +28,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from foldwise.evaluation.baselines import baseline_predictions
 from foldwise.evaluation.label_errors import likely_label_errors
+from foldwise.members.linear import Linear
+from foldwise.members.member import Columns
 from foldwise.split.splitters import deal
 from foldwise.table.duplicates import find_duplicates
 
@@ -153,15 +154,15 @@ def out_of_fold(
     group: np.ndarray,
     seed: int,
 ) -> np.ndarray:
-    """Return the baseline's probabilities of each row, by a model that didn't see its group."""
+    """Return a linear model's probabilities of each row, by one that didn't see its group."""
     fold = deal(given, group, FOLDS, np.random.default_rng(seed))
     probabilities = np.zeros((len(given), classes))
-    columns = source.text, source.categorical, []
+    columns = Columns(tuple(source.text), tuple(source.categorical), ())
     for number in range(FOLDS):
         train, scored = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        probabilities[scored] = baseline_predictions(
-            "tfidf", frame[train], frame[scored], given[train], classes, *columns, "mean", seed
-        )
+        model = Linear("label", classes, columns, seed)
+        model.fit(frame[train], given[train], np.zeros(len(train), dtype=bool))
+        probabilities[scored] = model.predict(frame[scored])
     return probabilities
 
 

@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vs_trainer import BATCH, CAP, DEFAULT, NAME, read
 
@@ -83,11 +82,12 @@ def foldwise(texts: list[str], labels: list[str], folds: int, backbone: Path, fo
 
     from foldwise import workflow
     from foldwise.config.schema import Config
+    from foldwise.members.fold import Members
 
-    started, score_baselines = time.monotonic(), workflow.score_baselines
+    started, fit = time.monotonic(), Members.fit
 
-    def report(prepared: Any, number: int) -> None:  # the last thing that is done in a fold
-        score_baselines(prepared, number)
+    def report(members: Members, number: int) -> None:  # the last thing that is done in a fold
+        fit(members, number)
         print(json.dumps({**held(), "seconds": time.monotonic() - started}), flush=True)
 
     pl.DataFrame({"text": texts, "label": labels}).write_csv(folder / "rows.csv")
@@ -114,7 +114,7 @@ def foldwise(texts: list[str], labels: list[str], folds: int, backbone: Path, fo
             "trackers": [],
         }
     )
-    workflow.score_baselines = report
+    Members.fit = report  # type: ignore[method-assign]
     workflow.cross_validate(config)
 
 
