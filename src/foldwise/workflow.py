@@ -56,9 +56,8 @@ from foldwise.run.seal import check, check_finished, is_done, read_metrics, trai
 from foldwise.split.assignment import SCHEMA, read_assignment
 from foldwise.table.frames import Rows, kept_table
 from foldwise.training.check import check_training
-from foldwise.training.fold import train_fold
+from foldwise.training.fold import tell_fold, train_fold
 from foldwise.training.lr_finder import find_rate, with_optimizer
-from foldwise.training.progress_bar import tell_fold
 
 
 def cross_validate(

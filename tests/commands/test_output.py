@@ -80,6 +80,22 @@ def test_commands_that_find_a_run_finished_tell_it_in_a_line_or_as_json(
     assert give("evaluate", run, table_path, "-q") == (f"f1_macro: {value:.3f} on 90 rows\n", "")
 
 
+def test_rows_that_take_long_to_tokenize_and_to_predict_are_told_in_lines(
+    config: Path, give: Give, table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foldwise.progress.shown.QUICK_S", 0.0)
+    _, told = give("train", config, "--folds", "1")
+    lines = [re.sub(TIME, "", line) for line in told.splitlines() if re.match(TIME, line)]
+    assert lines[0] == "tokenizing: row 90 of 90"
+    after = lines.index(next(line for line in lines if "evaluated" in line)) + 1
+    assert lines[after] == "predicting: row 45 of 45"  # the fold that is validated
+    assert not any(line.startswith("predicting") for line in lines[:after])
+    _, told = give("predict", tmp_path / "runs" / "test", table_path, "-o", tmp_path / "out.csv")
+    assert re.search(f"^{TIME}predicting: row 64 of 90, ", told, re.M)
+    _, told = give("validate", tmp_path / "runs" / "test", "--quiet")
+    assert "predicting" not in told
+
+
 def test_quiet_training_prints_the_last_line_alone(config: Path, give: Give) -> None:
     printed, told = give("train", config, "--folds", "1", "--quiet")
     assert re.fullmatch(r"run folder: .*/runs/test\n", printed)

@@ -54,9 +54,11 @@ def test_the_curves_training_rows_are_not_the_first_of_an_epochs_order(
     asked: list[np.ndarray] = []
     original = training_fold.infer
 
-    def infer(model: object, dataset: object, positions: np.ndarray, *rest: object) -> object:
+    def infer(
+        model: object, dataset: object, positions: np.ndarray, *rest: object, title: None
+    ) -> object:
         asked.append(positions)
-        return original(model, dataset, positions, *rest)  # type: ignore[arg-type]
+        return original(model, dataset, positions, *rest, title=title)  # type: ignore[arg-type]
 
     monkeypatch.setattr(training_fold, "infer", infer)
     evaluate = training_fold._evaluation(found, 1, None, accelerator)

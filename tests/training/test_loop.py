@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from foldwise.config.training import Average, Training
 from foldwise.errors import RunInterrupted
 from foldwise.hardware.device import build_accelerator
+from foldwise.progress.shown import show_progress
 from foldwise.run.checkpoints import load, newest, pointed
 from foldwise.run.folder import FoldFolder
 from foldwise.run.history import read_history
@@ -29,7 +30,6 @@ from foldwise.training.averaging import Share, WeightAverage, newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.loading import TrainingRows, reseed
 from foldwise.training.loop import Destination, Evaluate, Settings, fit
-from foldwise.training.progress_bar import show_progress
 from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import Plateau
 from foldwise.training.tracking import Tracker

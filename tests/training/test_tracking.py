@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from foldwise.progress.shown import Bar, show_progress
 from foldwise.run.history import read_history
-from foldwise.training.progress_bar import Bar, show_progress
 from foldwise.training.tracking import NumberTracker, TensorBoard, Tracker
 
 

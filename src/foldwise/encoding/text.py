@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from rich.progress import track
 from tokenizers import Tokenizer
 
 from foldwise.encoding.bound import LONG, Need, bounded, seams_of
 from foldwise.errors import FoldwiseError
+from foldwise.progress.shown import rows_shown
 from foldwise.run.files import sha256, sync_file, sync_folder
 from foldwise.run.space import room_for
 from foldwise.run.tree import check_tree
@@ -224,21 +224,21 @@ def _tokenize(
     need: Need | None,
 ) -> Iterator[_Part]:
     # Ids and lengths chunk by chunk; the Rust tokenizer spreads each chunk over all cores.
-    starts = range(0, rows.height, CHUNK)
-    quiet = rows.height < 5 * CHUNK
-    for start in track(starts, "tokenizing", transient=True, disable=quiet):
-        chunk = rows.slice(start, CHUNK)
-        cells, long = zip(*(ids_of(words(chunk[c]), fast, need) for c in columns), strict=True)
-        ids: list[int] = []
-        lengths = np.zeros(chunk.height, dtype=np.int64)
-        for position, row in enumerate(zip(*cells, strict=True)):
-            before = len(ids)
-            for number, cell in enumerate(row):
-                if number:
-                    ids.extend(separator)
-                ids.extend(cell)
-            lengths[position] = len(ids) - before
-        yield _Part(np.array(ids, dtype=np.int32), lengths, len(set().union(*long)))
+    with rows_shown("tokenizing", rows.height) as advance:
+        for start in range(0, rows.height, CHUNK):
+            chunk = rows.slice(start, CHUNK)
+            cells, long = zip(*(ids_of(words(chunk[c]), fast, need) for c in columns), strict=True)
+            ids: list[int] = []
+            lengths = np.zeros(chunk.height, dtype=np.int64)
+            for position, row in enumerate(zip(*cells, strict=True)):
+                before = len(ids)
+                for number, cell in enumerate(row):
+                    if number:
+                        ids.extend(separator)
+                    ids.extend(cell)
+                lengths[position] = len(ids) - before
+            yield _Part(np.array(ids, dtype=np.int32), lengths, len(set().union(*long)))
+            advance(start + chunk.height)
 
 
 def ids_of(

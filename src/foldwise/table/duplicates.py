@@ -29,10 +29,10 @@ from typing import Literal
 import numpy as np
 import polars as pl
 from datasketch import MinHash
-from rich.console import Console
-from rich.progress import track
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from foldwise.progress.shown import rows_shown
 
 NUM_PERM = 512
 SEED = 1  # of the permutations: groups are a function of the texts alone
@@ -42,7 +42,6 @@ BANDS = 32
 WINDOW = 64  # neighbours that a text meets in a bucket
 LONGEST = 1 << 20  # characters of a text that are hashed: more take memory a hundredfold
 BATCH = 1 << 13  # hashes permuted, or pairs compared, at once: 16 MiB
-SHOW_PROGRESS_FROM = 20_000  # unique texts: some ten seconds
 
 
 @dataclass(frozen=True)
@@ -174,21 +173,18 @@ def _signatures(texts: Sequence[str]) -> np.ndarray:
     """
     blank = MinHash(num_perm=NUM_PERM, seed=SEED, scheme="affine32", hashfunc=int)
     signatures = np.empty((len(texts), NUM_PERM), dtype=np.uint32)
-    shown = track(
-        texts,
-        "Hashing texts",
-        console=Console(stderr=True),
-        disable=len(texts) <= SHOW_PROGRESS_FROM,
-    )
-    for row, text in enumerate(shown):
-        words = text[:LONGEST].split(" ")
-        starts = range(max(1, len(words) - SHINGLE_WORDS + 1))
-        shingles = {" ".join(words[at : at + SHINGLE_WORDS]) for at in starts}
-        hashes = [zlib.crc32(shingle.encode()) for shingle in shingles]
-        minhash = blank.copy()
-        for at in range(0, len(hashes), BATCH):
-            minhash.update_batch(hashes[at : at + BATCH])
-        signatures[row] = minhash.hashvalues
+    with rows_shown("looking for near-duplicates", len(texts)) as advance:
+        for row, text in enumerate(texts):
+            words = text[:LONGEST].split(" ")
+            starts = range(max(1, len(words) - SHINGLE_WORDS + 1))
+            shingles = {" ".join(words[at : at + SHINGLE_WORDS]) for at in starts}
+            hashes = [zlib.crc32(shingle.encode()) for shingle in shingles]
+            minhash = blank.copy()
+            for at in range(0, len(hashes), BATCH):
+                minhash.update_batch(hashes[at : at + BATCH])
+            signatures[row] = minhash.hashvalues
+            if row % 1000 == 999:
+                advance(row + 1)
     return signatures
 
 

@@ -18,11 +18,14 @@ from foldwise.hardware.memory import peak_memory_bytes, release_freed_memory
 from foldwise.metrics.metric import Metric, builtin_metric, score
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.prepare import Prepared
+from foldwise.progress.shown import say, show_progress
 from foldwise.run import checkpoints
+from foldwise.run.contents import Training
 from foldwise.run.files import to_json, write_json
 from foldwise.run.folder import STARTS, FoldFolder
 from foldwise.run.history import read_history
 from foldwise.run.manifests import WEIGHTS
+from foldwise.run.readers import read_json
 from foldwise.run.seal import check, commit
 from foldwise.run.space import free_bytes, no_space
 from foldwise.tasks.predictions import to_table
@@ -34,7 +37,6 @@ from foldwise.training.inference import infer
 from foldwise.training.loading import TrainingRows, reseed, to_device
 from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
-from foldwise.training.progress_bar import show_progress
 from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import build_schedule
 from foldwise.training.tracking import Tracker, build_trackers
@@ -278,7 +280,8 @@ def _evaluation(
         scores = {}
         for split, chosen in splits.items():
             positions = prepared.positions(chosen)
-            logits, target = infer(model, dataset, positions, task.collate, accelerator)
+            # In silence: the training's own progress stands there.
+            logits, target = infer(model, dataset, positions, task.collate, accelerator, title=None)
             with torch.inference_mode():
                 placed = torch.from_numpy(logits).to(accelerator.device)
                 batch = to_device({"target": torch.as_tensor(target)}, accelerator.device)
@@ -306,3 +309,26 @@ def _truncation(dataset: Any, positions: np.ndarray) -> dict[str, Any]:
         facts["very_long_rows_not_counted_to_the_end"] = bounded
     chunks = getattr(dataset, "chunks", None)
     return facts if chunks is None else {**facts, "chunks": int(chunks[positions].sum())}
+
+
+def tell_fold(
+    prepared: Prepared, number: int, scores: dict[str, float], console: Console | None
+) -> None:
+    """Say in one line, which stays, what a fold has come to.
+
+    Args:
+        prepared: rows and folds of the run.
+        number: the fold, trained and validated.
+        scores: its scores by metric.
+        console: where; None for silence.
+    """
+    if console is None:
+        return
+    config, fold = prepared.config, prepared.run.fold(number)
+    chosen = config.selection.metric
+    name = chosen if chosen in scores else next(iter(scores))
+    ended = read_json(fold.trained, Training)
+    epochs = [e["epoch"] for e in read_history(fold.history) if e["step"] == ended["best_step"]]
+    best = [f"best epoch {epochs[-1]:.3g} of {config.training.epochs}"] if epochs else []
+    told = ", ".join([f"{name} {scores[name]:.3f}", *best, f"{ended['elapsed_s']:.0f} s"])
+    say(console, f"fold {number} of {prepared.assignment.n_folds}: {told}")

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
+from foldwise.progress.shown import rows_shown
 from foldwise.training.batching import ordered_batches
 
 
@@ -27,6 +28,7 @@ def infer(
     *,
     batch_size: int = 64,
     workers: int = 0,
+    title: str | None = "predicting",
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Run a model over rows of a dataset.
 
@@ -39,6 +41,7 @@ def infer(
         accelerator: gives device and autocast.
         batch_size: inputs a batch, which are rows where those aren't cut into chunks.
         workers: processes that prepare batches.
+        title: what a command shows it as, where it takes long; None for silence.
 
     Returns:
         Logits, float32 (n, n_outputs), and the rows' targets (n, ...) or None where they have none;
@@ -58,12 +61,14 @@ def infer(
     was_training = model.training
     model.eval()
     parts, targets = [], []
-    with torch.inference_mode(), accelerator.autocast():
-        for batch in loader:
+    shown = rows_shown(title, len(positions))
+    with torch.inference_mode(), accelerator.autocast(), shown as advance:
+        for done, batch in zip(np.cumsum([len(batch) for batch in batches]), loader, strict=True):
             if "target" in batch:
                 targets.append(batch.pop("target").numpy())
             outputs = model(**{k: v.to(accelerator.device) for k, v in batch.items()})
             parts.append(outputs.float().cpu().numpy())
+            advance(int(done))
     model.train(was_training)
     back = np.argsort(np.concatenate(batches))
     return np.concatenate(parts)[back], np.concatenate(targets)[back] if targets else None

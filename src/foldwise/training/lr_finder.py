@@ -32,10 +32,10 @@ from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
 from foldwise.preparation.choose import usual_rate
 from foldwise.preparation.prepare import Prepared
+from foldwise.progress.shown import show_progress
 from foldwise.training.fold import begin_fold
 from foldwise.training.loading import TrainingRows, reseed, steps_left, to_device
 from foldwise.training.optimizers import build_optimizer
-from foldwise.training.progress_bar import show_progress
 
 # What `optimizer.lr: range_test` and `lr-find` try: ten steps a decade around the backbone's usual
 # rate. Lower ones hardly move the loss, and at higher ones it has risen again.

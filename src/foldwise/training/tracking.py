@@ -21,10 +21,10 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import build_part, find_part, match_part
 from foldwise.parts.usercode import UserCode
+from foldwise.progress.shown import Shown
 from foldwise.run.files import append_line, finite, write_text
 from foldwise.run.folder import RunFolder
 from foldwise.run.history import read_history
-from foldwise.training.progress_bar import Shown
 
 
 class NumberTracker(Protocol):

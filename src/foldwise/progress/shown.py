@@ -1,33 +1,34 @@
-"""What a person sees of a training: a bar on a terminal, plain lines where there is none.
+"""What a person sees of long work: a bar on a terminal, plain lines where there is none.
 
-In: steps, losses and scores, as the tracker has them. Out: a bar that goes when its fold ends; or,
-in a file (cron, CI), one line a minute and one an evaluation, each with its time, so that the file
-reads as a log. Either way one line a fold stays.
+In: how far it is, and a training's losses and scores, as the tracker has them. Out: a bar that goes
+when it ends; or, in a file (cron, CI), one line a minute and one an evaluation, each with its time,
+so that the file reads as a log. What takes no longer than a few seconds shows nothing, unless it is
+a training.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
 
+import rich
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from foldwise.preparation.prepare import Prepared
-from foldwise.run.contents import Training
 from foldwise.run.files import now
-from foldwise.run.history import read_history
-from foldwise.run.readers import read_json
 
 EVERY_S = 60.0  # seconds between two plain lines of a training that evaluates nothing
+QUICK_S = 5.0  # seconds that work without a start of its own takes before it is shown
 
 
 class Shown(Protocol):
-    """What shows a training: the bar, or the lines."""
+    """What shows long work: the bar, or the lines."""
 
     def start(self, step: int) -> None:
-        """Begin, or go on after `step`."""
+        """Begin, or go on after `step`; without it `advance` begins, once that took QUICK_S."""
 
     def advance(self, step: int) -> None:
         """Take a finished step."""
@@ -48,20 +49,46 @@ def show_progress(
     steps: int,
     epochs: int | None = None,
     metric: str | None = None,
+    *,
+    unit: str = "step",
 ) -> Shown:
-    """Return what shows a training on a console.
+    """Return what shows long work on a console.
 
     Args:
         console: None for silence.
         title: what is under way ("fold 1 of 5").
-        steps: optimizer steps of the whole training.
+        steps: of the whole work; of a training, optimizer steps.
         epochs: that they are; None where nobody counts epochs.
         metric: that picks the epoch; None where nothing does.
+        unit: what a step is called.
     """
     drawn = console is None or console.is_jupyter or console.is_terminal
     if console is None or (drawn and not console.is_dumb_terminal):
         return Bar(console, title, steps)
-    return Lines(console, title, steps, epochs, metric)
+    return Lines(console, title, steps, epochs, metric, unit)
+
+
+@contextmanager
+def rows_shown(title: str | None, rows: int) -> Iterator[Callable[[int], None]]:
+    """Show work over rows that no console was handed down to: on rich's own, in a command.
+
+    A command makes that console stderr's, silent with --quiet. In a script and in a notebook it is
+    stdout's, which is left to them.
+
+    Args:
+        title: what is under way ("tokenizing"); None for silence.
+        rows: of the whole work.
+
+    Yields:
+        What is to be told how many rows are done.
+    """
+    console = rich.get_console()
+    heard = title is not None and not console.quiet and console.stderr
+    shown = show_progress(console if heard else None, title or "", rows, unit="row")
+    try:
+        yield shown.advance
+    finally:
+        shown.stop()
 
 
 class Bar:
@@ -79,6 +106,7 @@ class Bar:
             disable=console is None,
         )
         self.line = self.bar.add_task(title, total=steps, numbers="")
+        self.due = time.monotonic() + QUICK_S
 
     def start(self, step: int) -> None:
         """Draw it."""
@@ -87,6 +115,8 @@ class Bar:
 
     def advance(self, step: int) -> None:
         """Move it."""
+        if not self.bar.live.is_started and time.monotonic() >= self.due:
+            self.bar.start()
         self.bar.update(self.line, completed=step)
 
     def log_step(self, loss: float, rate: float, speed: str) -> None:
@@ -105,25 +135,32 @@ class Lines:
     """Plain lines, for a file."""
 
     def __init__(
-        self, console: Console, title: str, steps: int, epochs: int | None, metric: str | None
+        self,
+        console: Console,
+        title: str,
+        steps: int,
+        epochs: int | None,
+        metric: str | None,
+        unit: str,
     ) -> None:
         self.console, self.title, self.metric = console, title, metric
-        self.steps, self.epochs = steps, epochs
+        self.steps, self.epochs, self.unit = steps, epochs, unit
         self.step = self.first = 0
         self.numbers: list[str] = []
-        self.began = self.told = time.monotonic()
+        self.began = time.monotonic()
+        self.due = self.began + QUICK_S
 
     def start(self, step: int) -> None:
         """Say how much there is to do."""
         self.step = self.first = step
-        self.began = self.told = time.monotonic()
+        self.began = time.monotonic()
         whole = f"{self.steps} steps" + (f" in {self.epochs} epochs" if self.epochs else "")
         self._tell(f"goes on after step {step} of {whole}" if step else f"starts, {whole}")
 
     def advance(self, step: int) -> None:
         """Say where it is, once a minute."""
         self.step = step
-        if time.monotonic() - self.told >= EVERY_S:
+        if time.monotonic() >= self.due:
             share = step / self.steps
             self._tell(*self._place(self.epochs and share * self.epochs), *self.numbers)
 
@@ -145,38 +182,16 @@ class Lines:
 
     def _place(self, epoch: float | None) -> list[str]:
         at = [] if epoch is None else [f"epoch {epoch:.3g} of {self.epochs}"]
-        return [*at, f"step {self.step} of {self.steps}"]
+        return [*at, f"{self.unit} {self.step:,} of {self.steps:,}"]
 
     def _tell(self, *parts: str) -> None:
-        self.told = time.monotonic()
+        told = time.monotonic()
+        self.due = told + EVERY_S
         done = self.step - self.first
-        left = (self.told - self.began) / done * (self.steps - self.step) if done else 0
+        left = (told - self.began) / done * (self.steps - self.step) if done else 0
         # What is left is at most this: training may stop earlier.
         ending = [f"{timedelta(seconds=round(left))} left"] if done and left else []
         say(self.console, f"{self.title}: " + ", ".join([*parts, *ending]))
-
-
-def tell_fold(
-    prepared: Prepared, number: int, scores: dict[str, float], console: Console | None
-) -> None:
-    """Say in one line, which stays, what a fold has come to.
-
-    Args:
-        prepared: rows and folds of the run.
-        number: the fold, trained and validated.
-        scores: its scores by metric.
-        console: where; None for silence.
-    """
-    if console is None:
-        return
-    config, fold = prepared.config, prepared.run.fold(number)
-    chosen = config.selection.metric
-    name = chosen if chosen in scores else next(iter(scores))
-    ended = read_json(fold.trained, Training)
-    epochs = [e["epoch"] for e in read_history(fold.history) if e["step"] == ended["best_step"]]
-    best = [f"best epoch {epochs[-1]:.3g} of {config.training.epochs}"] if epochs else []
-    told = ", ".join([f"{name} {scores[name]:.3f}", *best, f"{ended['elapsed_s']:.0f} s"])
-    say(console, f"fold {number} of {prepared.assignment.n_folds}: {told}")
 
 
 def say(console: Console, line: str) -> None:

@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 
 import pytest
+import rich
 from rich.console import Console
 
 from foldwise.config.schema import Config
-from foldwise.training import progress_bar
-from foldwise.training.progress_bar import Bar, Lines, show_progress
+from foldwise.progress import shown
+from foldwise.progress.shown import Bar, Lines, rows_shown, show_progress
 from foldwise.workflow import cross_validate
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 "
@@ -21,7 +22,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 "
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that pass only when a test says so."""
     seconds = [0.0]
-    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(shown.time, "monotonic", lambda: seconds[0])
     return seconds
 
 
@@ -95,6 +96,73 @@ def test_each_evaluation_is_a_line_and_long_lines_stay_whole(clock: list[float])
         "fold 1 of 3: epoch 2 of 2, step 4 of 4, evaluated: f1_macro 0.400, loss 0.800, "
         "training loss 0.500, 55 rows/s"
     )
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., io.StringIO]:
+    """Make rich's own console write to a file, as a command makes it stderr's."""
+
+    def make(**settings: object) -> io.StringIO:
+        file = io.StringIO()
+        console = Console(**{"file": file, "stderr": True, **settings})  # type: ignore[arg-type]
+        monkeypatch.setattr(rich, "get_console", lambda: console)
+        return file
+
+    return make
+
+
+def test_long_work_over_rows_is_told_after_some_seconds_and_once_a_minute(
+    clock: list[float], told: Callable[..., io.StringIO]
+) -> None:
+    file = told()
+    with rows_shown("tokenizing", 40_000) as advance:
+        for done in range(2_000, 40_001, 2_000):
+            clock[0] += 4
+            advance(done)
+    assert plain(file) == [
+        "tokenizing: row 4,000 of 40,000, 0:01:12 left",
+        "tokenizing: row 34,000 of 40,000, 0:00:12 left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "title", "settings"),
+    [
+        (0.2, "tokenizing", {}),
+        (90, None, {}),
+        (90, "tokenizing", {"quiet": True}),
+        (90, "tokenizing", {"stderr": False}),
+        (0.2, "tokenizing", {"force_terminal": True}),
+    ],
+    ids=["quick", "no title", "quiet", "a script's", "quick, on a terminal"],
+)
+def test_what_is_quick_or_nobody_s_business_shows_nothing(
+    clock: list[float],
+    told: Callable[..., io.StringIO],
+    seconds: float,
+    title: str | None,
+    settings: dict[str, object],
+) -> None:
+    file = told(**settings)
+    with rows_shown(title, 40) as advance:
+        for done in range(1, 21):
+            clock[0] += seconds
+            advance(done)
+    assert file.getvalue() == ""
+
+
+def test_long_work_over_rows_is_a_bar_on_a_terminal_that_goes(
+    clock: list[float], told: Callable[..., io.StringIO]
+) -> None:
+    file = told(force_terminal=True, width=80, _environ={"TERM": "xterm"})
+    with rows_shown("tokenizing", 40) as advance:
+        clock[0] += 4
+        advance(10)
+        assert file.getvalue() == ""
+        clock[0] += 4
+        advance(20)
+        assert "tokenizing" in file.getvalue()
+    assert file.getvalue().endswith("\x1b[2K")
 
 
 def test_a_run_s_file_has_lines_and_each_fold_s_score_and_a_terminal_keeps_the_scores(
