@@ -5,10 +5,10 @@
 Each table is read with its near-duplicates kept together in five folds. Labels are changed in two
 ways: to any other class, or to one that the row's class is mistaken for (drawn by the mean
 probability that the linear model gives each other class, which is how people go wrong and much
-harder to see). The out-of-fold probabilities come from Foldwise's linear model, trained on the changed
-labels. A line of the table of docs/experiments.md is printed for each: precision and recall of the
-list, and the precision of its first 100 rows and first twentieth, by probability of the own label
-(as the list is ranked) and by its margin to the likeliest other one. Real errors, which these
+harder to see). The out-of-fold probabilities come from Foldwise's linear model, trained on the
+changed labels. A line of the table of docs/experiments.md is printed for each: precision and recall
+of the list, and the precision of its first 100 rows and first twentieth, by probability of the own
+label (as the list is ranked) and by its margin to the likeliest other one. Real errors, which these
 tables have too, count as false finds.
 
 With a fine-tuned model instead: write a changed table, train on it, and name the run.

@@ -94,6 +94,8 @@ class Predictor:
             raise FoldwiseError(f"{path}: fold {lacking[0]} isn't trained; trained are: {trained}")
         if not self.folds:
             raise FoldwiseError(f"{path}: no fold is trained yet")
+        for number in self.folds:
+            check(self.run.fold(number).path, "trained")
         self.accelerator = build_accelerator(self.config.training)
         self.notes: tuple[str, ...] = ()
         self.chosen = self._choose(member)
@@ -212,7 +214,6 @@ class Predictor:
 
     def _load(self, number: int) -> _Fold:
         fold = self.run.fold(number)
-        check(fold.path, "trained")
         task = load_task(self.run, fold, self.config, self.code, stores=None, online=self.online)
         model = self._load_model(fold, task) if MODEL in self.chosen.voting else None
         names = [name for name in self.chosen.voting if name != MODEL]

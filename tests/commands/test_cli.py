@@ -105,9 +105,10 @@ def test_what_labels_and_what_is_labelled_arrive_alike_in_both_commands(
 ) -> None:
     taken: list[Any] = []
     monkeypatch.setattr(f"foldwise.commands.{name}.{name}", lambda *given, **_: taken.extend(given))
-    options = "--folds 1,2 --trust-code --online --precision bf16 --delimiter ; --encoding cp1252"
+    options = "--folds 1,2 --trust-code --online --precision bf16 --member linear --delimiter ; --encoding cp1252"
     run_main(name, "runs/demo", "new.csv", *own, *options.split())
-    models = Models(Path("runs/demo"), "1,2", trust_code=True, online=True, precision="bf16")
+    options_of = {"trust_code": True, "online": True, "precision": "bf16", "member": "linear"}
+    models = Models(Path("runs/demo"), "1,2", **options_of)
     assert taken[:2] == [models, NewTable("new.csv", delimiter=";", encoding="cp1252")]
     given = asdict(taken[0]) | asdict(taken[1])
     assert all(given.values()), "a field that neither command has an option for"
@@ -150,6 +151,7 @@ def trained(
         "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
         "training": {"epochs": 9, "batch_size": 8, "device": "cpu", "precision": PRECISION},
         "metrics": ["accuracy", "f1_macro"],
+        "ensemble": "model",
     }
     (place / "config.yaml").write_text(json.dumps(values), "utf-8")
     command = [*FOLDWISE, "train", "config.yaml", "--set", "training.epochs=3"]
@@ -262,13 +264,32 @@ def test_predict_by_one_fold_gives_that_model_s_probabilities(
     run = trained[0]
     chosen = ["--folds", "2,2", "--precision", PRECISION]
     printed = run_main("predict", str(run), str(table_path), "-o", "two.parquet", *chosen)
-    assert printed == "90 rows labelled by the models of fold 2: two.parquet\n"
+    assert printed == "90 rows labelled by the model of fold 2: two.parquet\n"
     scored = pl.read_parquet(run / "fold-2" / "predictions.parquet")
     again = pl.read_parquet(tmp_path / "two.parquet").filter(
         pl.col("row").is_in(scored["row"].to_list())
     )
     for name in PROBABILITIES:
         assert again[name].to_list() == pytest.approx(scored[name].to_list(), abs=ROUNDING)
+
+
+def test_a_member_can_be_asked_alone(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+    table_path: Path,
+    tmp_path: Path,
+    run_main: Callable[..., str],
+) -> None:
+    run, chosen = trained[0], ["--folds", "2", "--member"]
+    printed = run_main("predict", str(run), str(table_path), "-o", "m.parquet", *chosen, "linear")
+    assert printed == "90 rows labelled by the linear model of fold 2: m.parquet\n"
+    scored = pl.read_parquet(run / "fold-2" / "members" / "linear" / "predictions.parquet")
+    again = pl.read_parquet(tmp_path / "m.parquet")
+    again = again.filter(pl.col("row").is_in(scored["row"].to_list()))
+    for name in PROBABILITIES:
+        assert again[name].to_list() == pytest.approx(scored[name].to_list(), abs=1e-6)
+    assert "by the linear model of fold 2" in run_main(
+        "evaluate", str(run), str(table_path), *chosen, "linear"
+    )
 
 
 def test_evaluate_prints_what_scikit_learn_makes_of_the_predictions(

@@ -129,7 +129,7 @@ def test_metrics_are_scikit_learns_of_whole_folds_and_of_all_rows(run: RunFolder
             by_fold.append(function(part["target"].to_list(), part["prediction"].to_list()))
             assert metrics["folds"][str(k)][name] == pytest.approx(by_fold[-1], abs=1e-6)
             scores = read(run.fold(k).validation)["scores"]
-            assert scores[name] == metrics["folds"][str(k)][name]
+            assert scores[name] == metrics["members"]["model"]["folds"][str(k)][name]
         assert metrics["mean"][name] == pytest.approx(np.mean(by_fold), abs=1e-6)
         assert metrics["std"][name] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-6)
         pooled = function(table["target"].to_list(), table["prediction"].to_list())
@@ -153,7 +153,7 @@ def test_the_model_beats_the_majority_and_the_majority_is_what_it_should_be(
     majority = metrics["baselines"]["majority"]["oof"]["accuracy"]["value"]
     assert majority == pytest.approx(hits / table.height, abs=1e-6)
     assert (
-        metrics["oof"]["f1_macro"]["low"]
+        metrics["members"]["model"]["oof"]["f1_macro"]["low"]
         > metrics["baselines"]["majority"]["oof"]["f1_macro"]["high"]
     )
 
@@ -202,11 +202,15 @@ def test_a_moved_run_folder_needs_nothing_else_to_predict(
     moved = tmp_path / "moved"
     shutil.copytree(run.path, moved)
     monkeypatch.setattr("foldwise.tasks.text_classification.resolve_backbone", pytest.fail)
-    predictor = Predictor(moved, [1], precision=PRECISION)
+    monkeypatch.setattr("foldwise.members.frozen.resolve_again", pytest.fail)
     rows = pl.read_parquet(run.fold(1).predictions)
-    frame = predictor.read("synthetic:240", labelled=False)
-    again = predictor.predict(frame.filter(pl.col("row").is_in(rows["row"].to_list())))
-    assert again["prediction"].to_list() == rows["prediction"].to_list()
+    for member in ("model", None):
+        predictor = Predictor(moved, [1], precision=PRECISION, member=member)
+        frame = predictor.read("synthetic:240", labelled=False)
+        again = predictor.predict(frame.filter(pl.col("row").is_in(rows["row"].to_list())))
+        assert again.height == rows.height
+        if member is not None:
+            assert again["prediction"].to_list() == rows["prediction"].to_list()
 
 
 # Real complaints, where a checkout has them.

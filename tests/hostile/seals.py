@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from foldwise.run.files import to_json, write_json
-from foldwise.run.seal import SEAL
+from foldwise.run.seal import SCHEMA, SEAL
 from hostile.runs import PICKLE, SCORED, Case, changed, cut, link, pipe, written
 from hostile.world import World
 
@@ -35,7 +35,7 @@ def sealed(change: Callable[[dict[str, Any]], Any], inside: str = ".") -> Callab
         stages = json.loads(path.read_text("utf-8"))["stages"]
         change(stages)
         digest = hashlib.sha256(to_json(stages).encode("utf-8")).hexdigest()
-        write_json(path, {"schema": 1, "stages": stages, "sha256": digest})
+        write_json(path, {"schema": SCHEMA, "stages": stages, "sha256": digest})
 
     return spoil
 
