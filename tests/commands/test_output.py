@@ -77,7 +77,8 @@ def test_commands_that_find_a_run_finished_tell_it_in_a_line_or_as_json(
     assert predicted["predictions"] == str(labels)
     scored = json.loads(give("evaluate", run, table_path, "--json")[0])
     value = scored["scores"]["f1_macro"]["value"]
-    assert give("evaluate", run, table_path, "-q") == (f"f1_macro: {value:.3f} on 90 rows\n", "")
+    line = f"f1_macro: {value:.3f} on 90 rows, by the model of fold 1, 2\n"
+    assert give("evaluate", run, table_path, "-q") == (line, "")
 
 
 def test_rows_that_take_long_to_tokenize_and_to_predict_are_told_in_lines(
