@@ -197,7 +197,8 @@ def test_adapters_are_merged_only_where_it_does_not_change_the_probabilities(
     )
     run = cross_validate(config, only=[1])
     predictor = Predictor(run.path, device="cpu")
-    model: Any = predictor._folds[0].model
+    model = predictor._folds[0].model
+    assert model is not None
     merged = not any("lora_A" in name for name in linear_layers(model.backbone))
     assert merged == (precision == "float32")
     rows = pl.read_parquet(run.fold(1).predictions)

@@ -105,7 +105,8 @@ def test_what_labels_and_what_is_labelled_arrive_alike_in_both_commands(
 ) -> None:
     taken: list[Any] = []
     monkeypatch.setattr(f"foldwise.commands.{name}.{name}", lambda *given, **_: taken.extend(given))
-    options = "--folds 1,2 --trust-code --online --precision bf16 --member linear --delimiter ; --encoding cp1252"
+    options = "--folds 1,2 --trust-code --online --precision bf16 --member linear"
+    options += " --delimiter ; --encoding cp1252"
     run_main(name, "runs/demo", "new.csv", *own, *options.split())
     options_of = {"trust_code": True, "online": True, "precision": "bf16", "member": "linear"}
     models = Models(Path("runs/demo"), "1,2", **options_of)
@@ -236,7 +237,7 @@ def test_predict_labels_every_row_in_the_table_s_order_and_writes_nothing_else_o
     rows = pl.read_csv(table_path, infer_schema_length=0).with_columns(secret=pl.lit("=cmd()"))
     rows[3, "text"] = ""
     rows.drop("label").write_csv(tmp_path / "new.csv")
-    message = "90 rows labelled by the models of fold 1, 2, 3: labels.{}\n"
+    message = "90 rows labelled by the model of fold 1, 2, 3: labels.{}\n"
     for suffix in ("csv", "parquet"):
         printed = run_main("predict", run, "new.csv", "-o", f"labels.{suffix}")
         assert printed == message.format(suffix)

@@ -149,9 +149,9 @@ def test_vectors_are_computed_once_and_anew_where_they_are_damaged(
     passes: list[int] = []
     infer = frozen.infer
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **named: Any) -> Any:
         passes.append(1)
-        return infer(*arguments)
+        return infer(*arguments, **named)
 
     monkeypatch.setattr(frozen, "infer", counted)
     before = copy.metrics.read_bytes()

@@ -60,7 +60,8 @@ class Members:
                 self._fit(part, number, folder)
                 seconds = round(time.monotonic() - begun, 3)
                 event = {"fold": number, "member": part.name, "seconds": seconds}
-                self.prepared.run.append_log(FITTED, **event)
+                if not self.prepared.run.finished:  # whose log is closed
+                    self.prepared.run.append_log(FITTED, **event)
             written += files
         add(fold.path, "members", written)
 

@@ -139,7 +139,8 @@ class Frozen:
         def collate(rows: Sequence[Any]) -> dict[str, Tensor]:
             return pad_batch(rows, texts.frame)
 
-        vectors, _ = infer(self.model, texts, np.arange(len(texts)), collate, self.accelerator)
+        rows = np.arange(len(texts))
+        vectors, _ = infer(self.model, texts, rows, collate, self.accelerator, title="embedding")
         return vectors.astype(np.float32)
 
     def _key(self, texts: TextRows) -> str:
