@@ -114,7 +114,7 @@ def foldwise(texts: list[str], labels: list[str], folds: int, backbone: Path, fo
             "trackers": [],
         }
     )
-    Members.fit = report  # type: ignore[method-assign]
+    Members.fit = report  # type: ignore[assignment, method-assign]
     workflow.cross_validate(config)
 
 
