@@ -190,6 +190,9 @@ def write_config(found: Starter, name: str, code: str | None = None) -> str:
         )
         lines += [f"text: {{max_length: {found.max_length}}}       # tokens; {told}"]
     lines += _model(found, code)
+    lines.append(
+        "# ensemble: model            # the fine-tuned model alone; else a blend with simpler ones"
+    )
     if found.rows <= SMALL_BATCHES:
         lines.append("training: {batch_size: 16}   # epochs: auto, for enough steps of so few rows")
     return "\n".join([*lines, ""])
