@@ -9,6 +9,7 @@ is another and wrong number.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from foldwise.evaluation.verdict import Setting
 
 Groups = Callable[[np.ndarray], np.ndarray]  # rows by number -> the group of each
-Tables = dict[str, list[pl.DataFrame]]  # a member's predictions, a table a fold
 Scores = Mapping[str, float | None]
 
 
@@ -48,7 +48,7 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
         What `metrics.json` holds.
     """
     # Imported only now: scipy and transformers are slow to import.
-    from foldwise.evaluation.answer import answer, mean_answer
+    from foldwise.evaluation.answer import answer
     from foldwise.evaluation.verdict import verdict
     from foldwise.members.frozen import keep_backbone
 
@@ -56,71 +56,132 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     folds = [run.fold(number) for number in prepared.folds]
     for fold in folds:
         check(fold.path, "validated", "members")
-    validations = {str(f.number): read_json(f.validation, Validation) for f in folds}
-    names = [MODEL, *(p.name for p in beside_the_model(prepared.config))]
-    scored = {name: pl.concat(_read(prepared, name)).sort("repeat", "row") for name in names}
-    held = {} if prepared.holdout is None else {n: _read(prepared, n, held=True) for n in names}
+    constant = {str(f.number): c for f in folds if (c := _validation(f).get("constant"))}
+    names = [MODEL, *(part.name for part in beside_the_model(prepared.config))]
+    members = {name: _member(prepared, name) for name in names}
     voters = [part.name for part in answering(prepared.config)]
-    found = answer(prepared, {name: scored[name] for name in voters})
+    found = answer(prepared, {name: members[name].table for name in voters})
     if any(_embeds(prepared, name) for name in found.chosen.voting):
         keep_backbone(prepared)
-
-    members: dict[str, Any] = {}
-    resampled: dict[str, Resampled] = {}
-    for name in names:
-        folder = run.member(name)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_parquet(folder.out_of_fold, scored[name])
-        mean = None
-        if prepared.holdout is not None:
-            mean = mean_of_models(held[name], task)
-            write_parquet(folder.holdout, mean)
-        by_fold = {number: each["scores"] for number, each in validations.items()}
-        by_fold = by_fold if name == MODEL else _by_fold(prepared, scored[name])
-        resampled[name] = _resampled(prepared, scored[name], prepared.assignment.groups)
-        members[name] = _entry(prepared, by_fold, resampled[name], mean) | _size(folds, name)
-    write_parquet(run.out_of_fold, found.out_of_fold)
-    mean = None
-    if prepared.holdout is not None:
-        tables = [{n: held[n][i] for n in voters} for i in range(len(folds))]
-        mean = mean_answer(tables, found.chosen, task)
-        write_parquet(run.holdout, mean)
-    alone = _alone(found)
-    if alone is None:
-        by_fold = _by_fold(prepared, found.out_of_fold)
-        whole = _resampled(prepared, found.out_of_fold, prepared.assignment.groups)
-        own = _entry(prepared, by_fold, whole, mean)
-    else:
-        whole, own = resampled[alone], members[alone]
+    own = members.get(_alone(found) or "") or _blend(prepared, found, members)
+    write_parquet(run.out_of_fold, own.table)
+    if own.held is not None:
+        write_parquet(run.holdout, own.held)
     metrics: dict[str, Any] = {
-        **{key: own[key] for key in ("folds", "mean", "std", "oof", "holdout")},
+        **own.entry(),
         "answer": found.as_json(),
-        "members": members,
-        "baselines": {name: members[name] for name in baseline_names(prepared.config)},
+        "members": {name: each.entry() | _size(folds, name) for name, each in members.items()},
+        "baselines": {n: members[n].entry() for n in baseline_names(prepared.config)},
         "selection": prepared.config.selection.rows,
-        "constant_predictions": {
-            number: each["constant"] for number, each in validations.items() if "constant" in each
-        },
+        "constant_predictions": constant,
         "smaller_is_better": [m.name for m in task.metrics() if not m.greater_is_better],
-        "rows": {"oof": found.out_of_fold.height, "holdout": 0 if mean is None else mean.height},
+        "rows": {
+            "oof": own.table.height,
+            "holdout": 0 if own.held is None else own.held.height,
+        },
     }
-    metrics["verdict"] = verdict(metrics, {ANSWER: whole, **resampled}, _setting(prepared))
+    scores = {ANSWER: own.scores, **{name: each.scores for name, each in members.items()}}
+    metrics["verdict"] = verdict(metrics, scores, _setting(prepared))
     if prepared.online:
         tell_trackers(prepared.config, prepared.code, run, metrics)
-    left = [run.out_of_fold, *([run.holdout] if prepared.holdout is not None else [])]
+    left = [run.out_of_fold, *([run.holdout] if own.held is not None else [])]
     left += [*files_of(run.path / "members"), run.log, *(fold.path / SEAL for fold in folds)]
     commit(run.path, "finished", left, run.metrics, to_json(metrics))
     return read_metrics(run)
 
 
-def _read(prepared: Prepared, name: str, *, held: bool = False) -> list[pl.DataFrame]:
-    tables = []
-    for number in prepared.folds:
-        fold = prepared.run.fold(number)
-        source = fold if name == MODEL else fold.member(name)
-        path = source.holdout if held else source.predictions
-        tables.append(read_predictions(path, prepared.task))
-    return tables
+@dataclass(frozen=True)
+class _Scored:
+    """A member's predictions over all folds, or the answer's, and what they score.
+
+    Attributes:
+        table: of the scored rows, ascending by repeat and row.
+        held: of the holdout's rows, the mean of the folds; None where there is none.
+        held_folds: the same, a table a fold.
+        by_fold: the scores of each fold.
+        scores: of all rows together.
+        held_scores: of the holdout.
+    """
+
+    table: pl.DataFrame
+    held: pl.DataFrame | None
+    held_folds: list[pl.DataFrame]
+    by_fold: Mapping[str, Scores]
+    scores: Resampled
+    held_scores: Resampled | None
+
+    def entry(self) -> dict[str, Any]:
+        """Return what metrics.json says of it."""
+        names = list(next(iter(self.by_fold.values())))
+        columns = {name: [scores[name] for scores in self.by_fold.values()] for name in names}
+        values = {k: np.array([np.nan if v is None else v for v in c]) for k, c in columns.items()}
+        return {
+            "folds": self.by_fold,
+            "mean": {name: float(column.mean()) for name, column in values.items()},
+            "std": {
+                name: float(column.std(ddof=1)) if len(column) > 1 else None
+                for name, column in values.items()
+            },
+            "oof": self.scores.intervals(),
+            "holdout": None if self.held_scores is None else self.held_scores.intervals(),
+        }
+
+
+def _member(prepared: Prepared, name: str) -> _Scored:
+    """Read what a member has predicted in each fold, score it, and write its tables."""
+    folds = [prepared.run.fold(number) for number in prepared.folds]
+    sources: list[Any] = folds if name == MODEL else [fold.member(name) for fold in folds]
+    table = pl.concat([read_predictions(s.predictions, prepared.task) for s in sources])
+    table, held, held_folds = table.sort("repeat", "row"), None, []
+    if prepared.holdout is not None:
+        held_folds = [read_predictions(source.holdout, prepared.task) for source in sources]
+        held = mean_of_models(held_folds, prepared.task)
+    by_fold = {str(f.number): _validation(f)["scores"] for f in folds} if name == MODEL else None
+    folder = prepared.run.member(name)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_parquet(folder.out_of_fold, table)
+    if held is not None:
+        write_parquet(folder.holdout, held)
+    return _scored(prepared, table, held, held_folds, by_fold)
+
+
+def _blend(prepared: Prepared, found: Answer, members: Mapping[str, _Scored]) -> _Scored:
+    """Score the answer where it isn't one member's."""
+    from foldwise.evaluation.answer import mean_answer
+
+    held = None
+    if prepared.holdout is not None:
+        tables = [
+            {name: members[name].held_folds[i] for name in found.chosen.names}
+            for i in range(len(prepared.folds))
+        ]
+        held = mean_answer(tables, found.chosen, prepared.task)
+    return _scored(prepared, found.out_of_fold, held, [], None)
+
+
+def _scored(
+    prepared: Prepared,
+    table: pl.DataFrame,
+    held: pl.DataFrame | None,
+    held_folds: list[pl.DataFrame],
+    by_fold: Mapping[str, Scores] | None,
+) -> _Scored:
+    groups = prepared.assignment.groups
+    held_scores = None
+    if held is not None:
+        held_scores = _resampled(prepared, held, _holdout_groups(prepared))
+    return _Scored(
+        table,
+        held,
+        held_folds,
+        by_fold or _by_fold(prepared, table),
+        _resampled(prepared, table, groups),
+        held_scores,
+    )
+
+
+def _validation(fold: FoldFolder) -> dict[str, Any]:
+    return dict(read_json(fold.validation, Validation))
 
 
 def _embeds(prepared: Prepared, name: str) -> bool:
@@ -133,29 +194,6 @@ def _alone(found: Answer) -> str | None:
     chosen = [found.chosen, *found.of_folds.values()]
     names = {None if each.blended else each.single for each in chosen}
     return names.pop() if len(names) == 1 else None
-
-
-def _entry(
-    prepared: Prepared,
-    by_fold: Mapping[str, Scores],
-    scored: Resampled,
-    held: pl.DataFrame | None,
-) -> dict[str, Any]:
-    names = list(next(iter(by_fold.values())))
-    columns = {name: [scores[name] for scores in by_fold.values()] for name in names}
-    values = {k: np.array([np.nan if v is None else v for v in c]) for k, c in columns.items()}
-    return {
-        "folds": by_fold,
-        "mean": {name: float(column.mean()) for name, column in values.items()},
-        "std": {
-            name: float(column.std(ddof=1)) if len(column) > 1 else None
-            for name, column in values.items()
-        },
-        "oof": scored.intervals(),
-        "holdout": None
-        if held is None
-        else _resampled(prepared, held, _holdout_groups(prepared)).intervals(),
-    }
 
 
 def _by_fold(prepared: Prepared, table: pl.DataFrame) -> dict[str, Scores]:
