@@ -200,8 +200,14 @@ class Predictor:
         return self._folds[0].task
 
     def _choose(self, member: str | None) -> Chosen:
-        chosen = chosen_of(read_metrics(self.run) if self.run.finished else {})
         if member is None:
+            chosen = chosen_of(read_metrics(self.run) if self.run.finished else {})
+            names = [MODEL, *(part.name for part in beside_the_model(self.config))]
+            if unknown := [name for name in chosen.voting if name not in names]:
+                raise FoldwiseError(
+                    f"{self.run.metrics}: its answer names {unknown[0]!r}, which the run's config "
+                    f"has no member of; put it back from a copy of the run, or give --member"
+                )
             return chosen
         there = [
             path.name for path in sorted(self.run.fold(self.folds[0]).member("").path.glob("*"))

@@ -16,7 +16,8 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
-from foldwise.run.audit import findings
+from foldwise.run.audit import findings, seal_anew
+from foldwise.run.files import write_json
 from foldwise.run.folder import FITTED, RunFolder
 from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate, validate
@@ -139,6 +140,71 @@ def test_a_damaged_member_is_named_before_it_predicts(copy: RunFolder) -> None:
     path.write_bytes(content)
     with pytest.raises(FoldwiseError, match=r"members/linear/arrays\.safetensors: has changed"):
         Predictor(copy.path, member="linear")
+
+
+def answering(weights: Any, blended: bool = True) -> Callable[[RunFolder], Path]:
+    """Let metrics.json say that these members answer."""
+
+    def spoil(run: RunFolder) -> Path:
+        metrics = read_json(run.metrics)
+        metrics["answer"] |= {"weights": weights, "blended": blended}
+        write_json(run.metrics, metrics)
+        return run.metrics
+
+    return spoil
+
+
+def state_of(name: str, **changed: Any) -> Callable[[RunFolder], Path]:
+    """Let a member answer alone whose state.json says something else."""
+
+    def spoil(run: RunFolder) -> Path:
+        answering({name: 1.0}, blended=False)(run)
+        path = run.fold(2).member(name).state
+        write_json(path, {**read_json(path), **changed})
+        return path
+
+    return spoil
+
+
+def arrays_of(name: str, other: str) -> Callable[[RunFolder], Path]:
+    """Let a member answer alone that has the arrays of another one."""
+
+    def spoil(run: RunFolder) -> Path:
+        answering({name: 1.0}, blended=False)(run)
+        shutil.copyfile(run.fold(1).member(other).arrays, run.fold(1).member(name).arrays)
+        return run.fold(1).member(name).path
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        answering({}),
+        answering({"model": 0.0, "linear": 0.0}),
+        answering({"linear": -1.0}),
+        answering({"nobody": 1.0}),
+        answering({"../linear": 1.0}),
+        answering(["model"]),
+        answering({"model": "much"}),
+        state_of("linear", model=5),
+        state_of("lookup", column="amount"),
+        state_of("lookup", values=["c0", "c0"]),
+        state_of("embedding", features=[]),
+        state_of("boosting", categories=7),
+        arrays_of("linear", "lookup"),
+        arrays_of("boosting", "linear"),
+        arrays_of("embedding", "linear"),
+    ],
+)
+def test_a_run_whose_sender_made_up_members_is_refused_by_name(
+    spoil: Callable[[RunFolder], Path], copy: RunFolder
+) -> None:
+    path = spoil(copy)
+    seal_anew(copy, [])
+    with pytest.raises(FoldwiseError) as refused:
+        Predictor(copy.path)
+    assert str(path) in str(refused.value)
 
 
 def test_vectors_are_computed_once_and_anew_where_they_are_damaged(

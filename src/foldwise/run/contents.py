@@ -6,9 +6,11 @@ own adds some, and so may a later version.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Contents(BaseModel):
@@ -96,9 +98,16 @@ class Member(Contents):
 class Answer(Contents):
     """What the run answers with: members and their weights."""
 
-    weights: dict[str, float]
+    weights: dict[str, Weight] = Field(min_length=1)
     blended: bool
     adds: dict[str, float | None] = {}
+
+    @field_validator("weights")
+    @classmethod
+    def _someone_answers(cls, weights: dict[str, float]) -> dict[str, float]:
+        if not any(weights.values()):
+            raise ValueError("no member has a weight")
+        return weights
 
 
 class Verdict(Contents):
