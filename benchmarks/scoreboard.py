@@ -298,7 +298,7 @@ CELLS = {
     "alexa": of_table(
         "small/alexa.tsv", "rating", 1500, 64, ["verified_reviews"], categorical=["variation"]
     ),
-    "banking": of_table("small/banking77.csv", "category", 2000, 32, ["text"]),
+    "banking": of_table("small/banking77.csv", "category", 2000, 32, ["text"], rare_classes="drop"),
     "titles": of_table(
         "small/netflix.csv",
         "listed_in",

@@ -181,7 +181,7 @@ def test_the_answer_to_noise_is_chance(holds: str) -> None:
     # Members that know nothing: whatever weights are fitted, the cross-fitted score is chance. Were
     # the rows' own target used, the best of eight and their weights would beat it on every draw.
     differences = []
-    for draw in range(24):
+    for draw in range(12):
         random = np.random.default_rng(draw)
         if holds == "label":
             target: Any = random.permutation(np.arange(300) % 3)

@@ -11,7 +11,7 @@ from foldwise.config.members import MODEL, beside_the_model
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.members.member import Columns, Floats, Holds, Member
-from foldwise.parts.registry import build_part, find_part
+from foldwise.parts.registry import BUILT_IN, build_part, find_part
 from foldwise.parts.usercode import UserCode
 
 _ROUNDING = 1e-6  # of a sum of float32 probabilities
@@ -40,7 +40,9 @@ def build_member(
         "mean" if fill == "drop" else fill,
     )
     offered = {"holds": holds, "n_outputs": n_outputs, "columns": columns, "seed": config.run.seed}
-    member: Member = build_part("member", part.name, part.arguments, code, "ensemble", **offered)
+    member: Member = build_part(
+        _kind(part.name), part.name, part.arguments, code, "ensemble", **offered
+    )
     return member
 
 
@@ -97,7 +99,13 @@ def reads_embedding(part: Part, config: Config, code: UserCode) -> bool:
     """Say whether a member wants the frozen backbone's vectors of a text that is there."""
     if part.name == MODEL or not config.data.text:
         return False
-    return bool(getattr(find_part("member", part.name, code, "ensemble"), "reads_embedding", False))
+    return bool(
+        getattr(find_part(_kind(part.name), part.name, code, "ensemble"), "reads_embedding", False)
+    )
+
+
+def _kind(name: str) -> str:
+    return "baseline" if name in BUILT_IN["baseline"] else "member"
 
 
 def outputs_of(task: Any) -> int:

@@ -57,10 +57,13 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mae": "torch.nn:L1Loss",
         "huber": "torch.nn:HuberLoss",
     },
-    "member": {
+    # Members that only stand beside the others, as what any must beat.
+    "baseline": {
         "majority": "foldwise.members.constant:Constant",
         "mean": "foldwise.members.constant:Constant",
         "median": "foldwise.members.constant:Median",
+    },
+    "member": {
         "lookup": "foldwise.members.lookup:Lookup",
         "linear": "foldwise.members.linear:Linear",
         "embedding": "foldwise.members.embedding:Embedding",
