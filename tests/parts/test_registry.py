@@ -66,6 +66,18 @@ def test_every_built_in_name_is_a_class(kind: str, name: str) -> None:
     assert isinstance(find_part(kind, name, NO_CODE, kind), type)
 
 
+def test_a_package_that_lacks_a_library_of_the_system_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lacking(_: str) -> None:
+        raise OSError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr("foldwise.parts.registry._import", lacking)
+    told = r"ensemble: boosting can't be loaded: libgomp\.so\.1.*libgomp1 on Debian"
+    with pytest.raises(FoldwiseError, match=told):
+        find_part("member", "boosting", NO_CODE, "ensemble")
+
+
 def test_a_built_in_name_is_of_its_kind_alone() -> None:
     assert find_part("pooling", "mean", NO_CODE, "pooling") is MeanPooling
     assert message_of("head", "mean").startswith("the.head: there is no head 'mean'")

@@ -125,6 +125,11 @@ def find_part(kind: str, name: str, code: UserCode, where: str) -> Any:
             return _import(BUILT_IN[kind][name])
         except ModuleNotFoundError as error:
             raise _not_installed(name, error, where) from None
+        except OSError as error:  # of a package whose own library lacks another (OpenMP)
+            raise FoldwiseError(
+                f"{where}: {name} can't be loaded: {error}; install what is missing (OpenMP: "
+                "libgomp1 on Debian, libomp on a Mac), or leave the part out"
+            ) from None
     if code.has(name):
         return code.find(name, where)
     if kind in LIBRARY:
