@@ -26,6 +26,7 @@ _PULL = 1e-3  # towards equal weights, so that members that say the same share t
 # the inverse of their number, where a mean over classes judges. One makes classes equal, as that
 # metric does; a half costs less of the log loss. Which is better hangs on the table.
 EVENNESS = (0.5, 1.0)
+_HOPELESS = 1e6  # times the best member's squared error
 _NOTHING = 1e-3  # a weight below it moves no prediction: the member can stay out
 
 
@@ -179,10 +180,12 @@ def _label_loss(summed: NDArray[Any], importance: NDArray[Any]) -> tuple[float, 
 def _least_squares(wrong: Floats) -> Floats:
     # In units of the best member's error. The weights sum to one, so that an offset stays.
     wrong = wrong / magnitude(wrong.ravel()[:, None])[0]
-    members, n = wrong.shape
-    products = wrong @ wrong.T / n
-    best = float(products.diagonal().min())
-    products /= best if best > 0 else float(products.diagonal().max()) or 1.0
+    products = wrong @ wrong.T / wrong.shape[1]
+    errors = products.diagonal()
+    # A member a thousand times as far off can only do harm, and the search stops short beside it.
+    near = errors <= _HOPELESS * errors.min()
+    members = int(near.sum())
+    products = products[np.ix_(near, near)] / (float(errors.min()) or 1.0)
 
     def objective(weights: Floats) -> tuple[float, Floats]:
         away = weights - 1 / members
@@ -197,6 +200,7 @@ def _least_squares(wrong: Floats) -> Floats:
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
         method="SLSQP",
     )
-    weights: Floats = np.where(found.x < _NOTHING, 0.0, found.x)
+    weights: Floats = np.zeros(len(wrong))
+    weights[near] = np.where(found.x < _NOTHING, 0.0, found.x)
     weights /= weights.sum()
     return weights
