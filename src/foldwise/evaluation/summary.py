@@ -67,11 +67,12 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     write_parquet(run.out_of_fold, own.table)
     if own.held is not None:
         write_parquet(run.holdout, own.held)
+    entries = {name: each.entry() for name, each in members.items()}
     metrics: dict[str, Any] = {
         **own.entry(),
         "answer": found.as_json(),
-        "members": {name: each.entry() | _size(folds, name) for name, each in members.items()},
-        "baselines": {n: members[n].entry() for n in baseline_names(prepared.config)},
+        "members": {name: entry | _size(folds, name) for name, entry in entries.items()},
+        "baselines": {name: entries[name] for name in baseline_names(prepared.config)},
         "selection": prepared.config.selection.rows,
         "constant_predictions": constant,
         "smaller_is_better": [m.name for m in task.metrics() if not m.greater_is_better],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,16 +69,18 @@ class Members:
     def _fit(self, part: Part, number: int, folder: MemberFolder) -> None:
         prepared, rows = self.prepared, self.prepared.assignment
         train = np.sort(np.concatenate([rows.training(number), rows.inner(number)]))
-        scored = rows.scored(number)
         embedded = reads_embedding(part, prepared.config, prepared.code)
         fitted = self._rows(train, embedded)
         member = self._build(part)
         member.fit(fitted, self._target(fitted), np.isin(train, rows.inner(number)))
         save_state(folder.path, member.state())
-        tables = [(folder.predictions, self._rows(scored, embedded), rows.repeat(number))]
-        held = [] if prepared.holdout is None else [self._held_rows(embedded)]
+        wanted: list[tuple[Path, pl.DataFrame, int | None]] = [
+            (folder.predictions, self._rows(rows.scored(number), embedded), rows.repeat(number))
+        ]
+        if prepared.holdout is not None:
+            wanted.append((folder.holdout, self._held_rows(embedded), None))
         kind, n_outputs = holds(prepared.task), outputs_of(prepared.task)
-        for path, frame, repeat in [*tables, *((folder.holdout, each, None) for each in held)]:
+        for path, frame, repeat in wanted:
             predicted = member.predict(frame)
             values = checked(predicted, frame.height, n_outputs, kind, part.name)
             write_parquet(path, values_to_table(prepared.task, frame, values, repeat, number))
