@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from foldwise.config.schema import Config
+from foldwise.ensemble.choose import Chosen
 from foldwise.evaluation.answer import answer, answered, chosen_of, judged_by, mean_answer
 from foldwise.parts.usercode import UserCode
 from foldwise.tasks.multiclass import Multiclass
@@ -118,6 +119,10 @@ def test_where_the_others_know_nothing_the_model_answers_to_the_last_bit(
     assert accuracy(found.out_of_fold) >= accuracy(sure) - 0.01
     if not found.chosen.blended:
         assert found.chosen.single == "model"
+    # A model's logits aren't the logarithms of its probabilities, as a blend's are.
+    own = sure.with_columns(pl.col("^logit_.*$") + 1)
+    chosen = Chosen(("model", "linear"), np.array([1.0, 0.0]), False, {})
+    assert answered({"model": own, "linear": noise}, chosen, run.task).equals(own)
     alone = answer(run, {"model": sure})
     assert alone.out_of_fold.equals(sure)
     assert alone.as_json()["weights"] == {"model": 1.0}
