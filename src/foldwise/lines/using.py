@@ -1,0 +1,78 @@
+"""Commands that put a finished run to work on other rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foldwise.commands.output import output
+from foldwise.lines.options import (
+    Delimiter,
+    Encoding,
+    FoldList,
+    Json,
+    Member,
+    Online,
+    Precision,
+    Quiet,
+    RunPath,
+    TrustCode,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Table of new rows.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Where to write: .parquet or .csv (not overwritten)."),
+    ],
+    folds: FoldList = None,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="Leave cells that a spreadsheet takes for formulas as they are."
+        ),
+    ] = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    trust_code: TrustCode = False,
+    online: Online = False,
+    precision: Precision = None,
+    member: Member = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Label new rows by the run's answer: its members, blended, fold by fold."""
+    from foldwise.commands.labelling import Models, NewTable
+    from foldwise.commands.predict import predict as command
+
+    models = Models(run, folds, trust_code, online, precision, member)
+    command(models, NewTable(data, delimiter, encoding), out, raw, tell=output(quiet, as_json))
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Table of labelled rows.")],
+    folds: FoldList = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    trust_code: TrustCode = False,
+    online: Online = False,
+    precision: Precision = None,
+    member: Member = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Score the run's answer on labelled rows."""
+    from foldwise.commands.evaluate import evaluate as command
+    from foldwise.commands.labelling import Models, NewTable
+
+    models = Models(run, folds, trust_code, online, precision, member)
+    command(models, NewTable(data, delimiter, encoding), tell=output(quiet, as_json))
