@@ -141,13 +141,13 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     from foldwise.parts.usercode import UserCode
     from foldwise.preparation.build import build_task
     from foldwise.preparation.resolve import resolve
+    from foldwise.progress.shown import show_progress
     from foldwise.run.folder import FoldFolder
     from foldwise.training.averaging import WeightAverage
     from foldwise.training.batching import Sampler
     from foldwise.training.loading import TrainingRows
     from foldwise.training.loop import Destination, Settings, fit
     from foldwise.training.optimizers import build_optimizer
-    from foldwise.training.progress_bar import show_progress
     from foldwise.training.schedules import build_schedule
     from foldwise.training.tracking import Tracker
     from foldwise.training.update import Update

@@ -21,6 +21,8 @@ _PUBLIC = {
     "validate": "foldwise.workflow",
     "cross_validate": "foldwise.workflow",
     "Predictor": "foldwise.predictor",
+    "FoldwiseClassifier": "foldwise.estimators",
+    "FoldwiseRegressor": "foldwise.estimators",
 }
 
 __all__ = [*_PUBLIC, "__version__"]
