@@ -7,6 +7,7 @@ Nothing but the run folder is read, so it works without network and away from wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.preparation.rows import group_column
 from foldwise.run import checkpoints
-from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.folder import DISTILLED, ONES, FoldFolder, RunFolder
 from foldwise.run.seal import check, read_metrics, trained_folds
 from foldwise.run.weights import load_weights
 from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
@@ -46,9 +47,10 @@ from foldwise.training.inference import infer
 
 
 class Predictor:
-    """The mean of a run's answers, fold by fold.
+    """The mean of a run's answers, fold by fold; or that of the one model made of it.
 
     Attributes:
+        folds: the numbers of the folds that vote; none where the one model does.
         chosen: the members that predict, and their weights; of a run that isn't finished, or was
             made before there were members, the model alone.
         notes: what was odd about the table that `read` read last.
@@ -56,6 +58,8 @@ class Predictor:
     Args:
         path: the run folder.
         folds: the folds that vote; None for all that are trained.
+        model: all, `fold-2` (the same as that fold alone), or the one model that stands for all:
+            refit or distilled.
         member: model, or the name of another member that predicts alone; None for the answer.
         trust_code: run the Python files that lie in the run folder.
         device: auto, cpu, cuda or mps.
@@ -63,8 +67,8 @@ class Predictor:
         precision: float32 or bf16; None: the run's, where the device computes in it.
 
     Raises:
-        FoldwiseError: not a run folder, a fold that isn't trained, a member that the run hasn't,
-            code that isn't trusted.
+        FoldwiseError: not a run folder, a fold or model that isn't trained, a member that the run
+            hasn't, code that isn't trusted.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Predictor:
         path: str | Path,
         folds: Sequence[int] | None = None,
         *,
+        model: str = "all",
         trust_code: bool = False,
         device: str = "auto",
         online: bool = False,
@@ -88,18 +93,21 @@ class Predictor:
             raise FoldwiseError(
                 f"{path}: task {self.config.task} brings its own rows; no table fits"
             )
-        trained = trained_folds(self.run)
-        self.folds = sorted(set(folds)) if folds else trained
-        if lacking := sorted(set(self.folds) - set(trained)):
-            raise FoldwiseError(f"{path}: fold {lacking[0]} isn't trained; trained are: {trained}")
-        if not self.folds:
-            raise FoldwiseError(f"{path}: no fold is trained yet")
-        for number in self.folds:
-            check(self.run.fold(number).path, "trained")
+        self.model = model
+        self.folds = [] if model in ONES and not folds else self._trained(folds, model)
+        self._folders = [self.run.one(model)] if not self.folds else []
+        self._folders += [self.run.fold(number) for number in self.folds]
+        for folder in self._folders:
+            if folder.for_all and not folder.trained.exists():
+                making = "distill" if model == DISTILLED else model
+                raise FoldwiseError(
+                    f"{path}: has no model {model!r}; make it by: foldwise {making} {path}"
+                )
+            check(folder.path, "trained")
         self.accelerator = build_accelerator(self.config.training)
         self.notes: tuple[str, ...] = ()
         self.chosen = self._choose(member)
-        self._folds = [self._load(number) for number in self.folds]
+        self._folds = [self._load(folder) for folder in self._folders]
         self._frozen = self._load_frozen()
 
     @overload
@@ -199,7 +207,27 @@ class Predictor:
         """The first fold's task: its class list and metrics are the run's."""
         return self._folds[0].task
 
+    def _trained(self, folds: Sequence[int] | None, model: str) -> list[int]:
+        named = re.fullmatch(r"fold-([1-9]\d{0,5})", model)
+        if named is None and model not in ("all", *ONES):
+            raise FoldwiseError(
+                f"--model {model}: choose all, fold-1 (or another fold), {' or '.join(ONES)}"
+            )
+        if folds and model != "all":
+            raise FoldwiseError(f"--model {model}: is one model; --folds chooses among all of them")
+        trained = trained_folds(self.run)
+        chosen = sorted(set(folds or ([int(named[1])] if named else trained)))
+        if lacking := sorted(set(chosen) - set(trained)):
+            raise FoldwiseError(
+                f"{self.run.path}: fold {lacking[0]} isn't trained; trained are: {trained}"
+            )
+        if not chosen:
+            raise FoldwiseError(f"{self.run.path}: no fold is trained yet")
+        return chosen
+
     def _choose(self, member: str | None) -> Chosen:
+        if member is None and self.model == DISTILLED:
+            member = MODEL  # it was taught what the members say together
         if member is None:
             chosen = chosen_of(read_metrics(self.run) if self.run.finished else {})
             names = [MODEL, *(part.name for part in beside_the_model(self.config))]
@@ -209,17 +237,14 @@ class Predictor:
                     f"has no member of; put it back from a copy of the run, or give --member"
                 )
             return chosen
-        there = [
-            path.name for path in sorted(self.run.fold(self.folds[0]).member("").path.glob("*"))
-        ]
+        there = [path.name for path in sorted(self._folders[0].member("").path.glob("*"))]
         if member not in (MODEL, *there):
             raise FoldwiseError(
                 f"{self.run.path}: has no member {member!r}; it has: {', '.join([MODEL, *there])}"
             )
         return Chosen((member,), np.ones(1), False, {})
 
-    def _load(self, number: int) -> _Fold:
-        fold = self.run.fold(number)
+    def _load(self, fold: FoldFolder) -> _Fold:
         task = load_task(self.run, fold, self.config, self.code, stores=None, online=self.online)
         model = self._load_model(fold, task) if MODEL in self.chosen.voting else None
         names = [name for name in self.chosen.voting if name != MODEL]

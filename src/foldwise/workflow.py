@@ -146,7 +146,7 @@ def _cross_validate(
                 prepared = with_optimizer(prepared, same_or_new(config, run).optimizer)
                 check_continues(prepared)
             if not new:
-                clear_leftovers(run, todo)
+                clear_leftovers(run, [run.fold(number) for number in todo])
                 _reopen(run, every)
             if not new and run.config.exists():
                 _change(config, run, every, todo)

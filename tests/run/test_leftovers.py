@@ -47,7 +47,7 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path, d
         put(run.path / ".lock"),
         put(run.token_stores / f".abc.{dead}.tmp" / "ids.bin"),  # another machine's, perhaps
     ]
-    clear_leftovers(run, [1])
+    clear_leftovers(run, [run.fold(1)])
     assert [path for path in gone if path.exists()] == []
     assert [path for path in stay if not path.exists()] == []
 

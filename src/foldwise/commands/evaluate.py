@@ -39,6 +39,7 @@ def evaluate(models: Models, table: NewTable, tell: Output = PLAIN) -> None:
             "run": str(models.run),
             "data": table.path,
             "rows": frame.height,
+            "model": predictor.model,
             "folds": list(predictor.folds),
             "members": list(predictor.chosen.voting),
             "scores": scores,

@@ -32,6 +32,7 @@ class Models:
         online: ask the hub for what is needed.
         precision: float32 or bf16; None: the run's, where the device computes in it.
         member: one that labels alone; None for the run's answer.
+        model: all fold models, one of them, or the one model that stands for all.
     """
 
     run: Path
@@ -40,6 +41,7 @@ class Models:
     online: bool = False
     precision: Precision | None = None
     member: str | None = None
+    model: str = "all"
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def load_both(
         online=models.online,
         precision=models.precision,
         member=models.member,
+        model=models.model,
     )
     frame = predictor.read(
         table.path, labelled=labelled, delimiter=table.delimiter, encoding=table.encoding
@@ -96,9 +99,10 @@ def load_both(
 
 
 def who_labels(predictor: Predictor) -> str:
-    """Say who labels: `the blend of ... of fold 1, 2`, or one member of these folds."""
+    """Say who labels: `the blend of ... of fold 1, 2`, one member, or `..., refit`."""
     from foldwise.evaluation.words import in_a_sentence, listed
 
     names = [in_a_sentence(name) for name in predictor.chosen.voting]
-    folds = ", ".join(map(str, predictor.folds))
-    return f"{'the blend of ' if len(names) > 1 else ''}{listed(names)} of fold {folds}"
+    folds = f" of fold {', '.join(map(str, predictor.folds))}" if predictor.folds else ""
+    where = folds or f", {predictor.model}"
+    return f"{'the blend of ' if len(names) > 1 else ''}{listed(names)}{where}"

@@ -51,6 +51,7 @@ def predict(
         {
             "run": str(models.run),
             "rows": labels.height,
+            "model": predictor.model,
             "folds": list(predictor.folds),
             "members": list(predictor.chosen.voting),
             "predictions": str(out),

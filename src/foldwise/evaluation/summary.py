@@ -170,7 +170,7 @@ def _scored(
     groups = prepared.assignment.groups
     held_scores = None
     if held is not None:
-        held_scores = _resampled(prepared, held, _holdout_groups(prepared))
+        held_scores = _resampled(prepared, held, holdout_groups(prepared))
     return _Scored(
         table,
         held,
@@ -217,7 +217,8 @@ def _size(folds: list[FoldFolder], name: str) -> dict[str, Any]:
     return found
 
 
-def _holdout_groups(prepared: Prepared) -> Groups:
+def holdout_groups(prepared: Prepared) -> Groups:
+    """Return what gives the holdout's rows, by number, their groups of near-duplicates."""
     holdout = prepared.config.holdout
     if prepared.holdout is None or holdout is None or holdout.path is None:
         return prepared.assignment.groups

@@ -35,6 +35,15 @@ Member = Annotated[
     str | None,
     typer.Option("--member", metavar="NAME", help="One member alone, such as model or linear."),
 ]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="all fold models, one of them (fold-2), or the one that stands for all: refit, "
+        "distilled.",
+    ),
+]
 Online = Annotated[
     bool, typer.Option("--online", help="Ask the hub for a backbone that isn't here.")
 ]

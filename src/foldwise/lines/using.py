@@ -14,6 +14,7 @@ from foldwise.lines.options import (
     FoldList,
     Json,
     Member,
+    Model,
     Online,
     Precision,
     Quiet,
@@ -45,6 +46,7 @@ def predict(
     online: Online = False,
     precision: Precision = None,
     member: Member = None,
+    model: Model = "all",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -52,7 +54,7 @@ def predict(
     from foldwise.commands.labelling import Models, NewTable
     from foldwise.commands.predict import predict as command
 
-    models = Models(run, folds, trust_code, online, precision, member)
+    models = Models(run, folds, trust_code, online, precision, member, model)
     command(models, NewTable(data, delimiter, encoding), out, raw, tell=output(quiet, as_json))
 
 
@@ -67,6 +69,7 @@ def evaluate(
     online: Online = False,
     precision: Precision = None,
     member: Member = None,
+    model: Model = "all",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -74,5 +77,54 @@ def evaluate(
     from foldwise.commands.evaluate import evaluate as command
     from foldwise.commands.labelling import Models, NewTable
 
-    models = Models(run, folds, trust_code, online, precision, member)
+    models = Models(run, folds, trust_code, online, precision, member, model)
     command(models, NewTable(data, delimiter, encoding), tell=output(quiet, as_json))
+
+
+@app.command()
+def refit(
+    run: RunPath,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Train on the holdout too; then nothing is left to measure."),
+    ] = False,
+    trust_code: TrustCode = False,
+    online: Online = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train one model for all folds on all their rows; predict --model refit uses it."""
+    from foldwise.commands.refit import refit as command
+
+    command(run, every, trust_code, online, tell=output(quiet, as_json))
+
+
+@app.command()
+def distill(
+    run: RunPath,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option("--unlabelled", metavar="TABLE", help="More rows to teach the answer to."),
+    ] = None,
+    label_share: Annotated[
+        float,
+        typer.Option(
+            "--label-share",
+            min=0.0,
+            max=1.0,
+            help="How much a row's own label counts in what is taught; the rest is the answer.",
+        ),
+    ] = 0.5,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    trust_code: TrustCode = False,
+    online: Online = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Teach one model the run's answer; predict --model distilled uses it."""
+    from foldwise.commands.distill import distill as command
+    from foldwise.commands.labelling import NewTable
+
+    more = None if unlabelled is None else NewTable(unlabelled, delimiter, encoding)
+    command(run, more, label_share, trust_code, online, tell=output(quiet, as_json))

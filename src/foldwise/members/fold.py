@@ -8,6 +8,7 @@ the inner rows too; who stops early may stop by those.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,15 @@ class Members:
     Args:
         prepared: rows and folds of the run.
         accelerator: device and precision of the frozen backbone.
+        only: names of those that are fitted; None for all that the config has.
     """
 
-    def __init__(self, prepared: Prepared, accelerator: Accelerator) -> None:
+    def __init__(
+        self, prepared: Prepared, accelerator: Accelerator, only: Collection[str] | None = None
+    ) -> None:
         self.prepared, self.accelerator = prepared, accelerator
+        parts = beside_the_model(prepared.config)
+        self.parts = [part for part in parts if only is None or part.name in only]
 
     def fit(self, number: int) -> None:
         """Fit a fold's members and write what they predict; those that lie there are kept.
@@ -50,19 +56,19 @@ class Members:
         Raises:
             FoldwiseError: a member of your own can't be built or doesn't do what a member does.
         """
-        fold = self.prepared.run.fold(number)
+        fold = self.prepared.fold(number)
         sound, written = intact(fold.path, "members"), []
-        for part in beside_the_model(self.prepared.config):
+        scored = self.prepared.assignment.scored(number)
+        for part in self.parts:
             folder = fold.member(part.name)
-            files = [folder.state, folder.arrays, folder.predictions]
+            files = [folder.state, folder.arrays, *([folder.predictions] if len(scored) else [])]
             files += [folder.holdout] if self.prepared.holdout is not None else []
             if not sound.issuperset(files):
                 begun = time.monotonic()
                 self._fit(part, number, folder)
                 seconds = round(time.monotonic() - begun, 3)
-                event = {"fold": number, "member": part.name, "seconds": seconds}
-                if not self.prepared.run.finished:  # whose log is closed
-                    self.prepared.run.append_log(FITTED, **event)
+                if fold.for_all or not self.prepared.run.finished:  # whose log is closed
+                    fold.append_log(FITTED, member=part.name, seconds=seconds)
             written += files
         add(fold.path, "members", written)
 
@@ -74,9 +80,10 @@ class Members:
         member = self._build(part)
         member.fit(fitted, self._target(fitted), np.isin(train, rows.inner(number)))
         save_state(folder.path, member.state())
-        wanted: list[tuple[Path, pl.DataFrame, int | None]] = [
-            (folder.predictions, self._rows(rows.scored(number), embedded), rows.repeat(number))
-        ]
+        wanted: list[tuple[Path, pl.DataFrame, int | None]] = []
+        if len(scored := rows.scored(number)):
+            mine = self._rows(scored, embedded)
+            wanted.append((folder.predictions, mine, rows.repeat(number)))
         if prepared.holdout is not None:
             wanted.append((folder.holdout, self._held_rows(embedded), None))
         kind, n_outputs = holds(prepared.task), outputs_of(prepared.task)

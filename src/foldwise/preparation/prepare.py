@@ -18,7 +18,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.choose import choose_epochs, choose_rate, choose_selection
 from foldwise.preparation.rows import read_rows, split_rows
-from foldwise.run.folder import RunFolder
+from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.split.assignment import Assignment
 from foldwise.tasks.task import Task
 
@@ -39,6 +39,7 @@ class Prepared:
         data_sha256: of the table's bytes.
         counts: rows read, dropped, filled, duplicates and the like, for the log.
         online: ask the hub and tell trackers; a run that is only looked at does neither.
+        one: where the single fold lies that trains on the rows of all; None: in a run's folds.
     """
 
     config: Config
@@ -52,6 +53,11 @@ class Prepared:
     data_sha256: str
     counts: dict[str, Any] = field(default_factory=dict)
     online: bool = False
+    one: FoldFolder | None = None
+
+    def fold(self, number: int) -> FoldFolder:
+        """Return where a fold lies."""
+        return self.run.fold(number) if self.one is None else self.one
 
     def positions(self, rows: np.ndarray) -> np.ndarray:
         """Return where rows (by number in the table) stand in frame and dataset."""

@@ -18,7 +18,7 @@ from foldwise.config.load import dump_config
 from foldwise.evaluation import diagnostics
 from foldwise.evaluation.words import duration, in_the_table, signed
 from foldwise.preparation.ownership import told_changes
-from foldwise.report import page, run_charts, run_rows
+from foldwise.report import one_model, page, run_charts, run_rows
 from foldwise.report.source import Source
 from foldwise.report.terminal import facts, member_rows
 from foldwise.run.contents import Manifest, Training
@@ -46,6 +46,7 @@ def build_report(source: Source) -> str:
     sections = [
         page.Section("Summary", _summary(source, metrics)),
         page.Section("Learning curves", _curves(source, metrics)),
+        *one_model.section(source.run),
         *_of_target(source, scored, arrays, data),
         *run_rows.slice_sections(source, scored, arrays),
         page.Section("Data", _data(source)),

@@ -14,7 +14,7 @@ from pathlib import Path
 from foldwise.errors import FoldwiseError
 from foldwise.run import checkpoints
 from foldwise.run.contents import Event, Logged
-from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.folder import ONES, FoldFolder, RunFolder
 from foldwise.run.manifests import WEIGHTS, steps, verify
 from foldwise.run.readers import read_lines
 from foldwise.run.seal import (
@@ -34,6 +34,7 @@ _FOLD = re.compile(
     r"checkpoints|members|(best|last|encoders|training|validation|seal)\.json|metrics\.jsonl"
     r"|learning_curves\.png|(predictions|holdout)\.parquet"
 )
+_ONE = re.compile(r"(asked|measured)\.json|log\.jsonl")
 _CHECKPOINT = re.compile(r"(damaged-\d+-)?step-\d{6,}")
 
 
@@ -54,11 +55,9 @@ def findings(run: RunFolder, trackers: Collection[str]) -> list[str]:
     except FoldwiseError:  # told already
         named = []
     for number in sorted({*named, *run.fold_numbers()}):
-        fold = run.fold(number)
-        missed = ["trained"] if number in named else []
-        parts = [_stages(fold.path, *missed), _pointers(fold), _checkpoints(fold)]
-        parts += [_lines(fold.history, Logged), _unknown_of_fold(fold)]
-        found += [line for part in parts for line in _told(part)]
+        found += _of_fold(run.fold(number), *(["trained"] if number in named else []))
+    for one in run.ones():
+        found += [*_of_fold(one), *_told(_lines(one.log, Event))]
     return list(dict.fromkeys(found))
 
 
@@ -75,20 +74,32 @@ def seal_anew(run: RunFolder, trackers: Collection[str]) -> None:
             record.append(path)
     add(run.path, "begun", record)
     folds = [run.fold(n) for n in run.fold_numbers() if run.fold(n).trained.exists()]
-    for fold in folds:
-        weights = checkpoints.pointed(fold) / WEIGHTS
-        left = [fold.encoders, fold.best, fold.history, fold.trained]
-        add(fold.path, "trained", left, weights)
-        if fold.validation.exists():
-            held = [fold.holdout] if fold.holdout.exists() else []
-            add(fold.path, "validated", [fold.predictions, *held, fold.validation])
-            add(fold.path, "members", files_of(fold.path / "members"))
+    for fold in [*folds, *(one for one in run.ones() if one.trained.exists())]:
+        _seal_fold(fold)
     if run.finished:
         held = [run.holdout] if run.holdout.exists() else []
         seals = [fold.path / SEAL for fold in folds]
         run.append_log("sealed anew")
         left = [run.out_of_fold, *held, *files_of(run.path / "members"), run.log, *seals]
         add(run.path, "finished", [*left, run.metrics])
+
+
+def _seal_fold(fold: FoldFolder) -> None:
+    left = [fold.encoders, fold.best, fold.history, *([fold.asked] if fold.for_all else [])]
+    add(fold.path, "trained", [*left, fold.trained], checkpoints.pointed(fold) / WEIGHTS)
+    held = [fold.holdout] if fold.holdout.exists() else []
+    if fold.validation.exists():
+        add(fold.path, "validated", [fold.predictions, *held, fold.validation])
+    if fold.validation.exists() or fold.for_all:
+        add(fold.path, "members", files_of(fold.path / "members"))
+    if fold.measured.exists():
+        add(fold.path, "measured", [*held, fold.measured])
+
+
+def _of_fold(fold: FoldFolder, *expected: str) -> list[str]:
+    parts = [_stages(fold.path, *expected), _pointers(fold), _checkpoints(fold)]
+    parts += [_lines(fold.history, Logged), _unknown_of_fold(fold)]
+    return [line for part in parts for line in _told(part)]
 
 
 def _told(part: Iterator[str]) -> Iterator[str]:
@@ -142,7 +153,7 @@ def _lines(path: Path, holds: type[Event] | type[Logged]) -> Iterator[str]:
 
 def _unknown(run: RunFolder, trackers: Collection[str]) -> Iterator[str]:
     named = read_seal(run.path).get("begun", {})
-    known = {*_RUN, *trackers, *(f"fold-{n}" for n in run.fold_numbers())}
+    known = {*_RUN, *ONES, *trackers, *(f"fold-{n}" for n in run.fold_numbers())}
     known |= {name.partition("/")[0] for name in named}
     finished = read_seal(run.path).get("finished", {})
     files = [*run.path.iterdir(), *(run.code.iterdir() if run.code.is_dir() else [])]
@@ -162,6 +173,8 @@ def _unknown_of_fold(fold: FoldFolder) -> Iterator[str]:
     below = [*fold.checkpoints.iterdir()] if fold.checkpoints.is_dir() else []
     for path in sorted([*inside, *below, *files_of(fold.path / "members")]):
         known = (_CHECKPOINT if path.parent == fold.checkpoints else _FOLD).fullmatch(path.name)
+        if fold.for_all:
+            known = known or _ONE.fullmatch(path.name)
         name = str(path.relative_to(fold.path))
         if not known and name not in named and not path.name.startswith("."):
             yield f"{path}: not a file of this fold; remove it"

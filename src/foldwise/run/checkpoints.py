@@ -248,9 +248,7 @@ def quarantine(fold: FoldFolder, folder: Path, reason: str) -> None:
         number += 1
     os.rename(folder, target)
     sync_folder(folder.parent)
-    fold.run.append_log(
-        "checkpoint set aside", fold=fold.number, renamed=target.name, reason=reason
-    )
+    fold.append_log("checkpoint set aside", renamed=target.name, reason=reason)
     print(f"warning: {reason}; set aside as {target}", file=sys.stderr)
 
 

@@ -64,6 +64,34 @@ class Training(Contents):
     peak_memory_bytes: int | None = None
 
 
+class Interval(Contents):
+    """A score with the ends of its interval; null where it isn't defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Asked(Contents):
+    """asked.json: what the one model for all folds was to be made of."""
+
+    model: str
+    epochs: int
+
+
+class Measured(Contents):
+    """measured.json: the one model for all folds on the holdout, beside the folds' answer."""
+
+    model: str
+    rows: int
+    folds: int
+    scores: dict[str, dict[str, Interval]]
+    difference: dict[str, Interval]
+    calibration_error: dict[str, float | None]
+    ms_a_row: dict[str, float]
+    smaller_is_better: list[str] = []
+
+
 class Constant(Contents):
     """What a fold model predicts for nearly every row."""
 
@@ -76,14 +104,6 @@ class Validation(Contents):
 
     scores: dict[str, float | None]
     constant: Constant | None = None
-
-
-class Interval(Contents):
-    """A score with the ends of its interval; null where it isn't defined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 class Member(Contents):

@@ -16,7 +16,11 @@ from foldwise.run.readers import read_lines
 from foldwise.run.tree import check_tree
 
 # The names that Foldwise gives in a run's folder; others at its top are trackers'.
-_OWN = r"\..*|backbone|code|fold-.*|tensorboard"
+_OWN = r"\..*|backbone|code|fold-.*|refit|distilled|tensorboard"
+
+REFIT = "refit"  # one model for all folds, trained on the rows of all
+DISTILLED = "distilled"  # one that was taught the run's answer
+ONES = (REFIT, DISTILLED)
 
 
 NOT_FINITE = "not finite"  # the event of a loss or gradient that stopped a fold
@@ -133,9 +137,23 @@ class RunFolder:
         """Return the paths of one fold."""
         return FoldFolder(self.path / f"fold-{number}", number)
 
+    def one(self, name: str) -> FoldFolder:
+        """Return the paths of the one model that stands for all folds.
+
+        Args:
+            name: one of `ONES`.
+        """
+        return FoldFolder(self.path / name, 1)
+
+    def ones(self) -> list[FoldFolder]:
+        """Return those of them that lie there."""
+        return [self.one(name) for name in ONES if (self.path / name).is_dir()]
+
     def weights(self) -> list[Path]:
         """Return the files of weights of all checkpoints."""
-        return sorted(self.path.glob("fold-*/checkpoints/step-*/model.safetensors"))
+        folders = [*self.path.glob("fold-*"), *(one.path for one in self.ones())]
+        pattern = "checkpoints/step-*/model.safetensors"
+        return sorted(path for folder in folders for path in folder.glob(pattern))
 
     def fold_numbers(self) -> list[int]:
         """Return the numbers of the folds that have a folder, ascending."""
@@ -191,8 +209,7 @@ class RunFolder:
 
     def append_log(self, event: str, **fields: Any) -> None:
         """Append one event to `log.jsonl`, in one write, so lines never mix."""
-        entry = {"time": now(), "event": event, **fields}
-        append_line(self.log, json.dumps(entry, ensure_ascii=False))
+        _append(self.log, event, fields)
 
     def events(self) -> list[dict[str, Any]]:
         """Read `log.jsonl`, oldest first; none where the run has just begun."""
@@ -201,10 +218,25 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class FoldFolder:
-    """The paths of one fold's files."""
+    """The paths of one fold's files, or of the one model that stands for all folds.
+
+    Attributes:
+        path: `fold-3` in a run's folder, or one of `ONES`.
+        number: of the fold; of the one model 1, as if the run had a single fold.
+    """
 
     path: Path
     number: int
+
+    @property
+    def title(self) -> str:
+        """What a person calls it: `fold 3`, `refit`."""
+        return self.path.name if self.for_all else f"fold {self.number}"
+
+    @property
+    def for_all(self) -> bool:
+        """Whether it stands for all folds, in a run that is finished."""
+        return self.path.name in ONES
 
     @property
     def run(self) -> RunFolder:
@@ -258,8 +290,27 @@ class FoldFolder:
 
     @property
     def holdout(self) -> Path:
-        """The holdout rows as this fold's model predicts them."""
+        """The holdout rows as this fold's model predicts them; the one model's answer to them."""
         return self.path / "holdout.parquet"
+
+    @property
+    def asked(self) -> Path:
+        """Of the one model: what it was to be made of, written before anything else."""
+        return self.path / "asked.json"
+
+    @property
+    def measured(self) -> Path:
+        """Of the one model: what it comes to on the holdout, beside the folds' answer."""
+        return self.path / "measured.json"
+
+    @property
+    def log(self) -> Path:
+        """Where its events go: the log of a finished run is closed."""
+        return self.path / "log.jsonl" if self.for_all else self.run.log
+
+    def append_log(self, event: str, **fields: Any) -> None:
+        """Append one event of the fold to its log."""
+        _append(self.log, event, {"fold": self.number, **fields})
 
     def member(self, name: str) -> MemberFolder:
         """Return where a member that was fitted on this fold's training rows lies."""
@@ -296,3 +347,8 @@ class MemberFolder:
     def holdout(self) -> Path:
         """The holdout rows as the member predicts them."""
         return self.path / "holdout.parquet"
+
+
+def _append(log: Path, event: str, fields: dict[str, Any]) -> None:
+    entry = {"time": now(), "event": event, **fields}
+    append_line(log, json.dumps(entry, ensure_ascii=False))

@@ -15,14 +15,14 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from foldwise.run.folder import RunFolder
+from foldwise.run.folder import FoldFolder, RunFolder
 
 _TEMPORARY = re.compile(r"^\..+\.(\d+)\.tmp$")
 _IDLE_S = 3600
 _CHECKPOINT = re.compile(r"^\.step-\d{6,}\.(tmp|old)$")
 
 
-def clear_leftovers(run: RunFolder, folds: Sequence[int]) -> list[Path]:
+def clear_leftovers(run: RunFolder, folds: Sequence[FoldFolder]) -> list[Path]:
     """Remove the temporary files and half checkpoints of dead processes.
 
     Args:
@@ -41,15 +41,14 @@ def clear_leftovers(run: RunFolder, folds: Sequence[int]) -> list[Path]:
     return cleared
 
 
-def find_leftovers(run: RunFolder, folds: Sequence[int]) -> list[Path]:
+def find_leftovers(run: RunFolder, folds: Sequence[FoldFolder]) -> list[Path]:
     """List what `clear_leftovers` removes; the same locks must be held."""
     found = []
     for folder in (run.path, run.code, run.backbone, *_members(run.path)):
         found += [path for path in _temporary(folder) if not _lives(path)]
     for store in (run.token_stores, run.embeddings):  # of all runs, so no lock of ours holds them
         found += [path for path in _temporary(store) if not _lives(path) and _idle(path)]
-    for number in folds:
-        fold = run.fold(number)
+    for fold in folds:
         for folder in (fold.path, *_members(fold.path)):
             found += _temporary(folder)
         found += [path for path in _entries(fold.checkpoints) if _CHECKPOINT.match(path.name)]

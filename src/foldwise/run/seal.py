@@ -5,10 +5,10 @@ stages: what a step wrote. Whoever opens a run checks the stages it reads, so th
 edited, swapped, damaged or deleted is named instead of giving other numbers.
 
 Each step ends by writing one file that says it is done (manifest.json, training.json,
-validation.json, metrics.json). The seal is written just before that file and names it too. A kill
-before the seal leaves a step that isn't done, one after it a file that isn't there: both times the
-same command does the step again. A seal is a checksum and no signature: whoever can write to the
-folder can seal it anew.
+validation.json, measured.json, metrics.json). The seal is written just before that file and names
+it too. A kill before the seal leaves a step that isn't done, one after it a file that isn't there:
+both times the same command does the step again. A seal is a checksum and no signature: whoever can
+write to the folder can seal it anew.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from foldwise.errors import FoldwiseError
 from foldwise.run.contents import Metrics, Seal
 from foldwise.run.files import to_json, write_json, write_text
-from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.folder import ONES, FoldFolder, RunFolder
 from foldwise.run.manifests import WEIGHTS, read_manifest
 from foldwise.run.readers import read_json
 
@@ -36,6 +36,7 @@ STAGES: dict[str, tuple[str | None, set[str]]] = {
     "trained": ("training.json", {"encoders.json", "best.json", "metrics.jsonl"}),
     "validated": ("validation.json", {"predictions.parquet"}),
     "members": (None, set()),
+    "measured": ("measured.json", {"holdout.parquet"}),
     "before": (None, set()),  # what a file was that is being replaced
 }
 _GONE = "is gone"
@@ -60,6 +61,8 @@ _MEANING = {
     "oof.parquet": "report and comparison are made from it",
     "members": "the run's answer is made of it",
     "metrics.json": "it holds the scores",
+    "asked.json": "it says what the model was made of",
+    "measured.json": "it holds what the model comes to on the holdout",
     SEAL: "it vouches for the fold's files",
     LOG: "it holds what the training took",
 }
@@ -120,7 +123,8 @@ def begun_files(run: RunFolder) -> list[Path]:
     found = []
     for path in sorted(run.path.rglob("*")):
         parts = path.relative_to(run.path).parts
-        aside = parts[0].startswith("fold-") or any(part.startswith(".") for part in parts)
+        aside = parts[0].startswith("fold-") or parts[0] in ONES
+        aside = aside or any(part.startswith(".") for part in parts)
         if not aside and path not in (run.log, run.manifest, run.path / SEAL) and path.is_file():
             found.append(path)
     return found
@@ -352,6 +356,10 @@ def _meaning(name: str) -> str:
 
 def _remedy(folder: Path, stage: str, name: str) -> str:
     run = _run_of(folder)
+    if folder.name in ONES and run.path != folder:
+        return f"put it back from a copy of the run, or remove {folder} and make it anew" + (
+            _or_reseal(run)
+        )
     if stage in _MADE_AGAIN or name == _NOT_NEEDED:
         first = "remove it if it is there; " if name == _NOT_NEEDED else ""
         return f"{first}to make it again, give: foldwise validate {run.path}"
@@ -366,7 +374,8 @@ def _or_reseal(run: RunFolder) -> str:
 
 
 def _run_of(folder: Path) -> RunFolder:
-    is_fold = re.fullmatch(r"fold-\d+", folder.name) and not (folder / "config.yaml").exists()
+    named = folder.name in ONES or re.fullmatch(r"fold-\d+", folder.name)
+    is_fold = named and not (folder / "config.yaml").exists()
     return RunFolder(folder.parent if is_fold else folder)
 
 

@@ -39,7 +39,7 @@ class Multiclass(Target):
 
     def fit_rows(self, frame: pl.DataFrame) -> None:
         """Count the classes of a fold's training rows and compute their weights."""
-        self._weigh(self.target_ids(frame))
+        self._weigh(self.target_ids(frame.drop_nulls(self.target)))
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Return classes and merged labels, and of the training rows class counts and weights."""
@@ -87,19 +87,29 @@ class Multiclass(Target):
         return np.array([ids.get(label, -1) for label in labels], dtype=np.int64)
 
     def target_values(self, frame: pl.DataFrame) -> np.ndarray | None:
-        """Return what batches hold as target, (n, ...); None before the classes are known."""
-        return self.target_ids(frame) if self.classes else None
+        """Return what batches hold as target; None before the classes are known.
+
+        Class ids, int64 (n,); or, of rows that are taught, probabilities, float64 (n, n_classes).
+        """
+        if not self.classes:
+            return None
+        taught = self.taught(frame)
+        return self.target_ids(frame) if taught is None else taught
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Return the configured loss of each row, (B,), of logits (B, n_classes)."""
-        if self._loss is None:
-            self._loss = self._build_loss().to(outputs.device)
-        losses: Tensor = self._loss(outputs, batch["target"])
-        if losses.shape != batch["target"].shape:
-            raise FoldwiseError(
-                f"loss.name {self.config.loss.name}: returns shape {tuple(losses.shape)}; it must "
-                f"return one value a row, {tuple(batch['target'].shape)} (reduction='none')"
-            )
+        """Return the configured loss of each row, (B,), of logits (B, n_outputs).
+
+        Of rows that are taught it is the mean over the labels, by their probabilities: whatever
+        the loss, what it would come to for labels drawn by them.
+        """
+        target = batch["target"]
+        if target.ndim == 1:
+            return self._of_labels(outputs, target)
+        each = [
+            self._of_labels(outputs, torch.full_like(target[:, 0], number, dtype=torch.int64))
+            for number in range(target.shape[1])
+        ]
+        losses: Tensor = (torch.stack(each, dim=1) * target.to(outputs)).sum(dim=1)
         return losses
 
     def to_columns(self, logits: np.ndarray) -> dict[str, Any]:
@@ -144,6 +154,17 @@ class Multiclass(Target):
     def stratify_key(self, frame: pl.DataFrame) -> np.ndarray | None:
         """Return the labels, object (n,)."""
         return np.array(frame[self.target].cast(pl.String).to_list(), dtype=object)
+
+    def _of_labels(self, outputs: Tensor, target: Tensor) -> Tensor:
+        if self._loss is None:
+            self._loss = self._build_loss().to(outputs.device)
+        losses: Tensor = self._loss(outputs, target)
+        if losses.shape != target.shape:
+            raise FoldwiseError(
+                f"loss.name {self.config.loss.name}: returns shape {tuple(losses.shape)}; it must "
+                f"return one value a row, {tuple(target.shape)} (reduction='none')"
+            )
+        return losses
 
     def _weigh(self, target: np.ndarray) -> None:
         weights = class_weights(weight_rule(self.config.loss, self.code), target, self.classes)

@@ -74,7 +74,7 @@ class Multilabel(Target):
 
     def fit_rows(self, frame: pl.DataFrame) -> None:
         """Compute the weights of the labels' positives in a fold's training rows."""
-        self._weigh(self._indicators(frame[self.target].to_list(), self.classes))
+        self._weigh(self._indicators(frame[self.target].drop_nulls().to_list(), self.classes))
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Return the labels and the weights of their positives."""
@@ -107,9 +107,14 @@ class Multilabel(Target):
         self.weights, self._loss = None, None
 
     def target_values(self, frame: pl.DataFrame) -> np.ndarray | None:
-        """Return 1 for each label a row has, float32 (n, n_labels); unknown labels are left out."""
+        """Return 1 for each label a row has, float32 (n, n_labels); unknown labels are left out.
+
+        Of rows that are taught, the labels' probabilities.
+        """
         if not self.classes:
             return None
+        if (taught := self.taught(frame)) is not None:
+            return taught.astype(np.float32)
         return self._indicators(frame[self.target].to_list(), self.classes).astype(np.float32)
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:

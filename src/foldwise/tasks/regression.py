@@ -53,7 +53,7 @@ class Regression(Target):
 
     def fit_rows(self, frame: pl.DataFrame) -> None:
         """Compute mean and standard deviation of a fold's training rows."""
-        values = frame[self.target].to_numpy()
+        values = frame[self.target].drop_nulls().to_numpy()
         self.mean = float(values.mean())
         # Rows that are all alike have none; asked so, because a rounded mean would leave some.
         self.deviation = float(values.std()) if np.ptp(values) > 0 else 1.0
@@ -77,8 +77,9 @@ class Regression(Target):
         try_loss(self, torch.zeros(2, 1), torch.zeros(2, dtype=torch.float64))
 
     def target_values(self, frame: pl.DataFrame) -> np.ndarray | None:
-        """Return the numbers as the table has them, float64 (n,)."""
-        return frame[self.target].to_numpy()
+        """Return the numbers as the table has them, float64 (n,), or what rows are taught."""
+        taught = self.taught(frame)
+        return frame[self.target].to_numpy() if taught is None else taught[:, 0]
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of each row, (B,), of standardised predictions (B, 1).

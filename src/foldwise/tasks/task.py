@@ -77,6 +77,20 @@ class Task(Protocol):
         """
 
 
+TAUGHT = "foldwise.taught"  # what rows are to be learnt as, where that isn't their label
+
+
+def with_taught(rows: pl.DataFrame, values: np.ndarray) -> pl.DataFrame:
+    """Return rows with what a model is to learn of each, in place of its label.
+
+    Args:
+        rows: (n,); their label may be null.
+        values: probabilities of classes or labels, or numbers, float64 (n, n_outputs).
+    """
+    kind = pl.Array(pl.Float64, values.shape[1])
+    return rows.with_columns(pl.Series(TAUGHT, values, dtype=kind))
+
+
 class Target:
     """What every kind of target has; the kinds say what is learnt, lost and scored.
 
@@ -124,6 +138,10 @@ class Target:
 
     def check_labels(self, frame: pl.DataFrame) -> None:
         """Accept any label: one that is new to the model counts as wrong."""
+
+    def taught(self, frame: pl.DataFrame) -> np.ndarray | None:
+        """Return what `with_taught` says of rows, float64 (n, n_outputs); None where it doesn't."""
+        return frame[TAUGHT].to_numpy() if TAUGHT in frame.columns else None
 
 
 def merge_labels(frame: pl.DataFrame, target: str | None, merged: Sequence[str]) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from foldwise.run import checkpoints
 from foldwise.run.contents import Training
 from foldwise.run.files import to_json, write_json
 from foldwise.run.folder import STARTS, FoldFolder
-from foldwise.run.history import read_history
+from foldwise.run.history import best_epoch, read_history
 from foldwise.run.manifests import WEIGHTS
 from foldwise.run.readers import read_json
 from foldwise.run.seal import check, commit
@@ -57,8 +57,7 @@ def train_fold(
         accelerator: device and precision.
         console: where progress is shown; None for silence.
     """
-    config, run = prepared.config, prepared.run
-    fold = run.fold(number)
+    config, fold = prepared.config, prepared.fold(number)
     if fold.trained.exists():
         check(fold.path, "trained")
         checkpoints.settle(fold, config.training.keep)
@@ -105,8 +104,7 @@ def _measure(
 ) -> Footprint:
     # Told once a run, and checked against the disk before every fold.
     size = footprint(model, prepared.config.optimizer, prepared.code)
-    run = prepared.run
-    if console is not None and not any(run.fold(n).trained.exists() for n in prepared.folds):
+    if console is not None and not any(prepared.fold(n).trained.exists() for n in prepared.folds):
         console.print(str(size), highlight=False)
     _check_space(prepared, fold, size)
     return size
@@ -120,19 +118,18 @@ def _check_space(prepared: Prepared, fold: FoldFolder, size: Footprint) -> None:
         whole += size.training_bytes - size.state_bytes  # the weights beside their average
     need = (checkpoints.KEEP + 1) * (whole + size.checkpoint_bytes)
     need -= sum(path.stat().st_size for path in fold.checkpoints.glob("step-*/*.safetensors"))
-    others = [prepared.run.fold(number) for number in prepared.folds if number != fold.number]
+    others = [prepared.fold(number) for number in prepared.folds if number != fold.number]
     need += size.checkpoint_bytes * sum(not other.trained.exists() for other in others)
     if need > free_bytes(fold.path):
-        raise RunInterrupted(f"fold {fold.number} isn't begun: {no_space(fold.path, need)}")
+        raise RunInterrupted(f"{fold.title} isn't begun: {no_space(fold.path, need)}")
 
 
 def _log_start(
     prepared: Prepared, number: int, rows: TrainingRows, steps: int, size: Footprint, update: Update
 ) -> None:
     tokens, padding = rows.sampler.padding(rows.sampler.windows(0))
-    prepared.run.append_log(
+    prepared.fold(number).append_log(
         STARTS,
-        fold=number,
         rows=len(rows.positions),
         steps=steps,
         **asdict(size),
@@ -155,11 +152,12 @@ def _tracker(
     prepared: Prepared, number: int, rows: TrainingRows, steps: int, console: Console | None
 ) -> Tracker:
     config = prepared.config
-    title = f"fold {number} of {prepared.assignment.n_folds}"
+    fold = prepared.fold(number)
+    title = fold.title if fold.for_all else f"{fold.title} of {prepared.assignment.n_folds}"
     opening = partial(build_trackers, config, prepared.code, prepared.run, number)
     chosen = config.selection.metric
     shown = show_progress(console, title, steps, config.training.passes, chosen)
-    return Tracker(prepared.run.fold(number).history, opening, rows.sampler.lengths, shown)
+    return Tracker(fold.history, opening, rows.sampler.lengths, shown)
 
 
 def _settings(prepared: Prepared, number: int) -> Settings:
@@ -193,9 +191,9 @@ def _finish(prepared: Prepared, fold: FoldFolder, outcome: TrainingState) -> Non
         "elapsed_s": round(outcome.elapsed_s, 1),
         "peak_memory_bytes": peak_memory_bytes(prepared.config.training.device),
     }
-    prepared.run.append_log("training ended", fold=fold.number, **ended)
+    fold.append_log("training ended", **ended)
     weights = checkpoints.pointed(fold) / WEIGHTS
-    left = [fold.encoders, fold.best, fold.history]
+    left = [fold.encoders, fold.best, fold.history, *([fold.asked] if fold.for_all else [])]
     commit(fold.path, "trained", left, fold.trained, to_json(ended), weights)
     checkpoints.settle(fold, prepared.config.training.keep)
 
@@ -211,7 +209,7 @@ def _draw_curves(prepared: Prepared, fold: FoldFolder, best_step: int | None) ->
         [metric.name for metric in prepared.task.metrics()],
         best_step,
         fold.curves,
-        f"{prepared.config.run.name}, fold {fold.number}",
+        f"{prepared.config.run.name}, {fold.title}",
     )
 
 
@@ -328,7 +326,7 @@ def tell_fold(
     chosen = config.selection.metric
     name = chosen if chosen in scores else next(iter(scores))
     ended = read_json(fold.trained, Training)
-    epochs = [e["epoch"] for e in read_history(fold.history) if e["step"] == ended["best_step"]]
-    best = [f"best epoch {epochs[-1]:.3g} of {config.training.epochs}"] if epochs else []
+    epoch = best_epoch(fold.history, ended["best_step"])
+    best = [] if epoch is None else [f"best epoch {epoch:.3g} of {config.training.epochs}"]
     told = ", ".join([f"{name} {scores[name]:.3f}", *best, f"{ended['elapsed_s']:.0f} s"])
     say(console, f"fold {number} of {prepared.assignment.n_folds}: {told}")

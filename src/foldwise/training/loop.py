@@ -254,21 +254,24 @@ def _check_finite(
     fold = out.fold
     positions = sorted(rows.positions[np.concatenate(step.window)].tolist())
     out.tracker.log_step(number, step.at, loss, update.rate, norm)
-    fold.run.append_log(
+    fold.append_log(
         NOT_FINITE,
-        fold=fold.number,
         step=number,
         epoch=step.at,
         loss=str(loss),
         grad_norm=str(norm),
         rows=positions,
     )
+    remedy = (
+        "Give the same command again with a lower --set optimizer.lr=..., with training.clip or "
+        "another schedule, and it goes on from its last checkpoint; or look"
+    )
+    if fold.for_all:  # it has the run's rates, which no option changes
+        remedy = "Train the run with a lower optimizer.lr, or with training.clip; or look"
     raise RunInterrupted(
-        f"fold {fold.number}, epoch {math.ceil(step.at)}, step {number}: the loss is {loss} and "
-        f"the gradient norm {norm}; no weight was changed and nothing saved in this step. Give the "
-        "same command again with a lower --set optimizer.lr=..., with training.clip or another "
-        f"schedule, and it goes on from its last checkpoint; or look at the batch's rows "
-        f"(positions among the kept rows): {positions[:64]}"
+        f"{fold.title}, epoch {math.ceil(step.at)}, step {number}: the loss is {loss} and "
+        f"the gradient norm {norm}; no weight was changed and nothing saved in this step. "
+        f"{remedy} at the batch's rows (positions among the kept rows): {positions[:64]}"
     )
 
 

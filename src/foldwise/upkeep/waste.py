@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import RunFolder
+from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.run.leftovers import find_leftovers
 from foldwise.run.lock import lock
 from foldwise.upkeep.standing import standing_of
@@ -77,24 +77,22 @@ def remove(run: RunFolder, waste: Sequence[Waste]) -> list[Waste]:
 
 
 @contextmanager
-def _held(run: RunFolder) -> Iterator[list[int]]:
-    """Hold the locks of the run and of the folds that it has; yield their numbers."""
-    folds = run.fold_numbers()
+def _held(run: RunFolder) -> Iterator[list[FoldFolder]]:
+    """Hold the locks of the run and of the folds and models for all folds that it has."""
+    folds = [*map(run.fold, run.fold_numbers()), *run.ones()]
     with ExitStack() as held:
-        for number in folds:
-            held.enter_context(
-                lock(run.fold(number).path / ".lock", f"fold {number} of {run.path}")
-            )
+        for fold in folds:
+            held.enter_context(lock(fold.path / ".lock", f"{fold.title} of {run.path}"))
         held.enter_context(lock(run.path / ".lock", f"{run.path}"))
         yield folds
 
 
-def _found(run: RunFolder, folds: Sequence[int]) -> Iterator[tuple[Path, str]]:
+def _found(run: RunFolder, folds: Sequence[FoldFolder]) -> Iterator[tuple[Path, str]]:
     for path in find_leftovers(run, folds):
         yield path, "half written by a process that has ended"
-    for fold in map(run.fold, folds):
+    for fold in folds:
         # Not before: of an unfinished fold they may be all there is to get something back from.
-        if fold.trained.exists() and fold.validation.exists():
+        if fold.trained.exists() and (fold.for_all or fold.validation.exists()):
             for path in sorted(fold.checkpoints.glob("damaged-*")):
                 yield path, "damaged checkpoint of a fold that is done"
     if not run.token_stores.is_symlink() and _all_done(run):

@@ -1,0 +1,54 @@
+"""`foldwise distill`: one model that is taught what a run answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from foldwise.commands.labelling import NewTable
+from foldwise.commands.output import PLAIN, Output
+from foldwise.commands.refit import tell_one
+from foldwise.run.folder import RunFolder
+
+
+def distill(
+    path: Path,
+    unlabelled: NewTable | None,
+    label_share: float,
+    trust_code: bool = False,
+    online: bool = False,
+    tell: Output = PLAIN,
+) -> None:
+    """Teach the model and print what it comes to beside the folds' answer.
+
+    Args:
+        path: the run folder.
+        unlabelled: more rows to teach the answer to.
+        label_share: how much a row's own label counts.
+        trust_code: run the Python files in it.
+        online: ask the hub for the backbone.
+        tell: prints.
+
+    Raises:
+        FoldwiseError: not a finished run, other data, or code that isn't trusted.
+    """
+    RunFolder(path).check_is_run()
+    # Imported only now: a wrong path is told in a blink, torch takes seconds.
+    from foldwise.commands.quiet import quiet_libraries, stay_offline
+
+    stay_offline(online)
+    quiet_libraries()
+    from foldwise.condense.distill import Unlabelled
+    from foldwise.condense.distill import distill as made
+
+    more = None
+    if unlabelled is not None:
+        more = Unlabelled(unlabelled.path, unlabelled.delimiter, unlabelled.encoding)
+    one = made(
+        path,
+        more,
+        label_share=label_share,
+        trust_code=trust_code,
+        online=online,
+        console=tell.progress,
+    )
+    tell_one(path, one, tell)

@@ -1,0 +1,105 @@
+"""One model that stands for all folds, beside their answer: measured.json in, a table out.
+
+The same rows in a terminal and in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from foldwise.evaluation.words import figure, signed
+from foldwise.report import page
+from foldwise.run.contents import Measured
+from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_json
+from foldwise.run.seal import check, read_metrics
+
+HEADINGS = ("", "score", "difference", "log loss", "ECE", "ms/row")
+
+
+def measured(run: RunFolder) -> list[dict[str, Any]]:
+    """Read what each such model of a run comes to on the holdout; none where none is measured."""
+    found = []
+    for one in run.ones():
+        if one.measured.exists():
+            check(one.path, "measured", only=[one.measured.name])
+            found.append(read_json(one.measured, Measured))
+    return found
+
+
+def judged(run: RunFolder) -> str:
+    """Return the metric that a finished run is judged by."""
+    metrics = read_metrics(run)
+    return str((metrics.get("verdict") or {}).get("metric") or next(iter(metrics["mean"])))
+
+
+def lines(results: Sequence[Mapping[str, Any]], metric: str) -> list[list[str]]:
+    """Return the table's rows: the folds' answer, then each model.
+
+    Args:
+        results: of `measured`, at least one.
+        metric: which score is shown with its interval.
+    """
+    first = results[0]
+    made = [[f"all {first['folds']} folds", *_cells(first, "all", metric, "")]]
+    for result in results:
+        ahead = result["difference"][metric]
+        told = f"{signed(ahead['value'])} {_bounds(ahead, signed)}"
+        made.append([result["model"], *_cells(result, result["model"], metric, told)])
+    return made
+
+
+def table(result: Mapping[str, Any], metric: str) -> Table:
+    """Build what `foldwise refit` and `foldwise distill` print."""
+    shown = Table(
+        title=f"{metric} on the holdout's {result['rows']:,} rows",
+        caption=CAPTION,
+        caption_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for heading in HEADINGS:
+        shown.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for line in lines([result], metric):
+        shown.add_row(*line)
+    return shown
+
+
+CAPTION = (
+    "In brackets 95% intervals over groups of near-duplicates; the difference, from the folds' "
+    "answer, is paired. ECE: mean distance of confidence and accuracy. ms/row: as it was measured."
+)
+
+
+def section(run: RunFolder) -> list[page.Section]:
+    """Build the report's section; none where no such model is measured."""
+    results = measured(run)
+    if not results:
+        return []
+    metric = judged(run)
+    rows = f"{metric} on the holdout's {results[0]['rows']:,} rows. {CAPTION}"
+    headings = ["model", *HEADINGS[1:]]
+    body = page.table(rows, headings, lines(results, metric), sortable=False)
+    return [page.Section("One model for all folds", body)]
+
+
+def _cells(result: Mapping[str, Any], model: str, metric: str, ahead: str) -> list[str]:
+    scores = result["scores"][model]
+    score = scores[metric]
+    loss = scores.get("log_loss", {}).get("value")
+    error = result["calibration_error"][model]
+    return [
+        f"{figure(score['value'])} {_bounds(score, figure)}",
+        ahead,
+        figure(loss),
+        figure(error),
+        f"{result['ms_a_row'][model]:.3g}",
+    ]
+
+
+def _bounds(interval: Mapping[str, float | None], write: Any) -> str:
+    return f"[{write(interval['low'])}, {write(interval['high'])}]"
