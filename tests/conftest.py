@@ -46,6 +46,8 @@ WORDS = {
     "loan": ["loan", "payment", "servicer", "interest", "student", "monthly", "balance"],
     "debt": ["debt", "collector", "call", "owed", "letter", "validate", "harass", "lawsuit"],
 }
+# A label that is markup to whatever shows it unescaped.
+HOSTILE = "a|b`<script>*_[x](y)\n---"
 FILLER = ["the", "i", "a", "was", "my", "they", "to", "and", "on", "not", "it", "of", "again"]
 
 

@@ -207,7 +207,11 @@ class Predictor:
         """The first fold's task: its class list and metrics are the run's."""
         return self._folds[0].task
 
-<<<<<<< HEAD
+    @property
+    def models(self) -> list[tuple[Task, nn.Module]]:
+        """Each voting fold's task and fine-tuned model; none where the model has no vote."""
+        return [(fold.task, fold.model) for fold in self._folds if fold.model is not None]
+
     def _trained(self, folds: Sequence[int] | None, model: str) -> list[int]:
         named = re.fullmatch(r"fold-([1-9]\d{0,5})", model)
         if named is None and model not in ("all", *ONES):
@@ -225,12 +229,6 @@ class Predictor:
         if not chosen:
             raise FoldwiseError(f"{self.run.path}: no fold is trained yet")
         return chosen
-=======
-    @property
-    def models(self) -> list[tuple[Task, nn.Module]]:
-        """Each voting fold's task and fine-tuned model; none where the model has no vote."""
-        return [(fold.task, fold.model) for fold in self._folds if fold.model is not None]
->>>>>>> 4867553 (Export a fold's model: ONNX with a runner, a Hugging Face folder, int8, cards, --push)
 
     def _choose(self, member: str | None) -> Chosen:
         if member is None and self.model == DISTILLED:

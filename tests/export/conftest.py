@@ -9,13 +9,11 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from conftest import PRECISION, make_table
+from conftest import HOSTILE, PRECISION, make_table
 from foldwise.cli import app
 from foldwise.config.schema import Config
 from foldwise.run.folder import RunFolder
 from foldwise.workflow import cross_validate
-
-HOSTILE = "a|b`<script>*_[x](y)\n---"
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ class Wanted:
         run: the run folder.
         kind: onnx or huggingface.
         out: the folder to make.
-        model: fold-1, or all.
+        model: fold-1, refit, distilled or all; None: the one that stands for all, else fold-1.
         int8: quantize (onnx).
         data: a table to check on; None: the run's own.
         trust_code: run the Python files that lie in the run folder.
@@ -35,7 +35,7 @@ class Wanted:
     run: Path
     kind: Literal["onnx", "huggingface"]
     out: Path
-    model: str = "fold-1"
+    model: str | None = None
     int8: bool = False
     data: str | None = None
     trust_code: bool = False
@@ -90,7 +90,7 @@ def export(wanted: Wanted, to: Push | None = None, tell: Output = PLAIN) -> None
     result: dict[str, Any] = {
         "run": str(wanted.run),
         "to": wanted.kind,
-        "model": wanted.model,
+        "model": source.name,
         "folder": str(wanted.out),
         "checked": asdict(found),
         "int8": None if quantized is None else asdict(quantized),
@@ -98,20 +98,20 @@ def export(wanted: Wanted, to: Push | None = None, tell: Output = PLAIN) -> None
     if to is not None:
         result["uploaded"] = _upload(wanted.out, to, token, tell)
     _tell_findings(source, found, quantized, tell)
-    tell.end(f"{wanted.kind}, {found.rows} checked: {wanted.out}", result)
+    tell.end(f"{source.name} for {wanted.kind}: {wanted.out}", result)
 
 
 def _write(wanted: Wanted, tell: Output) -> tuple[Source, Checked, Checked | None]:
     from foldwise.export.bundle import write_bundle
     from foldwise.export.card import write_card
     from foldwise.export.scores import scores_of
-    from foldwise.export.source import ROWS, ROWS_SCORED, open_source
+    from foldwise.export.source import open_source
 
     source = open_source(
         wanted.run,
         wanted.model,
         data=wanted.data,
-        most=ROWS_SCORED if wanted.int8 else ROWS,
+        scored=wanted.int8,
         trust_code=wanted.trust_code,
         online=wanted.online,
     )

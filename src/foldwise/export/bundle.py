@@ -72,7 +72,7 @@ def write_bundle(source: Source, folder: Path, *, int8: bool) -> tuple[Checked, 
         tokenizer = plain_tokenizer(task.tokenizer.backend_tokenizer)
         write_text(folder / "tokenizer.json", tokenizer.to_str())
     shutil.copyfile(runner.__file__, folder / "predict.py")
-    write_json(folder / "foldwise.json", _spec(source, [f"{name}.onnx" for name in names]))
+    write_json(folder / "foldwise.json", spec(source, [f"{name}.onnx" for name in names]))
     found = check(source, folder)
     if found.largest > NEAR or found.differing:
         raise FoldwiseError(
@@ -86,7 +86,7 @@ def write_bundle(source: Source, folder: Path, *, int8: bool) -> tuple[Checked, 
         quantize(folder / f"{name}.onnx", folder / f"{name}.int8.onnx")
         for path in folder.glob(f"{name}.onnx*"):
             path.unlink()
-    write_json(folder / "foldwise.json", _spec(source, [f"{name}.int8.onnx" for name in names]))
+    write_json(folder / "foldwise.json", spec(source, [f"{name}.int8.onnx" for name in names]))
     return found, check(source, folder)
 
 
@@ -109,11 +109,13 @@ def check(source: Source, folder: Path) -> Checked:
     return Checked(rows.what, float(apart.max()), differing, *scores)
 
 
-def _scores(task: Any, table: pl.DataFrame) -> dict[str, float]:
-    return dict(score(task.metrics(), *task.to_arrays(table)))
+def spec(source: Source, files: Sequence[str]) -> dict[str, Any]:
+    """Return what foldwise.json holds: all that the runner has to know beside the graphs.
 
-
-def _spec(source: Source, files: Sequence[str]) -> dict[str, Any]:
+    Args:
+        source: its task, config and models are read.
+        files: of the graphs, a model each.
+    """
     task, config = source.task, source.config
     data, text = config.data, config.text
     frame = frame_of(task.tokenizer) if task.columns else None
@@ -151,6 +153,10 @@ def _spec(source: Source, files: Sequence[str]) -> dict[str, Any]:
         ],
         "opset": OPSET,
     }
+
+
+def _scores(task: Any, table: pl.DataFrame) -> dict[str, float]:
+    return dict(score(task.metrics(), *task.to_arrays(table)))
 
 
 def _scale(task: Any) -> dict[str, float]:

@@ -22,6 +22,7 @@ from foldwise.export.bundle import Checked
 from foldwise.export.graph import OPSET
 from foldwise.export.scores import Scored
 from foldwise.export.source import Source
+from foldwise.run.folder import DISTILLED, REFIT
 
 Kind = Literal["onnx", "huggingface"]
 MOST_CLASSES = 200
@@ -136,13 +137,15 @@ def _opening(source: Source) -> Iterator[str]:
 
 def _what(source: Source) -> str:
     folds = source.predictor.folds
-    named = f"fold {folds[0]}'s model" if len(folds) == 1 else f"the mean of {len(folds)} models"
-    return (
-        f"It is {named} of a cross-validated run of Foldwise, fine-tuned from "
-        f"{plain(Path(source.config.model.backbone).name)}."
-        if source.config.data.text
-        else f"It is {named} of a cross-validated run of Foldwise."
-    )
+    named = {
+        REFIT: "one model, trained on the rows of all folds,",
+        DISTILLED: "one model that was taught the answer",
+    }.get(source.name, f"the mean of the models of folds {', '.join(map(str, folds))}")
+    if len(folds) == 1:
+        named = f"the model of fold {folds[0]}"
+    backbone = plain(Path(source.config.model.backbone).name)
+    tuned = f", fine-tuned from {backbone}" if source.config.data.text else ""
+    return f"It is {named} of a cross-validated run of Foldwise{tuned}."
 
 
 def compared(source: Source) -> str:
@@ -151,7 +154,7 @@ def compared(source: Source) -> str:
     Both scores are those of all folds, out of fold.
     """
     answer, members = source.metrics.get("answer"), source.metrics.get("members", {})
-    if not answer or not members:
+    if not answer or not members or source.name == DISTILLED:
         return ""
     voting = [name for name, weight in answer["weights"].items() if weight]
     if voting == [MODEL]:
@@ -255,15 +258,16 @@ def _training(source: Source) -> Iterator[str]:
 
 
 def _scores(source: Source, scored: Sequence[Scored]) -> Iterator[str]:
-    if not scored:
-        return
     yield "## Scores"
     yield ""
-    yield "Of this model, on rows that it has not trained on, with 95% intervals:"
-    yield ""
-    names = list(scored[0].scores)
-    yield f"| rows | {' | '.join(plain(metric_name(name)) for name in names)} |"
-    yield f"|---|{'--:|' * len(names)}"
+    names = [metric.name for metric in source.task.metrics()]
+    if scored:
+        yield "Of this model, on rows that it has not trained on, with 95% intervals:"
+        yield ""
+        yield f"| rows | {' | '.join(plain(metric_name(name)) for name in names)} |"
+        yield f"|---|{'--:|' * len(names)}"
+    else:
+        yield "No rows are known that this model has not trained on: it has no score of its own."
     for each in scored:
         cells = " | ".join(_interval(each.scores[name]) for name in names)
         yield f"| {each.what} ({each.rows:,}) | {cells} |"

@@ -1,7 +1,7 @@
 """Label the rows of a table by an exported Foldwise model: no torch, no Foldwise.
 
-In: a CSV with the columns that the model was trained on. Out: a CSV with a line a row, in the same
-order: row, prediction, and a probability for each class. Needs numpy, onnxruntime and tokenizers.
+In: a CSV with the model's columns. Out: a CSV with a line a row, in the same order: its prediction,
+and a probability for each class. Needs numpy, onnxruntime and tokenizers.
 
     python predict.py table.csv                  # to the terminal
     python predict.py table.csv -o labelled.csv
@@ -33,8 +33,7 @@ from tokenizers import Tokenizer
 MISSING = "missing"  # what an empty cell reads as
 MISSING_SLOT, UNSEEN_SLOT, FIRST_SLOT = 0, 1, 2
 FARTHEST = 5.199  # of a scaled number
-BATCH = 32  # inputs that go through the model together
-BLOCK = 1_000  # rows that are read, labelled and written together
+BATCH, BLOCK = 32, 1_000  # inputs that a model takes at once; rows that are read and written so
 
 
 class Model:
@@ -94,7 +93,7 @@ class Model:
         """Return the probabilities of rows, float64 (n, classes), or their numbers (n, 1)."""
         cells = self._cells(rows, first)
         windows = self._windows(cells, len(rows))
-        sizes = [sum(map(len, row)) for row in windows]
+        sizes = [max(map(len, row), default=0) for row in windows]
         order = sorted(range(len(rows)), key=sizes.__getitem__, reverse=True)
         parts = []
         for model, session in zip(self.spec["models"], self.sessions, strict=True):
@@ -112,10 +111,9 @@ class Model:
 
     def _cells(self, rows: Sequence[Mapping[str, Any]], first: int) -> dict[str, list[Any]]:
         # Column by column: numbers as floats, all else as texts; None where a cell is empty.
-        for column in self.columns:
-            for number, row in enumerate(rows, first):
-                if column not in row:
-                    raise ValueError(f"row {number}: has no column {column!r}")
+        for number, row in enumerate(rows, first):
+            if lacking := [column for column in self.columns if column not in row]:
+                raise ValueError(f"row {number}: has no column {lacking[0]!r}")
         numeric = set(self.spec["columns"]["numeric"])
         return {
             column: [
@@ -184,10 +182,9 @@ class Model:
             mask[line, : len(window)] = 1
         # Which inputs each row is made of, (rows, most): -1 where it has fewer than another.
         grid = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
-        first = 0
+        ends = np.cumsum([len(row) for row in rows])
         for line, row in enumerate(rows):
-            grid[line, : len(row)] = range(first, first + len(row))
-            first += len(row)
+            grid[line, : len(row)] = range(ends[line] - len(row), ends[line])
         return {"input_ids": ids, "attention_mask": mask, "chunk_row": grid}
 
     def _decode(self, logits: np.ndarray, model: Mapping[str, Any]) -> np.ndarray:
@@ -273,8 +270,7 @@ def _chunks(
 
 
 def _batches(order: Sequence[int], windows: Sequence[list[list[int]]]) -> Iterator[list[int]]:
-    batch: list[int] = []
-    inputs = 0
+    batch, inputs = list[int](), 0
     for row in order:
         size = max(1, len(windows[row]))
         if batch and inputs + size > BATCH:
@@ -330,9 +326,8 @@ def _scaled(encoder: Mapping[str, Any], cells: Sequence[float | None]) -> np.nda
         return np.asarray((numbers - encoder["center"]) / encoder["spread"])
     at = np.array(encoder["quantiles"])
     ranks = np.linspace(0, 1, len(at))
-    rising = np.interp(numbers, at, ranks)
     falling = 1 - np.interp(-numbers, -at[::-1], ranks)
-    rank = (rising + falling) / 2
+    rank = (np.interp(numbers, at, ranks) + falling) / 2
     rank = np.where(numbers <= at[0], 0.0, np.where(numbers >= at[-1], 1.0, rank))
     return np.array([_normal(float(share)) for share in rank])
 

@@ -1,7 +1,8 @@
 """What an exported model scores on rows that it has not trained on.
 
 In: a source. Out: each such set of rows with its scores, their intervals, and those of each class:
-a fold's own rows and the holdout's. They are computed from the tables that validation wrote.
+a fold's own rows and the holdout's. They are computed from the tables that validation wrote; of
+the one model that stands for all folds, from the rows that the export was checked on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import polars as pl
 from foldwise.config.members import MODEL
 from foldwise.evaluation.bootstrap import intervals
 from foldwise.export.source import Source
+from foldwise.run.folder import ONES
 from foldwise.run.readers import read_parquet
 from foldwise.tasks.predictions import read_predictions
 
@@ -46,6 +48,10 @@ def scores_of(source: Source) -> list[Scored]:
 def _tables(source: Source) -> Iterator[tuple[str, pl.DataFrame]]:
     task: Any = source.task
     folds = source.predictor.folds
+    if source.predictor.model in ONES:
+        if source.rows.target is not None:
+            yield "holdout", source.rows.expected.with_columns(target=source.rows.target)
+        return
     if len(folds) == 1:
         fold = source.run.fold(folds[0])
         out_of_fold, holdout = fold.predictions, fold.holdout

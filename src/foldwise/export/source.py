@@ -7,7 +7,6 @@ table is still what it was; any rows otherwise.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.run.contents import Manifest
-from foldwise.run.folder import RunFolder
+from foldwise.run.folder import DISTILLED, ONES, REFIT, RunFolder
 from foldwise.run.readers import read_json
 from foldwise.run.seal import check, read_metrics
 from foldwise.table.formats import find_files, sha256_of
@@ -56,7 +55,7 @@ class Source:
 
     Attributes:
         run: the run.
-        name: of the models: fold-1, or all.
+        name: of the model: fold-1, refit, distilled, or all for the mean of the folds.
         config: as it ran.
         task: its target and text; of the first model.
         models: a fitted task and its model, one a fold.
@@ -79,10 +78,10 @@ class Source:
 
 def open_source(
     path: Path,
-    name: str,
+    name: str | None = None,
     *,
     data: str | None = None,
-    most: int = ROWS,
+    scored: bool = False,
     trust_code: bool = False,
     online: bool = False,
 ) -> Source:
@@ -90,9 +89,10 @@ def open_source(
 
     Args:
         path: the run folder.
-        name: fold-1, or all for the mean of all folds.
+        name: fold-1, refit, distilled, or all for the mean of the folds; None: the one model
+            that stands for all, if there is one, else fold-1.
         data: a table to check on; None: the run's own.
-        most: rows of it, at most.
+        scored: it is to be scored on the rows: take more of them.
         trust_code: run the Python files that lie in the run folder.
         online: ask the hub for the backbone that adapters stand beside.
 
@@ -100,9 +100,10 @@ def open_source(
         FoldwiseError: no such model, one that can't be exported, or no table to check on.
     """
     run = RunFolder(path)
+    name = name or _usual(run)
     predictor = Predictor(
         path,
-        folds_of(name),
+        model=name,
         trust_code=trust_code,
         device="cpu",
         online=online,
@@ -122,22 +123,15 @@ def open_source(
         )
     metrics = read_metrics(run) if run.finished else {}
     manifest = read_json(run.manifest, Manifest)
+    most = ROWS_SCORED if scored or name in ONES else ROWS
     rows = _rows(predictor, run, data, str(manifest["data_sha256"]), most)
     models = predictor.models
     return Source(run, name, config, task, models, predictor, rows, metrics, dict(manifest))
 
 
-def folds_of(name: str) -> list[int] | None:
-    """Return the folds of a model's name; None for all.
-
-    Raises:
-        FoldwiseError: it names no model.
-    """
-    if name == "all":
-        return None
-    if match := re.fullmatch(r"fold-([1-9]\d{0,5})", name):
-        return [int(match[1])]
-    raise FoldwiseError(f"--model {name}: must be fold-1 (or another fold), or all")
+def _usual(run: RunFolder) -> str:
+    made = (name for name in (DISTILLED, REFIT) if run.one(name).trained.exists())
+    return next(made, "fold-1")
 
 
 def _rows(predictor: Predictor, run: RunFolder, data: str | None, sha256: str, most: int) -> Rows:
@@ -169,8 +163,14 @@ def _is_as_it_was(path: str, sha256: str) -> bool:
 
 
 def _unseen(predictor: Predictor, run: RunFolder) -> pl.DataFrame:
-    # Rows by number, with their labels, that no voting model was trained on.
+    # Rows by number, with their labels, that no voting model was trained on. What `refit --all`
+    # trained on the holdout has no table of it.
     tables = []
+    if predictor.model in ONES:
+        one = run.one(predictor.model)
+        if one.holdout.exists():
+            check(one.path, "measured")
+            tables.append(read_predictions(one.holdout, predictor.task))
     holdout = predictor.config.holdout
     held = holdout is not None and holdout.path is None  # else they are another table's rows
     for number in predictor.folds:

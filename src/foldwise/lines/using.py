@@ -139,8 +139,14 @@ def export(
         typer.Option("--to", help="A folder for onnxruntime, or one for transformers."),
     ] = "onnx",
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME", help="fold-1, or all for the folds' mean.")
-    ] = "fold-1",
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="distilled, refit, fold-1 (or another), or all for the folds' mean; by default "
+            "the first of them that is there.",
+        ),
+    ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Matrix products in 8 bits: smaller, quicker, a bit off.")
     ] = False,
