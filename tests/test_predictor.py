@@ -173,3 +173,13 @@ def test_missing_column_is_refused_naming_it(
 ) -> None:
     with pytest.raises(FoldwiseError, match="'kind'"):
         predictor.read(save(new_rows.drop("kind"), tmp_path / "a.csv"), labelled=False)
+
+
+def test_a_class_with_a_line_break_in_its_name_has_a_probability_too(
+    predictor: Predictor, new_rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["card\nor cash", "debt", "loan"]
+    for fold in predictor._folds:
+        monkeypatch.setattr(fold.task.half, "classes", names)
+    found = predictor.predict(new_rows)
+    assert found.columns == ["prediction", *(f"prob_{name}" for name in names)]

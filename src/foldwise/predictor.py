@@ -15,6 +15,7 @@ from typing import Any, overload
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from accelerate import Accelerator
 from torch import nn
 
@@ -147,7 +148,7 @@ class Predictor:
         labels = self._label(taken.with_columns(beside))
         if numbered:
             return labels
-        labels = labels.select("prediction", pl.col("^prob_.*$"))
+        labels = labels.select("prediction", cs.starts_with("prob_"))
         if is_pandas(rows):
             return to_pandas(labels, rows)
         return labels if isinstance(rows, pl.DataFrame) else labels.to_dicts()

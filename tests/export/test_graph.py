@@ -143,5 +143,5 @@ def test_tokens_in_front_of_chunks_are_refused(
         text={"max_length": 12, "long": "chunks"},
         model={"fusion": "tokens"},
     )
-    with pytest.raises(FoldwiseError, match="use text, concat or gated, or text.long: truncate"):
+    with pytest.raises(FoldwiseError, match="use text, concat or gated"):
         both(config, tmp_path)

@@ -117,6 +117,8 @@ def head_weights(
         shift = torch.linalg.lstsq(weight, bias.unsqueeze(1), driver="gelsd").solution[:, 0]
         return {"score.weight": last.weight, _LAST[model_type]: (norm.double() + shift).float()}
     place = _FIRST[model_type]
+    if place.activation == ANY:
+        settings.pooler_hidden_size = hidden_size
     if len(linear) == 2:
         dense, out = (_Layer(layer.weight, layer.bias) for layer in linear)
         if place.activation == ANY:

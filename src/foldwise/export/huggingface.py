@@ -7,6 +7,7 @@ logits, loaded anew and from whole texts, are the run's to 1e-5.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,8 @@ def _weights(task: Any, model: Any) -> Any:
     kind, hidden_size = settings.model_type, int(settings.hidden_size)
     ours = model.backbone.state_dict()
     norm = ours.get("ln_f.bias")
-    made = head_weights(model.head, kind, settings, hidden_size, norm)
-    if task.holds == "number":  # in the target's own units
-        out = next(name for name in made if name.endswith(("classifier.weight", "out_proj.weight")))
-        bias = out.replace("weight", "bias")
-        made[out] = made[out] * task.half.deviation
-        made[bias] = made[bias] * task.half.deviation + task.half.mean
+    head = _in_units(model.head, task) if task.holds == "number" else model.head
+    made = head_weights(head, kind, settings, hidden_size, norm)
     theirs: Any = AutoModelForSequenceClassification.from_config(settings, dtype=torch.float32)
     prefix = theirs.base_model_prefix
     weights = {f"{prefix}.{name}": tensor for name, tensor in ours.items()} | made
@@ -89,6 +86,16 @@ def _weights(task: Any, model: Any) -> Any:
             f"{lacking[0]} is only in one of them; export --to onnx"
         )
     return theirs.eval()
+
+
+def _in_units(head: Any, task: Any) -> Any:
+    # Ours gives deviations from the training rows' mean; a pipeline shows what the model gives.
+    head = copy.deepcopy(head)
+    last = [layer for layer in head.layers if isinstance(layer, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(task.half.deviation)
+        last.bias.mul_(task.half.deviation).add_(task.half.mean)
+    return head
 
 
 def _tokenizer(task: TextClassification) -> Any:
