@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -10,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from conftest import HOSTILE
-from foldwise.export.card import plain
+from foldwise.export.card import compared, plain
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
 
@@ -66,3 +68,26 @@ def test_a_hostile_label_is_no_markup(bundle: Path) -> None:
 )
 def test_words_are_shown_and_do_nothing(given: str, shown: str) -> None:
     assert plain(given) == shown
+
+
+def test_a_model_that_is_less_than_the_answer_is_told_with_both_scores() -> None:
+    def entry(value: float) -> dict[str, Any]:
+        return {"oof": {"f1_macro": {"value": value, "low": value - 0.1, "high": value + 0.1}}}
+
+    metrics = {
+        **entry(0.8),
+        "answer": {"weights": {"model": 0.4, "linear": 0.6, "lookup": 0.0}},
+        "members": {"model": entry(0.7), "linear": entry(0.75)},
+        "verdict": {"metric": "f1_macro"},
+    }
+    source: Any = SimpleNamespace(name="fold-1", metrics=metrics)
+    assert compared(source) == (
+        "The run answers with more than this: the model and the linear model, by weights. Out of "
+        "fold its answer has a macro-F1 of 0.800 \\[0.700, 0.900\\], the fine-tuned models alone "
+        "0.700 \\[0.600, 0.800\\]. Only the fine-tuned model is here; `foldwise distill` teaches one "
+        "the answer."
+    )
+    distilled: Any = SimpleNamespace(name="distilled", metrics=metrics)
+    assert compared(distilled) == ""
+    metrics["answer"] = {"weights": {"model": 1.0, "linear": 0.0}}
+    assert compared(source) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,8 @@ from foldwise.run.folder import RunFolder
 if TYPE_CHECKING:
     from foldwise.export.bundle import Checked
     from foldwise.export.source import Source
+
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # of the extra `export`
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ def export(wanted: Wanted, to: Push | None = None, tell: Output = PLAIN) -> None
     _check_place(wanted.out)
     if wanted.int8 and wanted.kind != "onnx":
         raise FoldwiseError("--int8 is for --to onnx; a Hugging Face folder holds float32")
+    if lacking := [name for name in PACKAGES if find_spec(name) is None]:
+        raise FoldwiseError(
+            f"export needs the package {lacking[0]}: pip install 'foldwise[export]'"
+        )
     from foldwise.commands.quiet import quiet_libraries, stay_offline
 
     stay_offline(wanted.online or (to is not None and not to.dry_run))
@@ -79,14 +86,7 @@ def export(wanted: Wanted, to: Push | None = None, tell: Output = PLAIN) -> None
 
     token = None if to is None else hub.ready(to.name, dry_run=to.dry_run)
     quiet_libraries()
-    try:
-        source, found, quantized = _write(wanted, tell)
-    except ModuleNotFoundError as error:
-        if error.name not in ("onnx", "onnxruntime", "onnxscript"):
-            raise
-        raise FoldwiseError(
-            f"export needs the package {error.name}: pip install 'foldwise[export]'"
-        ) from None
+    source, found, quantized = _write(wanted, tell)
     result: dict[str, Any] = {
         "run": str(wanted.run),
         "to": wanted.kind,
