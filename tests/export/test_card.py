@@ -36,7 +36,7 @@ def test_the_card_has_the_runs_figures(run: RunFolder, bundle: Path) -> None:
     text = (bundle / "README.md").read_text(encoding="utf-8")
     metrics = read_json(run.metrics)
     entry = metrics["members"]["linear"]["oof"]["f1_macro"]
-    interval = "{value:.3f} \\[{low:.3f}, {high:.3f}\\]".format(**entry)
+    interval = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**entry)
     assert f"| linear model | {interval} |" in text
     held = pl.read_parquet(run.fold(1).holdout)
     support = (held["target"] == "loan").sum()
@@ -51,7 +51,7 @@ def test_a_hostile_label_is_no_markup(bundle: Path) -> None:
     front, body = text.split("---\n\n# ")
     assert yaml.safe_load(front.strip("-"))["library_name"] == "onnx"
     shown = plain(HOSTILE)
-    assert shown == r"a\|b\`&lt;script&gt;\*\_\[x\]\(y\) \-\-\-"
+    assert shown == r"a\|b\`&lt;script&gt;\*\_\[x\](y) ---"
     lines = [line for line in body.splitlines() if line.startswith(f"| {shown} |")]
     assert len(lines) == 2  # of the data, and of the classes' scores
     assert "<script>" not in body
@@ -63,7 +63,7 @@ def test_a_hostile_label_is_no_markup(bundle: Path) -> None:
         ("a\x00b\nc\u202ed", "a b c d"),
         ("see http://x.y and www.z.w, @all", "see http&#58;//x.y and www&#46;z.w, &#64;all"),
         ("x" * 200, "x" * 97 + "..."),
-        ("---\nkey: value", r"\-\-\- key: value"),
+        ("---\nkey: [v](x)", r"--- key: \[v\](x)"),
     ],
 )
 def test_words_are_shown_and_do_nothing(given: str, shown: str) -> None:
@@ -83,9 +83,9 @@ def test_a_model_that_is_less_than_the_answer_is_told_with_both_scores() -> None
     source: Any = SimpleNamespace(name="fold-1", metrics=metrics)
     assert compared(source) == (
         "The run answers with more than this: the model and the linear model, by weights. Out of "
-        "fold its answer has a macro-F1 of 0.800 \\[0.700, 0.900\\], the fine-tuned models alone "
-        "0.700 \\[0.600, 0.800\\]. Only the fine-tuned model is here; `foldwise distill` teaches one "
-        "the answer."
+        "fold its answer has a macro-F1 of 0.800 [0.700, 0.900], the fine-tuned models alone "
+        "0.700 [0.600, 0.800]. Only the fine-tuned model is here; `foldwise distill` teaches "
+        "one the answer."
     )
     distilled: Any = SimpleNamespace(name="distilled", metrics=metrics)
     assert compared(distilled) == ""

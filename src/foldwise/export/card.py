@@ -68,10 +68,15 @@ def write_card(
 
 
 def plain(text: object, most: int = _SHOWN) -> str:
-    """Return a stranger's words as markdown that shows them and does nothing else."""
+    """Return a stranger's words as markdown that shows them, inside a line, and does nothing else.
+
+    Args:
+        text: the words.
+        most: characters of them.
+    """
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     line = line if len(line) <= most else f"{line[: most - 3]}..."
-    marked = re.sub(r"([\\`*_{}\[\]()#+\-!|~$^=])", r"\\\1", html.escape(line, quote=False))
+    marked = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(line, quote=False))
     # A bare address would become a link.
     return re.sub(r"(?i)\b(https?|ftp)(:)|\b(www)(\.)|(@)", _broken, marked)
 
@@ -358,7 +363,7 @@ def _interval(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return "n/a"
     value, low, high = (figure(entry[key]) for key in ("value", "low", "high"))
-    return f"{value} \\[{low}, {high}\\]"
+    return f"{value} [{low}, {high}]"
 
 
 def _table(source: Source) -> str:
