@@ -2,8 +2,8 @@
 
 In: a .onnx file in float32. Out: another whose MatMul weights are int8, scaled channel by channel;
 what goes into them is scaled as it comes, batch by batch. All else stays in float32. On complaints
-this was 2.1 times as quick; a scale a matrix changed more labels, unsigned weights were 1.5 times as
-quick (docs/experiments.md, Export).
+this was 2.1 times as quick; a scale a matrix changed more labels, unsigned weights were 1.5 times
+as quick (docs/experiments.md, Export).
 """
 
 from __future__ import annotations
