@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from conftest import HOSTILE, PRECISION, make_table
+from conftest import HOSTILE, PRECISION, make_table, save_backbone
 from foldwise.cli import app
 from foldwise.config.schema import Config
 from foldwise.run.folder import RunFolder
@@ -17,7 +17,7 @@ from foldwise.workflow import cross_validate
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, backbone: Path, table_path: Path) -> RunFolder:
+def run(tmp_path_factory: pytest.TempPathFactory, table_path: Path) -> RunFolder:
     """Two folds of a model that maps onto BERT's own head; all columns stand in the text."""
     folder = tmp_path_factory.mktemp("exported")
     table = pl.read_csv(table_path).with_columns(
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, backbone: Path, table_path: Pa
         "selection": {"rows": "last"},
         "text": {"max_length": 16},
         "model": {
-            "backbone": str(backbone),
+            "backbone": str(save_backbone(folder / "backbone", layers=1)),
             "pooling": "cls",
             "head": {"hidden": [32], "activation": "tanh"},
         },

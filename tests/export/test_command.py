@@ -116,3 +116,23 @@ def test_a_dry_run_lists_files_and_card_and_sends_nothing(
     assert "dry run: me/model would hold, for you alone:\n" in found.stdout
     assert "  model.onnx  5 bytes\n" in found.stdout
     assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") in found.stdout
+
+
+@pytest.mark.slow
+def test_the_one_model_for_all_folds_is_exported_by_default_and_scored_on_the_holdout(
+    run: RunFolder, tmp_path: Path, quick: None
+) -> None:
+    copied = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, copied.path)
+    seal_anew(copied, [])
+    made = CliRunner().invoke(app, ["refit", str(copied.path)])
+    assert made.exit_code == 0, made.output
+    found = export(copied, tmp_path / "out", "--json")
+    assert found.exit_code == 0, found.output
+    result = json.loads(found.stdout)
+    assert result["model"] == "refit"
+    assert result["checked"]["rows"] == "18 rows that the model has not trained on"
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "It is one model, trained on the rows of all folds, of a cross-validated run" in card
+    assert "| holdout (18) |" in card
+    assert "| out of fold (" not in card
