@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from conftest import HOSTILE, PRECISION, make_table, save_backbone
+from conftest import HOSTILE, make_table, save_backbone
 from foldwise.cli import app
 from foldwise.config.schema import Config
 from foldwise.run.folder import RunFolder
@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, table_path: Path) -> RunFolder
             "head": {"hidden": [32], "activation": "tanh"},
         },
         "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
-        "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": PRECISION},
+        "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32"},
         "trackers": [],
         "baselines": False,
         "ensemble": ["linear"],
