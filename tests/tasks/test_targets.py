@@ -18,6 +18,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import find_part
 from foldwise.parts.usercode import UserCode
 from foldwise.tasks.regression import Regression
+from foldwise.tasks.task import with_taught
 
 
 def make(task: str, **sections: Any) -> Any:
@@ -237,3 +238,58 @@ def test_built_in_losses_pass_their_own_check(task: str) -> None:
     target.classes = ["1", "2"]
     target.check()
     assert target.loss(torch.zeros(2, 1), {"target": torch.tensor([0, 1])}).shape == (2,)
+
+
+# Rows that are taught something else than their label.
+
+
+@pytest.mark.parametrize(
+    ("task", "loss", "passes"),
+    [
+        ("multiclass", {"name": "cross_entropy", "class_weights": {"1": 2.0, "2": 1, "3": 0.5}}, 1),
+        ("multiclass", {"name": "focal"}, 1),
+        ("multiclass", {"name": "r_drop"}, 2),
+        ("ordinal", {}, 1),
+    ],
+)
+def test_loss_of_taught_rows_is_the_mean_over_the_labels(
+    task: str, loss: dict[str, Any], passes: int
+) -> None:
+    target = make(task, loss=loss)
+    frame = rows("1", "2", "3", "2")
+    target.fit_target(frame)
+    values = np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.6, 0.4], [0.1, 0.1, 0.8]])
+    taught = with_taught(frame.with_columns(y=pl.Series(["1", None, "3", "2"])), values)
+    target.fit_rows(taught)  # a row without a label weighs no class
+    assert target.class_counts == [1, 1, 1]
+    logits = torch.randn(4 * passes, target.n_outputs, generator=torch.manual_seed(0))
+    found = target.loss(
+        logits, {"target": stack_targets([*target.target_values(taught)])["target"]}
+    )
+    expected = torch.zeros(4)
+    for number in range(3):
+        ids = torch.full((4,), number)
+        expected += torch.tensor(values[:, number]).float() * target.loss(logits, {"target": ids})
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_soft_labels_of_the_plain_loss_are_those_of_torch() -> None:
+    target = make("multiclass", loss={"class_weights": "none"})
+    target.fit_target(rows("a", "b", "c"))
+    values = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    logits = torch.tensor([[0.1, 2.0, -1.0], [0.5, 0.5, 3.0]])
+    expected = torch.nn.functional.cross_entropy(logits, values.float(), reduction="none")
+    np.testing.assert_allclose(target.loss(logits, {"target": values}), expected, rtol=1e-6)
+
+
+def test_taught_sets_of_labels_and_numbers_are_targets_as_they_are() -> None:
+    labels = make("multilabel")
+    frame = rows("a;b", "b", "a", "a;b", "a;b", "a;b")
+    labels.fit_target(frame)
+    values = np.full((6, 2), 0.25)
+    assert labels.target_values(with_taught(frame, values)).tolist() == values.tolist()
+    number = make("regression")
+    unlabelled = with_taught(rows(10.0, None), np.array([[11.0], [4.0]]))
+    number.fit_rows(unlabelled)
+    assert number.mean == 10.0
+    assert number.target_values(unlabelled).tolist() == [11.0, 4.0]

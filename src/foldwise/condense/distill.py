@@ -24,7 +24,6 @@ from foldwise.condense.measure import measure
 from foldwise.condense.one import (
     check_asked,
     claimed,
-    is_made,
     of_all_rows,
     open_finished,
     usual_epochs,
@@ -36,7 +35,7 @@ from foldwise.predictor import Predictor
 from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared, encode_rows
 from foldwise.run.folder import DISTILLED, FoldFolder
-from foldwise.run.seal import check
+from foldwise.run.seal import check, is_made
 from foldwise.tasks.predictions import read_predictions, values_of
 from foldwise.tasks.task import with_taught
 from foldwise.training.fold import train_fold
@@ -108,8 +107,7 @@ def distill(
         "epochs": usual_epochs(prepared),
         "answer": opened.weights,
     }
-    measuring = prepared.holdout is not None
-    if is_made(one, measuring=measuring):
+    if is_made(one):
         check_asked(one, asked)
         return one
     single, values = of_all_rows(prepared, one, asked["epochs"]), _taught(prepared, label_share)
@@ -119,7 +117,7 @@ def distill(
     single = encode_rows(replace(single, frame=with_taught(single.frame, values)))
     with claimed(one, asked):
         train_fold(single, 1, opened.accelerator, console)
-        if measuring:
+        if prepared.holdout is not None:
             measure(opened, one)
     return one
 

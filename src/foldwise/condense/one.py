@@ -28,12 +28,12 @@ from foldwise.preparation.provenance import check_continues
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.run.contents import Asked, Training
 from foldwise.run.files import write_json
-from foldwise.run.folder import DISTILLED, FoldFolder, RunFolder
+from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.run.history import best_epoch
 from foldwise.run.leftovers import clear_leftovers
 from foldwise.run.lock import lock
 from foldwise.run.readers import read_json
-from foldwise.run.seal import check, read_metrics, read_seal
+from foldwise.run.seal import check, read_metrics
 from foldwise.split.assignment import Assignment
 from foldwise.training.check import check_training
 
@@ -162,12 +162,6 @@ def usual_epochs(prepared: Prepared) -> int:
         epoch = best_epoch(fold.history, ended["best_step"])
         bests.append(float(prepared.config.training.passes) if epoch is None else epoch)
     return max(1, int(fmean(bests) + 0.5))
-
-
-def is_made(one: FoldFolder, *, measuring: bool) -> bool:
-    """Whether nothing is left to do of it."""
-    members = one.path.name == DISTILLED or "members" in read_seal(one.path)
-    return one.trained.exists() and members and (one.measured.exists() or not measuring)
 
 
 @contextmanager

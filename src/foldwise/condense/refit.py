@@ -16,7 +16,6 @@ from foldwise.condense.measure import measure
 from foldwise.condense.one import (
     check_asked,
     claimed,
-    is_made,
     of_all_rows,
     open_finished,
     usual_epochs,
@@ -26,6 +25,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.members.fold import Members
 from foldwise.preparation.prepare import encode_rows
 from foldwise.run.folder import REFIT, FoldFolder
+from foldwise.run.seal import is_made
 from foldwise.training.fold import train_fold
 
 
@@ -65,8 +65,7 @@ def refit(
         "epochs": usual_epochs(prepared),
         "answer": opened.weights,
     }
-    measuring = held is not None and not every
-    if is_made(one, measuring=measuring):
+    if is_made(one):
         check_asked(one, asked)
         return one
     single = of_all_rows(prepared, one, asked["epochs"])
@@ -76,7 +75,7 @@ def refit(
     with claimed(one, asked):
         train_fold(single, 1, opened.accelerator, console)
         Members(single, opened.accelerator, opened.members).fit(1)
-        if measuring:
+        if held is not None and not every:
             measure(opened, one)
     return one
 

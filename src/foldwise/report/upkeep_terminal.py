@@ -28,9 +28,10 @@ def standings_table(stood: Sequence[Standing]) -> Table:
 def folds_table(standing: Standing) -> Table:
     """Build the table of one run, a line a fold; a fold that is done has its score."""
     table = _table("fold", "state", "epoch", "step", "done", "left", "score")
-    for fold in standing.folds:
+    every = [(str(fold.number), fold) for fold in standing.folds]
+    for name, fold in [*every, *standing.ones.items()]:
         table.add_row(
-            str(fold.number),
+            name,
             fold.state,
             "" if fold.epoch is None else f"{fold.epoch:.3g}",
             _step(fold),
@@ -53,6 +54,11 @@ def in_a_line(standing: Standing) -> str:
         if standing.left_s is not None:
             parts.append(f"{_left(standing.left_s)} left at most")
         parts.append(f"written to at {standing.updated}")
+    parts += [
+        f"{name}: {one.state}, {one.share:.0%}"
+        for name, one in standing.ones.items()
+        if one.state != "done"
+    ]
     return ", ".join(parts) + (f"\n{standing.message}" if standing.message else "")
 
 

@@ -312,6 +312,11 @@ class FoldFolder:
         """Append one event of the fold to its log."""
         _append(self.log, event, {"fold": self.number, **fields})
 
+    def events(self) -> list[dict[str, Any]]:
+        """Read its events, oldest first; none where it hasn't begun."""
+        told = read_lines(self.log, Event) if self.log.exists() else []
+        return [event for event in told if event.get("fold") == self.number]
+
     def member(self, name: str) -> MemberFolder:
         """Return where a member that was fitted on this fold's training rows lies."""
         return MemberFolder(self.path / "members" / name)

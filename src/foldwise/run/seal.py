@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.contents import Metrics, Seal
+from foldwise.run.contents import Asked, Metrics, Seal
 from foldwise.run.files import to_json, write_json, write_text
-from foldwise.run.folder import ONES, FoldFolder, RunFolder
+from foldwise.run.folder import DISTILLED, ONES, FoldFolder, RunFolder
 from foldwise.run.manifests import WEIGHTS, read_manifest
 from foldwise.run.readers import read_json
 
@@ -240,6 +240,18 @@ def is_done(fold: FoldFolder) -> bool:
     """Whether a fold is trained and validated, and its other members are fitted."""
     wanted = {"trained", "validated", "members"}
     return fold.validation.exists() and wanted <= read_seal(fold.path).keys()
+
+
+def is_made(one: FoldFolder) -> bool:
+    """Whether the one model for all folds is trained, its members are fitted, and it is measured.
+
+    It is measured where the run has a holdout that it hasn't trained on.
+    """
+    if not one.trained.exists():
+        return False
+    fitted = one.path.name == DISTILLED or "members" in read_seal(one.path)
+    alone = not one.run.holdout.exists() or read_json(one.asked, Asked).get("all", False)
+    return fitted and (alone or one.measured.exists())
 
 
 def intact(folder: Path, stage: str) -> set[Path]:

@@ -7,7 +7,7 @@ training writes down anyway: log.jsonl, a fold's metrics.jsonl, checkpoints and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +22,7 @@ from foldwise.run.folder import FAILED, NOT_FINITE, STARTS, FoldFolder, RunFolde
 from foldwise.run.history import read_history
 from foldwise.run.lock import holder
 from foldwise.run.readers import read_json
+from foldwise.run.seal import is_made
 
 State = Literal["done", "running", "stopped", "failed"]
 FoldState = Literal["done", "running", "stopped", "failed", "waiting"]
@@ -70,6 +71,7 @@ class Standing:
         holders: the processes at work.
         message: why it failed, or None.
         updated: when anything was last written down, UTC, ISO 8601.
+        ones: the models that stand for all folds, by name, where they were begun.
     """
 
     path: str
@@ -80,6 +82,7 @@ class Standing:
     holders: tuple[str, ...]
     message: str | None
     updated: str
+    ones: Mapping[str, FoldStanding] = field(default_factory=dict)
 
     @property
     def at(self) -> FoldStanding | None:
@@ -126,7 +129,17 @@ def standing_of(run: RunFolder) -> Standing:
         holders=processes,
         message=failed if state == "failed" else None,
         updated=datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds"),
+        ones={one.path.name: _one_standing(one) for one in run.ones()},
     )
+
+
+def _one_standing(one: FoldFolder) -> FoldStanding:
+    events = one.events()
+    state: FoldState = "stopped" if holder(one.path / ".lock") is None else "running"
+    stood = _fold_standing(one, events, "running", state == "running")
+    done = is_made(one) and state == "stopped"
+    stood = replace(stood, state="done" if done else state)
+    return _with_time_left([stood], [_seconds_a_step(one, events)])[0]
 
 
 def _is_done(fold: FoldFolder) -> bool:

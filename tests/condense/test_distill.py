@@ -1,0 +1,78 @@
+"""One model that is taught the run's answer: by what, on which rows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+from foldwise.condense import distill as module
+from foldwise.condense.distill import Unlabelled, distill
+from foldwise.condense.one import open_finished
+from foldwise.config.members import MODEL
+from foldwise.errors import FoldwiseError
+from foldwise.predictor import Predictor
+from foldwise.run.folder import STARTS, RunFolder
+from foldwise.run.readers import read_json
+
+
+def weights(run: RunFolder, name: str) -> dict[str, np.ndarray]:
+    (path,) = run.one(name).path.glob("checkpoints/*/model.safetensors")
+    found: dict[str, np.ndarray] = load_file(path)
+    return found
+
+
+def test_a_row_is_taught_by_its_out_of_fold_answer_and_its_label(plain: RunFolder) -> None:
+    prepared = open_finished(plain.path, trust_code=False, online=False).prepared
+    taught = module._taught(prepared, 0.3)
+    answers = pl.read_parquet(plain.out_of_fold)
+    assert answers["row"].to_list() == prepared.frame["row"].to_list()
+    own = np.eye(3)[[prepared.task.classes.index(label) for label in answers["target"]]]
+    expected = 0.3 * own + 0.7 * answers.select("^prob_.*$").to_numpy()
+    np.testing.assert_allclose(taught, expected, atol=1e-12)
+
+
+def test_taught_its_labels_alone_it_is_the_model_of_a_refit(
+    run: RunFolder, copy: RunFolder
+) -> None:
+    distill(copy.path, label_share=1.0)
+    one, other = weights(copy, "distilled"), weights(run, "refit")
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], atol=1e-5, err_msg=name)
+
+
+def test_taught_the_answer_it_says_what_the_answer_says(run: RunFolder) -> None:
+    refitted = weights(run, "refit")
+    assert any(not np.allclose(w, refitted[name]) for name, w in weights(run, "distilled").items())
+    predictor = Predictor(run.path, model="distilled")
+    assert list(predictor.chosen.voting) == [MODEL]
+    assert predictor.folds == []
+
+
+def test_rows_without_labels_are_taught_the_answer(copy: RunFolder, plain: RunFolder) -> None:
+    more = str(plain.path.parents[1] / "more.csv")
+    distill(copy.path, Unlabelled(more))
+    rows = pl.read_parquet(copy.folds).filter(pl.col("role") == "cv").height
+    events = copy.one("distilled").events()
+    assert [e["rows"] for e in events if e["event"] == STARTS] == [rows + 12]
+    assert read_json(copy.one("distilled").asked)["unlabelled"].startswith("12 rows, ")
+    told = r"distilled: was made with unlabelled '12 rows, \d+', not None; remove it"
+    with pytest.raises(FoldwiseError, match=told):
+        distill(copy.path)
+
+
+def test_only_the_models_own_member_labels(run: RunFolder) -> None:
+    with pytest.raises(FoldwiseError, match=re.escape("has no member 'lookup'; it has: model")):
+        Predictor(run.path, model="distilled", member="lookup")
+
+
+def test_a_task_of_ones_own_is_refused(plain: RunFolder) -> None:
+    prepared = open_finished(plain.path, trust_code=False, online=False).prepared
+    config = prepared.config.model_copy(update={"task": "my_parts.MyTask"})
+    with pytest.raises(FoldwiseError, match=r"task my_parts\.MyTask is of your own"):
+        module._check_teachable(replace(prepared, config=config))
