@@ -23,6 +23,8 @@ _PUBLIC = {
     "Predictor": "foldwise.predictor",
     "FoldwiseClassifier": "foldwise.estimators",
     "FoldwiseRegressor": "foldwise.estimators",
+    "refit": "foldwise.condense.refit",
+    "distill": "foldwise.condense.distill",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

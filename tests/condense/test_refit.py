@@ -17,7 +17,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.evaluation.answer import chosen_of
 from foldwise.metrics.metric import builtin_metric, evaluate
 from foldwise.predictor import Predictor
-from foldwise.report.one_model import lines, measured, section
+from foldwise.report.one_model import lines, measured, section, verdict
 from foldwise.run.audit import findings, seal_anew
 from foldwise.run.folder import FITTED, ONES, STARTS, RunFolder
 from foldwise.run.readers import read_json
@@ -146,6 +146,25 @@ def test_the_report_shows_both_beside_the_folds(run: RunFolder, plain: RunFolder
     assert shown.title == "One model for all folds"
     assert "distilled" in shown.body
     assert section(plain) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "smaller", "told"),
+    [
+        (-0.3, -0.1, [], "f1_macro -0.200 [-0.300, -0.100]: clearly worse than the folds' answer"),
+        (0.1, 0.3, [], "f1_macro +0.200 [+0.100, +0.300]: clearly better than the folds' answer"),
+        (0.1, 0.3, ["f1_macro"], "f1_macro +0.200 [+0.100, +0.300]: clearly worse than"),
+        (-0.1, 0.1, [], "f1_macro +0.000 [-0.100, +0.100]: no clear difference from"),
+        (None, None, [], "no clear difference from the folds' answer"),
+    ],
+)
+def test_it_is_said_whether_it_is_clearly_worse(
+    low: float | None, high: float | None, smaller: list[str], told: str
+) -> None:
+    value = 0.0 if low is None or high is None else (low + high) / 2
+    interval = {"value": value, "low": low, "high": high}
+    result = {"difference": {"f1_macro": interval}, "smaller_is_better": smaller}
+    assert told in verdict(result, "f1_macro")
 
 
 def test_with_all_rows_it_trains_on_the_holdout_and_measures_nothing(copy: RunFolder) -> None:

@@ -51,16 +51,15 @@ def tell_one(path: Path, one: FoldFolder, tell: Output) -> None:
         one: the model's, made.
         tell: prints.
     """
-    from foldwise.report.one_model import judged, measured, table
+    from foldwise.report.one_model import judged, measured, table, verdict
 
     name = one.path.name
     found = next((each for each in measured(one.run) if each["model"] == name), None)
-    line = f"{one.path}: use it by foldwise predict {path} DATA -o OUT --model {name}"
+    line = f"to use it: foldwise predict {path} DATA -o OUT --model {name}"
     if found is None:
         tell.say("not measured: there is no holdout that it hasn't trained on")
     else:
         metric = judged(one.run)
         tell.show(table(found, metric))
-        ahead = found["difference"][metric]
-        line = f"{metric} {ahead['value']:+.3f} beside the folds' answer; {line}"
+        line = f"{name}: {verdict(found, metric)}; {line}"
     tell.end(line, {"run": str(path), "model": name, "folder": str(one.path), "measured": found})

@@ -75,6 +75,17 @@ CAPTION = (
 )
 
 
+def verdict(result: Mapping[str, Any], metric: str) -> str:
+    """Say in a clause whether a model is clearly better or worse than the folds' answer."""
+    ahead = result["difference"][metric]
+    low, high = ahead["low"], ahead["high"]
+    told = f"{metric} {signed(ahead['value'])} {_bounds(ahead, signed)}"
+    if low is None or high is None or low <= 0 <= high:
+        return f"{told}: no clear difference from the folds' answer"
+    better = (low > 0) != (metric in result["smaller_is_better"])
+    return f"{told}: clearly {'better' if better else 'worse'} than the folds' answer"
+
+
 def section(run: RunFolder) -> list[page.Section]:
     """Build the report's section; none where no such model is measured."""
     results = measured(run)
