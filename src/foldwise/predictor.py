@@ -36,7 +36,7 @@ from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.preparation.rows import group_column
 from foldwise.run import checkpoints
-from foldwise.run.folder import DISTILLED, ONES, FoldFolder, RunFolder
+from foldwise.run.folder import DISTILLED, ONES, REFIT, FoldFolder, RunFolder
 from foldwise.run.seal import check, read_metrics, trained_folds
 from foldwise.run.weights import load_weights
 from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
@@ -105,6 +105,11 @@ class Predictor:
                     f"{path}: has no model {model!r}; make it by: foldwise {making} {path}"
                 )
             check(folder.path, "trained")
+        if model == REFIT and not self.run.finished:
+            raise FoldwiseError(
+                f"{path}: isn't finished any more, so the weights of its answer aren't known; go "
+                "on with it by foldwise train"
+            )
         self.accelerator = build_accelerator(self.config.training)
         self.notes: tuple[str, ...] = ()
         self.chosen = self._choose(member)

@@ -66,6 +66,12 @@ def test_rows_without_labels_are_taught_the_answer(copy: RunFolder, plain: RunFo
         distill(copy.path)
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(plain: RunFolder, share: float) -> None:
+    with pytest.raises(FoldwiseError, match="must be a number from 0 to 1"):
+        distill(plain.path, label_share=share)
+
+
 def test_only_the_models_own_member_labels(run: RunFolder) -> None:
     with pytest.raises(FoldwiseError, match=re.escape("has no member 'lookup'; it has: model")):
         Predictor(run.path, model="distilled", member="lookup")

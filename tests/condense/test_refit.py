@@ -196,6 +196,9 @@ def test_a_changed_file_of_it_is_named_until_it_is_sealed_anew(
     seal_anew(copy, [])
     assert findings(copy, []) == []
     Predictor(copy.path, model="refit")
+    copy.metrics.unlink()
+    with pytest.raises(FoldwiseError, match="isn't finished any more, so the weights"):
+        Predictor(copy.path, model="refit")
 
 
 def test_what_a_kill_has_left_in_it_can_be_cleaned(run: RunFolder, tmp_path: Path) -> None:

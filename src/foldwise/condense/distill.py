@@ -86,6 +86,8 @@ def distill(
         FoldwiseError: not a finished run, other data, a task of your own that can't be taught, or
             `RUN/distilled` was made otherwise.
     """
+    if not 0 <= label_share <= 1:
+        raise FoldwiseError(f"label share {label_share}: must be a number from 0 to 1")
     opened = open_finished(path, trust_code=trust_code, online=online)
     prepared = opened.prepared
     _check_teachable(prepared)
