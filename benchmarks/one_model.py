@@ -1,6 +1,9 @@
 """Can one model stand for the folds'? Refit, distilled, one fold, and the mean of their weights.
 
-    python benchmarks/one_model.py RUN
+    foldwise train benchmarks/one_model.yaml
+    foldwise refit runs/one-model
+    foldwise distill runs/one-model
+    python benchmarks/one_model.py runs/one-model
 
 RUN is finished, has a holdout, and `foldwise refit RUN` and `foldwise distill RUN` were given (what
 is missing is left out). Every line is scored on the holdout: macro-F1 less that of all folds, with
@@ -22,6 +25,7 @@ from safetensors.torch import load_file
 
 from foldwise.commands.quiet import quiet_libraries, stay_offline
 from foldwise.config.members import MODEL
+from foldwise.evaluation.answer import answered, chosen_of
 from foldwise.evaluation.bootstrap import percentiles, resample
 from foldwise.evaluation.diagnostics import calibration
 from foldwise.evaluation.summary import holdout_groups
@@ -32,10 +36,11 @@ from foldwise.preparation.build import build_task, open_run
 from foldwise.preparation.prepare import Prepared, prepare
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.run import checkpoints
-from foldwise.run.folder import ONES, RunFolder
+from foldwise.run.folder import ONES, REFIT, RunFolder
 from foldwise.run.manifests import WEIGHTS
+from foldwise.run.seal import read_metrics
 from foldwise.run.weights import load_weights
-from foldwise.tasks.predictions import to_table
+from foldwise.tasks.predictions import read_predictions, to_table
 from foldwise.training.inference import infer
 
 
@@ -60,21 +65,24 @@ def averaged(prepared: Prepared) -> pl.DataFrame:
 
 
 def answers(prepared: Prepared) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Yield each way to answer the holdout, all folds first."""
-    run, held = prepared.run, prepared.holdout
+    """Yield each way to answer the holdout, all folds first; what lies in the run is read."""
+    run, held, task = prepared.run, prepared.holdout, prepared.task
     assert held is not None
-    made = [name for name in ONES if run.one(name).trained.exists()]
-    folds = [f"fold-{number}" for number in prepared.folds]
-    for member in (None, MODEL):
-        told = "answer" if member is None else "model alone"
-        for model in ("all", *folds, *made):
-            if member is not None or model != "distilled":
-                yield (
-                    f"{told}, {model}",
-                    Predictor(run.path, model=model, member=member).predict(held),
-                )
-    if "distilled" in made:
-        yield "model alone, distilled", Predictor(run.path, model="distilled").predict(held)
+    made = [name for name in ONES if run.one(name).holdout.exists()]
+    chosen = chosen_of(read_metrics(run))
+    yield "answer, all folds", read_predictions(run.holdout, task)
+    for fold in map(run.fold, prepared.folds):
+        paths = {name: fold.member(name).holdout for name in chosen.voting}
+        paths |= {MODEL: fold.holdout}
+        tables = {name: read_predictions(path, task) for name, path in paths.items()}
+        yield f"answer, fold {fold.number}", answered(tables, chosen, task)
+    for name in made:
+        yield f"answer, {name}", read_predictions(run.one(name).holdout, task)
+    yield "model alone, all folds", read_predictions(run.member(MODEL).holdout, task)
+    for fold in map(run.fold, prepared.folds):
+        yield f"model alone, fold {fold.number}", read_predictions(fold.holdout, task)
+    if REFIT in made:
+        yield "model alone, refit", Predictor(run.path, model=REFIT, member=MODEL).predict(held)
     yield "model alone, mean of the folds' weights", averaged(prepared)
 
 

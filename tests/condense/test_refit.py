@@ -18,6 +18,7 @@ from foldwise.evaluation.answer import chosen_of
 from foldwise.metrics.metric import builtin_metric, evaluate
 from foldwise.predictor import Predictor
 from foldwise.report.one_model import lines, measured, section, verdict
+from foldwise.report.upkeep_terminal import in_a_line
 from foldwise.run.audit import findings, seal_anew
 from foldwise.run.folder import FITTED, ONES, STARTS, RunFolder
 from foldwise.run.readers import read_json
@@ -89,6 +90,9 @@ def test_killed_it_goes_on_and_ends_with_the_same_bytes(
     standing = standing_of(copy)
     assert (standing.state, standing.ones["refit"].state) == ("done", "stopped")
     assert standing.ones["refit"].saved_step == 6
+    assert in_a_line(standing).endswith(
+        f": done, refit: stopped, {standing.ones['refit'].share:.0%}"
+    )
     with pytest.raises(FoldwiseError, match="has no model 'refit'; make it by: foldwise refit"):
         Predictor(copy.path, model="refit")
     refit(copy.path)
