@@ -36,6 +36,13 @@ def test_a_row_is_taught_by_its_out_of_fold_answer_and_its_label(plain: RunFolde
     np.testing.assert_allclose(taught, expected, atol=1e-12)
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes most of the time."""
+    monkeypatch.setattr(module, "measure", lambda *_: None)
+
+
+@pytest.mark.usefixtures("unmeasured")
 def test_taught_its_labels_alone_it_is_the_model_of_a_refit(
     run: RunFolder, copy: RunFolder
 ) -> None:
@@ -54,6 +61,7 @@ def test_taught_the_answer_it_says_what_the_answer_says(run: RunFolder) -> None:
     assert predictor.folds == []
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_rows_without_labels_are_taught_the_answer(copy: RunFolder, plain: RunFolder) -> None:
     more = str(plain.path.parents[1] / "more.csv")
     distill(copy.path, Unlabelled(more))
