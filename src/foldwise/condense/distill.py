@@ -3,10 +3,10 @@
 In: a finished run, and more rows without labels if there are any. Out: `RUN/distilled/`, a fold's
 folder with the run's model alone, and what it comes to on the holdout beside the folds' answer.
 
-The run's own rows are taught by their out-of-fold answers: those of folds that have trained on a
-row are as sure of it as of their own labels, and teach little else. Out-of-fold answers are wrong
-where the run is, so the label has its share. Rows without labels are taught by the run's answer,
-which has seen none of them.
+The run's own rows are taught by their out-of-fold answers, which lie in the run: the mean of folds
+that have trained on a row is surer of its label, costs five passes and taught no better where it
+was tried (docs/experiments.md). Out-of-fold answers are wrong where the run is, so the label has
+its share. Rows without labels are taught by the run's answer, which has seen none of them.
 """
 
 from __future__ import annotations
