@@ -135,7 +135,6 @@ def matmul_rate(dtype: Any) -> float:
 def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     import numpy as np
     import polars as pl
-    from foldwise.training.progress_bar import show_progress
 
     from foldwise.config.schema import Config
     from foldwise.hardware.device import build_accelerator
