@@ -60,6 +60,7 @@ def run(folder: Path, backbone: Path, table_path: Path, new_rows: pl.DataFrame) 
         "trackers": [],
         "baselines": False,
         "ensemble": "model",
+        "calibration": "none",
     }
     return cross_validate(Config.model_validate(values))
 
