@@ -172,7 +172,7 @@ def dealt(rows: Rows, seed: int) -> NDArray[np.int64]:
     folds = np.unique(rows.fold)
     if all((~_seen(rows, rows.fold == fold)).any() for fold in folds):
         return rows.fold
-    return _parts(rows.group, seed)
+    return parts_of(rows.group, seed)
 
 
 def adds(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int = 0) -> dict[str, float]:
@@ -228,7 +228,7 @@ def _chosen(
     scores = {name: score(made, rows) for name, made in rows.predictions.items()}
     best = max(names, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
     single = Chosen(names, np.array([float(name == best) for name in names]), False, scores)
-    parts = _parts(rows.group, seed)
+    parts = parts_of(rows.group, seed)
     alone = single, rows.predictions[best]
     if len(names) == 1 or len(np.unique(parts)) < 2:
         return alone
@@ -280,8 +280,8 @@ def _seen(rows: Rows, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return out | np.isin(rows.row, rows.row[out])
 
 
-def _parts(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    # Whole groups are dealt out, so that a near-duplicate never weighs for its own copy.
+def parts_of(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Deal whole groups to parts, so that a near-duplicate never weighs for its own copy, (n,)."""
     known, of_row = np.unique(group, return_inverse=True)
     random = np.random.default_rng(seed).permutation(len(known)) % PARTS
     parts: NDArray[np.int64] = random[of_row]

@@ -1,7 +1,8 @@
 """How often conformal sets and intervals hold the truth, out of fold and on the holdout.
 
-Out of fold the rows of a fold are judged by those of the others, which no near-duplicate of theirs
-is among. The holdout's rows are judged by all, fold by fold, as new rows are.
+Out of fold a part of the rows is judged by the other parts, which no near-duplicate of theirs is
+among. Parts go through all folds, since one fold can be surer of itself than another. The holdout's
+rows are judged by all, fold by fold, as new rows are.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from foldwise.decisions.conformal import Known, label_sets, number_intervals
+from foldwise.ensemble.choose import parts_of
 from foldwise.tasks.predictions import values_of
 
 LEVEL = 0.9
-_PARTS = 5  # of a run of one fold
 
 Floats = NDArray[np.float64]
 
@@ -35,7 +36,12 @@ def known_rows(table: pl.DataFrame, task: Any, group: NDArray[np.int64]) -> Know
 
 
 def sets_json(
-    known: Known, held: Mapping[int, pl.DataFrame], task: Any, level: float = LEVEL
+    known: Known,
+    held: Mapping[int, pl.DataFrame],
+    task: Any,
+    *,
+    seed: int,
+    level: float = LEVEL,
 ) -> dict[str, Any]:
     """Say what sets, or intervals of numbers, hold.
 
@@ -43,6 +49,7 @@ def sets_json(
         known: the out-of-fold rows.
         held: by fold, its answers to the holdout's rows; empty where there is none.
         task: names the classes.
+        seed: deals groups to parts.
         level: share of rows whose truth shall be in their set.
 
     Returns:
@@ -50,7 +57,7 @@ def sets_json(
         rows, coverage, size}]} with `by_class`, the same of sets by class; of numbers {rows,
         coverage, size}, where size is the median width.
     """
-    found = {"level": level, "oof": _out_of_fold(known, task, level), "holdout": None}
+    found = {"level": level, "oof": _out_of_fold(known, task, level, seed), "holdout": None}
     if held:
         first = next(iter(held.values()))
         target = np.ravel(task.to_arrays(first)[0])
@@ -59,15 +66,13 @@ def sets_json(
     return found
 
 
-def _out_of_fold(known: Known, task: Any, level: float) -> dict[str, Any]:
-    part = known.fold
-    if len(np.unique(part)) < 2:
-        part = known.group % _PARTS
+def _out_of_fold(known: Known, task: Any, level: float, seed: int) -> dict[str, Any]:
+    parts = parts_of(known.group, seed)
     asked = []
-    for number in np.unique(part):
-        own = part == number
-        others = known.part(~np.isin(known.group, known.group[own]))
-        # Whoever answered them: with one fold's answers at hand, all others' rows judge.
+    for number in np.unique(parts):
+        own = parts == number
+        others = known.part(~own)
+        # Whichever fold answered them: what other folds say of these rows isn't known.
         alike = Known(others.values, others.target, np.zeros_like(others.fold), others.group)
         asked.append((alike, {0: known.values[own]}, np.flatnonzero(own)))
     return _judged(task, known.target, asked, level)

@@ -183,7 +183,7 @@ def _sets(
         number: answered(tables, found.chosen, task)
         for number, tables in zip(prepared.folds, folds, strict=False)
     }
-    return sets_json(known, held, task)
+    return sets_json(known, held, task, seed=prepared.config.folds.seed)
 
 
 def _scored(
