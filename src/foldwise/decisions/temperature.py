@@ -22,8 +22,8 @@ Of = Literal["class", "order", "labels"]
 _TINY = 1e-12  # of a probability: its logarithm stays a number
 _LOWEST, _HIGHEST = 0.05, 20.0
 # Spread of log(temperature) before any row was seen, which a hundred rows outweigh. Rows that are
-# all right would ask for temperature zero. Of 21 members and blends of 4 tables of 150 rows a wider
-# one made the log loss of those that were calibrated already worse, a narrower one held back others.
+# all right would ask for temperature zero. Of 21 members and blends of tables of 150 rows a wider
+# one made the log loss of calibrated ones worse, a narrower one held back the others.
 _PRIOR = 0.3
 
 
