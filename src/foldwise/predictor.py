@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -315,10 +315,11 @@ class Predictor:
         return chosen
 
     def _choose(self, member: str | None) -> Chosen:
-        if member is None and self.model == DISTILLED:
-            member = MODEL  # it was taught what the members say together
         if member is None:
             chosen = chosen_of(read_metrics(self.run) if self.run.finished else {})
+            if self.model == DISTILLED:  # it was taught what the members say together, tempered
+                decision = replace(chosen.decision, temperature=1.0)
+                return Chosen((MODEL,), np.ones(1), False, {}, decision)
             names = [MODEL, *(part.name for part in beside_the_model(self.config))]
             if unknown := [name for name in chosen.voting if name not in names]:
                 raise FoldwiseError(

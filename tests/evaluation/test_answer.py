@@ -277,7 +277,9 @@ def test_rare_labels_are_named_from_less_than_a_half_where_f1_judges() -> None:
     metric = run.task.metrics()[0]
     arrays = run.task.to_arrays(found.out_of_fold)
     at_half = (values >= 0.5).astype(np.int64)
-    assert evaluate(metric, *arrays) > evaluate(metric, arrays[0], at_half, values) + 0.1
+    gain = evaluate(metric, *arrays) - evaluate(metric, arrays[0], at_half, values)
+    assert gain > 0.1
+    assert found.as_json()["thresholds_add"] == pytest.approx(gain)
     by_accuracy = prepared("subset_accuracy", task="multilabel", decided=True)
     left = answer(by_accuracy, {"model": table(run, target, values)})
     assert left.chosen.decision.thresholds == ()

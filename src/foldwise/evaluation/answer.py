@@ -54,6 +54,8 @@ class Answer:
             better; none where one member is all there is.
         calibration: what the temperature changed; none where there is none.
         labels: the names of the thresholds.
+        gain: what thresholds add to the score that judges, against a half for every label, both
+            cross-fitted; none where there are none.
     """
 
     chosen: Chosen
@@ -62,6 +64,7 @@ class Answer:
     adds: dict[str, float]
     calibration: dict[str, Any] | None = None
     labels: Sequence[str] = ()
+    gain: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what metrics.json says of it."""
@@ -69,6 +72,7 @@ class Answer:
             **self._told(self.chosen),
             "adds": self.adds,
             "calibration": self.calibration,
+            "thresholds_add": self.gain,
             "folds": {str(number): self._told(chosen) for number, chosen in self.of_folds.items()},
         }
 
@@ -113,13 +117,16 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
     numbers = dealt(rows, settings["seed"])
     parts = {n: {m: t.filter(numbers == n) for m, t in tables.items()} for n in of_folds}
     made = _joined([answered(parts[n], found, task) for n, found in of_folds.items()])
-    changed = None
-    if chosen.decision.temperature != 1:
-        raw = {n: replace(found, decision=AS_IT_IS) for n, found in of_folds.items()}
-        before = _joined([answered(parts[n], found, task) for n, found in raw.items()])
-        changed = calibration_json(before, made, task, probabilities_of(task))
     added = adds(rows, kind, score, **settings)
-    return Answer(chosen, of_folds, made, added, changed, getattr(task, "classes", ()))
+    raw = {n: replace(found, decision=AS_IT_IS) for n, found in of_folds.items()}
+    before = _joined([answered(parts[n], found, task) for n, found in raw.items()])
+    changed = gain = None
+    if chosen.decision.temperature != 1:
+        changed = calibration_json(before, made, task, probabilities_of(task))
+    if chosen.decision.thresholds:  # a temperature names no other labels
+        reached = [evaluate(metric, *task.to_arrays(each)) for each in (made, before)]
+        gain = reached[0] - reached[1]
+    return Answer(chosen, of_folds, made, added, changed, getattr(task, "classes", ()), gain)
 
 
 def answered(tables: Mapping[str, pl.DataFrame], chosen: Chosen, task: Any) -> pl.DataFrame:
