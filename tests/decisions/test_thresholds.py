@@ -17,7 +17,7 @@ def made(n: int = 3000) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_best_thresholds_are_those_of_trying_all() -> None:
-    values, target = made(120)
+    values, target = made(60)
     found = best_thresholds(values, target, together=False)
     for label in range(2):
         tried = [

@@ -127,8 +127,8 @@ def test_numbers_have_intervals() -> None:
     new = pl.DataFrame({"row": [0, 1], "prediction": [10.0, 20.0]})
     both = np.array([[10.0], [20.0]])
     frame = found.columns(new, {1: both, 2: both + 1})
-    assert frame["low"].to_list() == [9.0, 19.0]
-    assert frame["high"].to_list() == [12.0, 22.0]
+    assert frame["low"].to_list() == pytest.approx([9.0, 19.0])
+    assert frame["high"].to_list() == pytest.approx([12.0, 22.0])
 
 
 def test_a_set_of_labels_is_as_sure_as_its_most_doubtful_label() -> None:

@@ -16,7 +16,7 @@ What is proved is that at most twice the asked share is missed; what is seen is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ Ids = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 _ROUNDING = 1e-9  # 1 - 0.9 isn't 0.1
-_CELLS = 4_000_000  # known rows times new rows that are compared at once
+_HALVINGS = 60  # of a range, down to the last digits of its numbers
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,14 @@ def number_intervals(
         Lower and upper ends, (m,); infinite where the known rows are too few for the level.
     """
     weight, error = known.weight, np.abs(known.target - known.values[:, 0])
-    here = np.isin(known.fold, list(new))
-    weight, error, fold = weight[here], error[here], known.fold[here]
-    rows = len(next(iter(new.values())))
-    low, high = np.empty(rows), np.empty(rows)
-    places = np.searchsorted(list(new), fold)
-    made = np.stack(list(new.values()))
-    step = max(1, _CELLS // max(1, len(fold)))
-    for start in range(0, rows, step):
-        of_row = made[places, start : start + step]  # (known, some new rows)
-        part = slice(start, start + step)
-        low[part] = _lower_end(of_row - error[:, None], weight, 1 - level)
-        high[part] = -_lower_end(-of_row - error[:, None], weight, 1 - level)
-    return low, high
+    folds = []
+    for number, made in new.items():
+        here = known.fold == number
+        order = np.argsort(error[here])
+        sums = np.concatenate([[0.0], np.cumsum(weight[here][order])])
+        folds.append((made, error[here][order], sums))
+    above = [(-made, errors, sums) for made, errors, sums in folds]
+    return _lower_end(folds, 1 - level), -_lower_end(above, 1 - level)
 
 
 def _weight_up_to(wanted: Floats, values: Floats, weight: Floats) -> Floats:
@@ -127,12 +122,28 @@ def _weight_up_to(wanted: Floats, values: Floats, weight: Floats) -> Floats:
     return found
 
 
-def _lower_end(values: Floats, weight: Floats, miss: float) -> Floats:
-    # By column the smallest value that can't be ruled out: 1 + the weight up to it is too much.
-    allowed = miss * (1 + weight.sum()) - 1 + _ROUNDING
+def _lower_end(folds: Sequence[tuple[Floats, Floats, Floats]], miss: float) -> Floats:
+    """Return the smallest number that can't be ruled out from below, by halving.
+
+    Args:
+        folds: of each the new rows' numbers (m,), the known rows' errors in their order, and sums
+            of their weights from zero on.
+        miss: share that may lie below.
+    """
+    made = np.stack([each for each, _, _ in folds])
+    total = sum(float(sums[-1]) for _, _, sums in folds)
+    allowed = miss * (1 + total) - 1 + _ROUNDING
     if allowed < 0:
-        return np.full(values.shape[1], -np.inf)
-    order = np.argsort(values, axis=0)
-    first = (np.cumsum(weight[order], axis=0) <= allowed).sum(axis=0, keepdims=True)
-    ends = np.take_along_axis(values, np.take_along_axis(order, first, axis=0), axis=0)
-    return np.asarray(ends[0])
+        return np.full(made.shape[1], -np.inf)
+    most = max((float(errors[-1]) for _, errors, _ in folds if len(errors)), default=0.0)
+    low, high = made.min(axis=0) - most - 1, made.max(axis=0) + most
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        # The weight of known rows whose error reaches down to the middle.
+        reached = sum(
+            sums[-1] - sums[np.searchsorted(errors, each - middle, side="left")]
+            for each, errors, sums in folds
+        )
+        stays = reached > allowed
+        low, high = np.where(stays, low, middle), np.where(stays, middle, high)
+    return np.asarray(high)
