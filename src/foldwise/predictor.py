@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import polars as pl
-from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
 from foldwise.config.members import MODEL, beside_the_model
 from foldwise.config.rows import Data
 from foldwise.config.training import Precision
+from foldwise.decisions.asked import Asked
 from foldwise.ensemble.choose import Chosen
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.answer import chosen_of, mean_answer
+from foldwise.evaluation.answer import answered, chosen_of, mean_answer
+from foldwise.evaluation.deciding import ONE, Deciding, read_deciding, with_sureness
 from foldwise.evaluation.validate import load_task
 from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
 from foldwise.members.frozen import Frozen
@@ -33,6 +34,7 @@ from foldwise.members.roster import build_member, outputs_of, reads_embedding
 from foldwise.members.store import restore
 from foldwise.models.adapters import merge_adapters
 from foldwise.prediction.file import Frames, Labels, Predicted, predict_file
+from foldwise.prediction.fitted import Fitted
 from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.preparation.rows import group_column
@@ -45,13 +47,8 @@ from foldwise.table.chunks import NewRows, columns_of, open_rows
 from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
 from foldwise.table.reading import MISSING, ROW, apply_missing, read_table, take_rows
 from foldwise.table.written import data_written
-from foldwise.tasks.predictions import to_table, values_to_table
+from foldwise.tasks.predictions import values_of
 from foldwise.tasks.task import Task, merge_labels
-from foldwise.training.inference import infer
-
-# Rows a batch. On a CPU small ones hold less padding and stay in its caches: of 8, 16, 32 and 64, 8
-# and 16 were quickest, 64 took a sixth longer (all-MiniLM-L6-v2, 256 tokens, one core).
-ON_CPU, ELSEWHERE = 16, 64
 
 
 class Predictor:
@@ -62,6 +59,7 @@ class Predictor:
         chosen: the members that predict, and their weights; of a run that isn't finished, or was
             made before there were members, the model alone.
         notes: what was odd about the table that `read` read last.
+        deciding: what is done with labels beyond naming them; None before `decide` was called.
 
     Args:
         path: the run folder.
@@ -102,6 +100,7 @@ class Predictor:
                 f"{path}: task {self.config.task} brings its own rows; no table fits"
             )
         self.model = model
+        self._alone = member  # whose out-of-fold rows are like the new ones
         self.folds = [] if model in ONES and not folds else self._trained(folds, model)
         self._folders = [self.run.one(model)] if not self.folds else []
         self._folders += [self.run.fold(number) for number in self.folds]
@@ -114,9 +113,22 @@ class Predictor:
             check(folder.path, "trained")
         self.accelerator = build_accelerator(self.config.training)
         self.notes: tuple[str, ...] = ()
+        self.deciding: Deciding | None = None
         self.chosen = self._choose(member)
         self._folds = [self._load(folder) for folder in self._folders]
         self._frozen = self._load_frozen()
+
+    def decide(self, asked: Asked) -> Deciding:
+        """Have more columns from now on: decisions, sets or intervals, predictions left out.
+
+        Args:
+            asked: for what.
+
+        Raises:
+            FoldwiseError: the run isn't finished, or its task has nothing of the kind.
+        """
+        self.deciding = read_deciding(asked, self.task, self.run, self.folds, self._alone)
+        return self.deciding
 
     @overload
     def predict(self, rows: pl.DataFrame) -> pl.DataFrame: ...
@@ -140,7 +152,8 @@ class Predictor:
         Returns:
             The same kind, in the order of `rows`: prediction and prob_*, with a pandas frame's
             index; a list gives a list of dicts. What `read` returned (it has `row`) gives row,
-            target (where it is known), prediction, prob_* and logit_*.
+            target (where it is known), prediction, prob_* and logit_*. After `decide` its columns
+            too.
 
         Raises:
             FoldwiseError: a column isn't there, or a cell can't be what its role needs.
@@ -155,7 +168,7 @@ class Predictor:
         labels = self._label(taken.with_columns(beside))
         if numbered:
             return labels
-        labels = labels.select("prediction", pl.col("^prob_.*$"))
+        labels = labels.select(pl.exclude("^(row|target|logit_.*)$"))
         if is_pandas(rows):
             return to_pandas(labels, rows)
         return labels if isinstance(rows, pl.DataFrame) else labels.to_dicts()
@@ -168,7 +181,11 @@ class Predictor:
         modelled = any(fold.model is not None for fold in self._folds)
         dataset = self.task.dataset(rows) if modelled else None
         tables = [fold.predict(rows, dataset, self.accelerator) for fold in self._folds]
-        return mean_answer(tables, self.chosen, self.task).drop("repeat", "fold")
+        labelled = mean_answer(tables, self.chosen, self.task).drop("repeat", "fold")
+        if self.deciding is None:
+            return labelled
+        each = [values_of(answered(table, self.chosen, self.task)) for table in tables]
+        return self.deciding.columns(labelled, dict(zip(self.folds or [ONE], each, strict=True)))
 
     def read(
         self,
@@ -252,7 +269,9 @@ class Predictor:
         return predict_file(opened, labels, Path(out), raw=raw, console=console)
 
     def _label_new(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return self._label(apply_missing(rows, self._data, need_target=False)[0])
+        labelled = self._label(apply_missing(rows, self._data, need_target=False)[0])
+        by_threshold = bool(self.chosen.decision.thresholds)  # not from a half
+        return with_sureness(labelled, self.task) if by_threshold else labelled
 
     @property
     def _identity(self) -> dict[str, Any]:
@@ -263,6 +282,7 @@ class Predictor:
             "model": self.model,
             "folds": self.folds,
             "members": list(self.chosen.voting),
+            "decisions": None if self.deciding is None else self.deciding.identity(),
             "precision": self.config.training.precision,
             "device": self.accelerator.device.type,
         }
@@ -334,11 +354,11 @@ class Predictor:
             )
         return Chosen((member,), np.ones(1), False, {})
 
-    def _load(self, fold: FoldFolder) -> _Fold:
+    def _load(self, fold: FoldFolder) -> Fitted:
         task = load_task(self.run, fold, self.config, self.code, stores=None, online=self.online)
         model = self._load_model(fold, task) if MODEL in self.chosen.voting else None
         names = [name for name in self.chosen.voting if name != MODEL]
-        return _Fold(task, model, {name: self._load_member(fold, task, name) for name in names})
+        return Fitted(task, model, {name: self._load_member(fold, task, name) for name in names})
 
     def _load_model(self, fold: FoldFolder, task: Task) -> nn.Module:
         checkpoint = checkpoints.load_best(fold)
@@ -369,28 +389,3 @@ class Predictor:
             name = str(self.run.frozen.relative_to(self.run.path))
             check(self.run.path, "finished", only=[name])
         return Frozen.stored(self.config, self.run, self.accelerator, online=self.online)
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """What a fold has fitted: its task, and those members that vote."""
-
-    task: Task
-    model: nn.Module | None
-    members: Mapping[str, Member]
-
-    def predict(
-        self, rows: pl.DataFrame, dataset: Any, accelerator: Accelerator
-    ) -> dict[str, pl.DataFrame]:
-        """Return each voting member's table of the rows, of which a task made the dataset."""
-        tables = {}
-        if self.model is not None:
-            positions = np.arange(rows.height)
-            size = ON_CPU if accelerator.device.type == "cpu" else ELSEWHERE
-            logits, _ = infer(
-                self.model, dataset, positions, self.task.collate, accelerator, batch_size=size
-            )
-            tables[MODEL] = to_table(self.task, rows, logits, None, None)
-        for name, member in self.members.items():
-            tables[name] = values_to_table(self.task, rows, member.predict(rows), None, None)
-        return tables

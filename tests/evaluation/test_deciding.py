@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from foldwise.config.schema import Config
+from foldwise.decisions.asked import Asked
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.deciding import ONE, Asked, Deciding, confidence_and_right, deciding
+from foldwise.evaluation.deciding import ONE, Deciding, confidence_and_right, deciding
 from foldwise.parts.usercode import UserCode
 from foldwise.tasks.multiclass import Multiclass
 from foldwise.tasks.multilabel import Multilabel
@@ -70,7 +71,6 @@ def new_rows() -> pl.DataFrame:
         {
             "row": [0, 1, 2],
             "prediction": ["a", "a", "c"],
-            "confidence": NEW.max(axis=1),
             **{f"prob_{name}": NEW[:, i] for i, name in enumerate(CLASSES)},
         }
     )
@@ -78,12 +78,13 @@ def new_rows() -> pl.DataFrame:
 
 def test_rows_below_the_confidence_have_no_prediction_and_the_promise_is_out_of_folds() -> None:
     found = made(Asked(abstain=0.7))
-    assert found.abstained(new_rows())["prediction"].to_list() == ["a", None, None]
+    frame = found.columns(new_rows(), {1: NEW, 2: NEW})
+    assert frame["prediction"].to_list() == ["a", None, None]
+    assert frame["confidence"].to_list() == [0.9, 0.5, 0.4]
     assert found.told(3, 2) == [
         "33.3% of the rows have a confidence of 0.7 or more and keep their prediction; out of fold "
         "65.0% have, and 100.0% of them are right"
     ]
-    assert made(Asked(sets=0.9)).abstained(new_rows()).equals(new_rows())
 
 
 def test_the_cheapest_decision_stands_beside_the_label(tmp_path: Path) -> None:
@@ -113,8 +114,9 @@ def test_sets_are_labels_and_their_number() -> None:
 def test_a_separator_is_none_that_a_class_has() -> None:
     task = task_of(classes=["a;b", "b", "c"])
     found = made(Asked(sets=0.6), task)
-    assert found.columns(new_rows(), {1: NEW, 2: NEW})["set"][0] == "a;b"
-    wide = found.columns(new_rows(), {1: np.full((3, 3), 1.0), 2: np.full((3, 3), 1.0)})
+    rows = new_rows().rename({"prob_a": "prob_a;b"}).with_columns(prediction=pl.lit("b"))
+    assert found.columns(rows, {1: NEW, 2: NEW})["set"][0] == "a;b"
+    wide = found.columns(rows, {1: np.full((3, 3), 1.0), 2: np.full((3, 3), 1.0)})
     assert wide["set"][0] == "a;b|b|c"
 
 
@@ -148,7 +150,7 @@ def test_a_set_of_labels_is_as_sure_as_its_most_doubtful_label() -> None:
         (Asked(abstain=0.5), "regression", "--abstain: the run predicts numbers"),
         (Asked(costs="x.csv"), "regression", "--costs: the run predicts numbers"),
         (Asked(sets=0.9), "multilabel", "--sets: is for one label a row"),
-        (Asked(abstain=0.5, by_class=True), "multiclass", "--by-class: only goes with --sets"),
+        (Asked(sets=0.9, by_class=True), "regression", "--by-class: the run predicts numbers"),
         (Asked(sets=0.99), "multiclass", "can't tell more than a level of 0.984"),
     ],
 )
@@ -157,3 +159,16 @@ def test_what_a_run_cant_do_is_told(asked: Asked, task: str, told: str) -> None:
     known = out_of_fold(task_of())
     with pytest.raises(FoldwiseError, match=told):
         deciding(asked, kind, known, np.arange(N))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"abstain": 1.2}, "--abstain 1.2: a confidence is above 0 and at most 1"),
+        ({"sets": 90.0}, "--sets 90.0: a share of rows is above 0 and below 1"),
+        ({"abstain": 0.5, "by_class": True}, "--by-class: only goes with --sets"),
+    ],
+)
+def test_what_isnt_a_share_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(FoldwiseError, match=told):
+        Asked(**wrong)

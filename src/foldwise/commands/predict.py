@@ -7,6 +7,7 @@ from pathlib import Path
 
 from foldwise.commands.labelling import Models, NewTable, load_models, who_labels
 from foldwise.commands.output import PLAIN, Output
+from foldwise.decisions.asked import NOTHING, Asked
 from foldwise.prediction.out import check_out
 
 
@@ -25,13 +26,20 @@ class Written:
     carry: str | None = None
 
 
-def predict(models: Models, table: NewTable, written: Written, tell: Output = PLAIN) -> None:
+def predict(
+    models: Models,
+    table: NewTable,
+    written: Written,
+    asked: Asked = NOTHING,
+    tell: Output = PLAIN,
+) -> None:
     """Label a table's rows and write one line a row, in the table's order.
 
     Args:
         models: of a run.
         table: the rows.
         written: what is written, and where.
+        asked: what is decided beyond naming labels.
         tell: prints.
 
     Raises:
@@ -39,6 +47,7 @@ def predict(models: Models, table: NewTable, written: Written, tell: Output = PL
     """
     check_out(written.out)
     predictor = load_models(models)
+    deciding = predictor.decide(asked) if asked.anything else None
     carry = [] if written.carry is None else written.carry.split(",")
     rows = predictor.open(table.path, carry, delimiter=table.delimiter, encoding=table.encoding)
     for note in rows.notes:
@@ -46,8 +55,10 @@ def predict(models: Models, table: NewTable, written: Written, tell: Output = PL
     done = predictor.predict_file(rows, written.out, raw=written.raw, console=tell.progress)
     for note in done.notes():
         tell.note(note)
+    told = [] if deciding is None else deciding.told(done.rows - done.problems, done.abstained)
+    labelled = f"{done.rows} rows labelled by {who_labels(predictor)}: {written.out}"
     tell.end(
-        f"{done.rows} rows labelled by {who_labels(predictor)}: {written.out}",
+        "\n".join([*told, labelled]),
         {
             "run": str(models.run),
             "rows": done.rows,
@@ -65,5 +76,6 @@ def predict(models: Models, table: NewTable, written: Written, tell: Output = PL
                 for name, count in done.absent.items()
             },
             "resumed": done.resumed,
+            "decisions": told,
         },
     )

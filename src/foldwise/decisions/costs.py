@@ -70,7 +70,7 @@ def read_costs(path: str, classes: Sequence[str]) -> Costs:
         )
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise FoldwiseError(f"{file}: two columns have the name {twice[0]!r}")
-    frame = read_file(file, names, 0).frame
+    frame = read_file(file, names, 0)
     true = [(cell or "").strip() for cell in frame[names[0]].to_list()]
     for wrong, what in (
         ([name for name in true if name not in classes], "is no class of the run"),

@@ -6,7 +6,7 @@ rows, and in words what cross-validation promises of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,40 +14,22 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from foldwise.decisions.asked import Asked
 from foldwise.decisions.conformal import Known, label_sets, number_intervals
 from foldwise.decisions.costs import Costs, read_costs
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.calibration import confidence_of
 from foldwise.evaluation.diagnostics import Flags, coverage
 from foldwise.evaluation.sets import known_rows
 from foldwise.preparation.build import holds
-from foldwise.tasks.predictions import values_of
+from foldwise.run.folder import RunFolder
+from foldwise.run.readers import read_parquet
+from foldwise.run.seal import check
+from foldwise.split.assignment import SCHEMA, read_assignment
+from foldwise.tasks.predictions import read_predictions, values_of
 
 Floats = NDArray[np.float64]
 ONE = 0  # the number of an answer that isn't a fold's
 _SEPARATORS = (";", "|", "\t", "\n")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What was asked for.
-
-    Attributes:
-        abstain: leave the prediction out below this confidence.
-        costs: a table of costs, by its path.
-        sets: share of rows whose truth shall lie in their set or interval.
-        by_class: hold that share in each class.
-    """
-
-    abstain: float | None = None
-    costs: str | None = None
-    sets: float | None = None
-    by_class: bool = False
-
-    @property
-    def anything(self) -> bool:
-        """Whether there is anything to do."""
-        return (self.abstain, self.costs, self.sets) != (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -56,6 +38,7 @@ class Deciding:
 
     Attributes:
         asked: for what.
+        task: of the run.
         classes: of the run; none where numbers are predicted.
         costs: as they were read.
         known: the out-of-fold rows.
@@ -64,6 +47,7 @@ class Deciding:
     """
 
     asked: Asked
+    task: Any
     classes: tuple[str, ...]
     costs: Costs | None
     known: Known | None
@@ -83,19 +67,32 @@ class Deciding:
         }
 
     def columns(self, labelled: pl.DataFrame, folds: Mapping[int, Floats]) -> pl.DataFrame:
-        """Add what hangs on probabilities: decision and expected_cost, set and set_size, low, high.
+        """Add what was asked for: decision and expected_cost, set and set_size, low and high.
+
+        Where there are probabilities, `confidence` too; a prediction of less than is asked is null.
 
         Args:
-            labelled: the rows with prob_*, or a predicted number.
+            labelled: the rows with prediction and prob_*, or a predicted number.
             folds: by fold, what each says of the same rows, (n, k); under `ONE` the only model.
         """
-        if self.costs is not None:
-            chosen, expected = self.costs.cheapest(values_of(labelled))
-            names = np.array(self.costs.decisions, dtype=object)
-            labelled = labelled.with_columns(
-                pl.Series("decision", names[chosen].tolist(), pl.String),
-                pl.Series("expected_cost", expected),
-            )
+        if holds(self.task) != "number":
+            labelled = with_sureness(labelled, self.task)
+        if self.asked.abstain is not None:
+            sure = pl.col("confidence") >= self.asked.abstain
+            labelled = labelled.with_columns(pl.when(sure).then("prediction").alias("prediction"))
+        return self._with_sets(self._with_costs(labelled), folds)
+
+    def _with_costs(self, labelled: pl.DataFrame) -> pl.DataFrame:
+        if self.costs is None:
+            return labelled
+        chosen, expected = self.costs.cheapest(values_of(labelled))
+        names = np.array(self.costs.decisions, dtype=object)
+        return labelled.with_columns(
+            pl.Series("decision", names[chosen].tolist(), pl.String),
+            pl.Series("expected_cost", expected),
+        )
+
+    def _with_sets(self, labelled: pl.DataFrame, folds: Mapping[int, Floats]) -> pl.DataFrame:
         if self.known is None or self.asked.sets is None:
             return labelled
         known = self.known
@@ -110,13 +107,6 @@ class Deciding:
             pl.Series("set", _joined(sets, self.classes), pl.String),
             pl.Series("set_size", sets.sum(axis=1), pl.Int64),
         )
-
-    def abstained(self, labelled: pl.DataFrame) -> pl.DataFrame:
-        """Leave out predictions below the asked confidence; labelled has it."""
-        if self.asked.abstain is None:
-            return labelled
-        sure = pl.col("confidence") >= self.asked.abstain
-        return labelled.with_columns(pl.when(sure).then("prediction").alias("prediction"))
 
     def told(self, rows: int, abstained: int) -> list[str]:
         """Say what was done to how many rows, and what cross-validation promises of it.
@@ -146,6 +136,36 @@ class Deciding:
                 "as long as they are like those of training"
             )
         return lines
+
+
+def read_deciding(
+    asked: Asked, task: Any, run: RunFolder, folds: Sequence[int], member: str | None
+) -> Deciding:
+    """Prepare what was asked for of a finished run.
+
+    Args:
+        asked: for what.
+        task: of the run.
+        run: its folder.
+        folds: that vote; none where one model stands for all.
+        member: that labels alone; None for the answer.
+
+    Raises:
+        FoldwiseError: as `deciding` does, and of a run that isn't finished or is damaged.
+    """
+    if not run.finished:
+        raise FoldwiseError(
+            f"{run.path}: isn't finished, and --abstain, --costs and --sets follow from the "
+            "out-of-fold predictions of all folds; finish it by: foldwise train"
+        )
+    path = run.out_of_fold if member is None else run.member(member).out_of_fold
+    check(run.path, "begun", only=[run.folds.name])
+    check(run.path, "finished", only=[str(path.relative_to(run.path))])
+    table = read_predictions(path, task)
+    if folds:  # where fewer vote, their rows alone are answered as new ones are
+        table = table.filter(pl.col("fold").is_in(list(folds)))
+    assignment = read_assignment(read_parquet(run.folds, SCHEMA))
+    return deciding(asked, task, table, assignment.groups(table["row"].to_numpy()))
 
 
 def deciding(
@@ -180,20 +200,33 @@ def deciding(
                 f"--sets {asked.sets}: {groups} out-of-fold rows (near-duplicates count once) "
                 f"can't tell more than a level of {groups / (groups + 1):.3g}"
             )
-    return Deciding(asked, classes, costs, known, kept, paid)
+    return Deciding(asked, task, classes, costs, known, kept, paid)
+
+
+def sureness(labelled: pl.DataFrame, task: Any) -> Floats:
+    """Return how sure each row's prediction is, (n,); of a set its most doubtful label."""
+    told = labelled.with_columns(target=pl.col("prediction"))
+    _, prediction, probabilities = task.to_arrays(told)
+    if holds(task) != "labels":
+        sure: Floats = probabilities[np.arange(len(prediction)), prediction]
+        return sure
+    doubtful: Floats = np.where(prediction == 1, probabilities, 1 - probabilities).min(axis=1)
+    return doubtful
+
+
+def with_sureness(labelled: pl.DataFrame, task: Any) -> pl.DataFrame:
+    """Add how sure each row's prediction is, behind it; once."""
+    if "confidence" in labelled.columns:
+        return labelled
+    sure = pl.Series("confidence", sureness(labelled, task), dtype=pl.Float64)
+    return labelled.insert_column(labelled.columns.index("prediction") + 1, sure)
 
 
 def confidence_and_right(table: pl.DataFrame, task: Any) -> tuple[Floats, Flags]:
-    """Return of each row how sure its prediction is, and whether it is right, (n,).
-
-    Of a set of labels as sure as its most doubtful label, and right if all of it is.
-    """
-    target, prediction, probabilities = task.to_arrays(table)
-    if holds(task) != "labels":
-        return confidence_of(table, task, "class")
-    named = prediction[:, : probabilities.shape[1]] == 1
-    sure: Floats = np.where(named, probabilities, 1 - probabilities).min(axis=1)
-    return sure, (target == prediction).all(axis=1)
+    """Return of each row how sure its prediction is, and whether all of it is right, (n,)."""
+    target, prediction, _ = task.to_arrays(table)
+    right = target == prediction
+    return sureness(table, task), right if right.ndim == 1 else right.all(axis=1)
 
 
 def _check_task(asked: Asked, task: Any, kind: str) -> None:
@@ -211,8 +244,8 @@ def _check_task(asked: Asked, task: Any, kind: str) -> None:
             f"{option}: is for one label a row; the run predicts any number of them. --abstain "
             "leaves out what isn't sure"
         )
-    if asked.by_class and (asked.sets is None or kind == "number"):
-        raise FoldwiseError("--by-class: only goes with --sets, where classes are predicted")
+    if asked.by_class and kind == "number":
+        raise FoldwiseError("--by-class: the run predicts numbers, which have no classes")
 
 
 def _kept(threshold: float, table: pl.DataFrame, task: Any) -> tuple[float, float]:

@@ -9,6 +9,9 @@ import typer
 
 from foldwise.commands.output import output
 from foldwise.lines.options import (
+    Abstain,
+    ByClass,
+    Costs,
     Delimiter,
     Encoding,
     FoldList,
@@ -19,6 +22,7 @@ from foldwise.lines.options import (
     Precision,
     Quiet,
     RunPath,
+    Sets,
     TrustCode,
 )
 
@@ -58,6 +62,10 @@ def predict(
     precision: Precision = None,
     member: Member = None,
     model: Model = "all",
+    abstain: Abstain = None,
+    costs: Costs = None,
+    sets: Sets = None,
+    by_class: ByClass = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -65,10 +73,12 @@ def predict(
     from foldwise.commands.labelling import Models, NewTable
     from foldwise.commands.predict import Written
     from foldwise.commands.predict import predict as command
+    from foldwise.decisions.asked import Asked
 
     models = Models(run, folds, trust_code, online, precision, member, model)
     table, written = NewTable(data, delimiter, encoding), Written(out, raw, carry)
-    command(models, table, written, tell=output(quiet, as_json))
+    asked = Asked(abstain, costs, sets, by_class)
+    command(models, table, written, asked, tell=output(quiet, as_json))
 
 
 @app.command()

@@ -20,7 +20,7 @@ NOT_FINITE = "the model's numbers for this row aren't finite"
 
 
 def with_confidence(labelled: pl.DataFrame, holds: str) -> pl.DataFrame:
-    """Add the probability of the predicted label; nothing where numbers are predicted.
+    """Add the probability of the predicted label, unless it is there or numbers are predicted.
 
     Of a set of labels it is that of its most doubtful decision: the smallest, over the labels, of
     the probability that the label is there if it was predicted, and that it isn't if it wasn't.
@@ -30,7 +30,7 @@ def with_confidence(labelled: pl.DataFrame, holds: str) -> pl.DataFrame:
         holds: label, labels or number.
     """
     names = [name for name in labelled.columns if name.startswith(_PROBABILITY)]
-    if holds == "number" or not names:
+    if holds == "number" or not names or CONFIDENCE in labelled.columns:
         return labelled
     values = labelled.select(names).to_numpy()
     if holds == "labels":

@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from foldwise.prediction.columns import lines, not_finite, with_confidence
+from foldwise.prediction.columns import PREDICTION, lines, not_finite, with_confidence
 from foldwise.prediction.parts import Parts
 from foldwise.progress.shown import whole_shown
 from foldwise.table.chunks import Chunk, NewRows
@@ -57,6 +57,7 @@ class Predicted:
     Attributes:
         rows: its lines.
         problems: of these, rows that couldn't be scored.
+        abstained: of these, rows that are left without a prediction, for want of confidence.
         unseen: by category column, rows whose value no model knows; of columns where that can be
             told.
         absent: by column, rows of files that lack it.
@@ -65,6 +66,7 @@ class Predicted:
 
     rows: int
     problems: int
+    abstained: int
     unseen: dict[str, int]
     absent: dict[str, int]
     resumed: int
@@ -138,7 +140,7 @@ def predict_file(
             done += height
         parts.complete(number + 1)
     unseen = {name: counted[f"unseen:{name}"] for name in labels.known}
-    return Predicted(done, counted["problems"], unseen, rows.absent, resumed)
+    return Predicted(done, counted["problems"], counted["abstained"], unseen, rows.absent, resumed)
 
 
 def _labelled(chunk: Chunk, labels: Labels) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -152,7 +154,7 @@ def _labelled(chunk: Chunk, labels: Labels) -> tuple[pl.DataFrame, dict[str, int
     made = with_confidence(made, labels.holds)
     for add in labels.more:
         made = add(made)
-    counted = {"problems": len(problems)}
+    counted = {"problems": len(problems), "abstained": made[PREDICTION].null_count()}
     for name, known in labels.known.items():
         cells = chunk.rows[name]
         counted[f"unseen:{name}"] = int((~cells.is_in(list(known)) & cells.is_not_null()).sum())
