@@ -12,6 +12,7 @@ import pytest
 from foldwise.config.schema import Config
 from foldwise.decisions.decision import Decision
 from foldwise.ensemble.choose import Chosen
+from foldwise.errors import FoldwiseError
 from foldwise.evaluation.answer import answer, answered, chosen_of, judged_by, mean_answer
 from foldwise.metrics.metric import evaluate
 from foldwise.parts.usercode import UserCode
@@ -311,3 +312,11 @@ def test_new_rows_are_named_by_thresholds_on_the_mean_of_tempered_folds() -> Non
     assert found["prediction"][0] == ("" if mean < 0.3 else "a;b;c")
     sure = Chosen(("model",), np.ones(1), False, {}, Decision(1.0, (0.1, 0.5, 0.12)))
     assert mean_answer(folds, sure, run.task)["prediction"][0] == "a;c"
+
+
+def test_thresholds_that_arent_one_a_label_are_refused() -> None:
+    run = prepared(task="multilabel", decided=True)
+    target, values = rare_labels(0)
+    chosen = Chosen(("model",), np.ones(1), False, {}, Decision(1.0, (0.3, 0.3)))
+    with pytest.raises(FoldwiseError, match="has 2 thresholds for 3 labels"):
+        answered({"model": table(run, target, values)}, chosen, run.task)

@@ -30,6 +30,7 @@ from foldwise.ensemble.choose import (
     cross_fit,
     dealt,
 )
+from foldwise.errors import FoldwiseError
 from foldwise.evaluation.calibration import calibration_json
 from foldwise.members.member import Floats
 from foldwise.metrics.metric import Metric, evaluate
@@ -208,7 +209,13 @@ def _decide(prepared: Prepared) -> Decide | None:
 def _named(table: pl.DataFrame, decision: Decision, task: Any) -> pl.DataFrame:
     if not decision.thresholds:
         return table
-    chosen = values_of(table) >= np.array(decision.thresholds)
+    values = values_of(table)
+    if len(decision.thresholds) != values.shape[1]:
+        raise FoldwiseError(
+            f"metrics.json: the run's answer has {len(decision.thresholds)} thresholds for "
+            f"{values.shape[1]} labels; put it back from a copy of the run"
+        )
+    chosen = values >= np.array(decision.thresholds)
     return table.with_columns(pl.Series("prediction", task.joined(chosen), pl.String))
 
 
