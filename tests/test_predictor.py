@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from conftest import PRECISION, ROUNDING, make_table
 from foldwise.cli import main
 from foldwise.config.schema import Config
+from foldwise.decisions.asked import Asked
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.run.audit import seal_anew
@@ -229,3 +231,34 @@ def test_the_command_tells_what_is_absent_unseen_and_carried(
     lines = pl.read_ndjson("out.jsonl")
     assert lines.columns[-3:] == ["problem", "id", "kind"]
     assert lines["id"].to_list() == rows["id"].to_list()
+
+
+def test_sets_of_new_rows_compare_each_fold_with_its_own_rows(
+    run: RunFolder, new_rows: pl.DataFrame
+) -> None:
+    both = Predictor(run.path, precision=PRECISION)
+    both.decide(Asked(sets=0.6))
+    found = both.predict(new_rows.drop("label"))
+    known = pl.read_parquet(run.out_of_fold)
+    classes = [name for name in found.columns if name.startswith("prob_")]
+    stranger = np.zeros((new_rows.height, 3))
+    for number in (1, 2):
+        alone = Predictor(run.path, folds=[number], precision=PRECISION)
+        new = probabilities(alone.predict(new_rows.drop("label")))
+        rows = known.filter(pl.col("fold") == number)
+        own = [row[f"prob_{row['target']}"] for row in rows.iter_rows(named=True)]
+        stranger += (np.array(own)[:, None, None] <= new + 1e-12).sum(axis=0)
+    kept = (1 + stranger) / (1 + known.height) > 0.4
+    names = [name.removeprefix("prob_") for name in classes]
+    wanted = [";".join(np.array(names)[row]) for row in kept]
+    assert found["set"].to_list() == wanted
+    assert found["set_size"].to_list() == kept.sum(axis=1).tolist()
+    assert found["confidence"].to_list() == probabilities(found).max(axis=1).tolist()
+
+
+def test_a_run_that_isnt_finished_promises_nothing(run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "half")
+    (tmp_path / "half" / "metrics.json").unlink()
+    predictor = Predictor(tmp_path / "half", precision=PRECISION)
+    with pytest.raises(FoldwiseError, match="isn't finished, and --abstain, --costs and --sets"):
+        predictor.decide(Asked(abstain=0.5))
