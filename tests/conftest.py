@@ -46,6 +46,8 @@ WORDS = {
     "loan": ["loan", "payment", "servicer", "interest", "student", "monthly", "balance"],
     "debt": ["debt", "collector", "call", "owed", "letter", "validate", "harass", "lawsuit"],
 }
+# A label that is markup to whatever shows it unescaped.
+HOSTILE = "a|b`<script>*_[x](y)\n---"
 FILLER = ["the", "i", "a", "was", "my", "they", "to", "and", "on", "not", "it", "of", "again"]
 
 
@@ -102,8 +104,8 @@ def save_tokenizer(folder: Path, *, with_separator: bool = True) -> int:
     return len(vocabulary)
 
 
-def save_backbone(folder: Path, kind: str = "bert") -> Path:
-    """Write a tiny random backbone with its tokenizer: bert, distilbert or gpt2."""
+def save_backbone(folder: Path, kind: str = "bert", layers: int = 2) -> Path:
+    """Write a tiny random backbone with tokenizer: bert (of so many layers), distilbert or gpt2."""
     import torch
     import transformers
 
@@ -114,7 +116,7 @@ def save_backbone(folder: Path, kind: str = "bert") -> Path:
         config: Any = transformers.BertConfig(
             vocab_size=size,
             hidden_size=32,
-            num_hidden_layers=2,
+            num_hidden_layers=layers,
             num_attention_heads=2,
             intermediate_size=64,
             max_position_embeddings=64,

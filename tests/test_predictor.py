@@ -262,3 +262,13 @@ def test_a_run_that_isnt_finished_promises_nothing(run: RunFolder, tmp_path: Pat
     predictor = Predictor(tmp_path / "half", precision=PRECISION)
     with pytest.raises(FoldwiseError, match="isn't finished, and --abstain, --costs and --sets"):
         predictor.decide(Asked(abstain=0.5))
+
+
+def test_a_class_with_a_line_break_in_its_name_has_a_probability_too(
+    predictor: Predictor, new_rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["card\nor cash", "debt", "loan"]
+    for fold in predictor._folds:
+        monkeypatch.setattr(fold.task.half, "classes", names)
+    found = predictor.predict(new_rows)
+    assert found.columns == ["prediction", *(f"prob_{name}" for name in names)]

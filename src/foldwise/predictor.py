@@ -15,6 +15,7 @@ from typing import Any, overload
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from rich.console import Console
 from torch import nn
 
@@ -168,7 +169,7 @@ class Predictor:
         labels = self._label(taken.with_columns(beside))
         if numbered:
             return labels
-        labels = labels.select(pl.exclude("^(row|target|logit_.*)$"))
+        labels = labels.drop("row", "target", cs.starts_with("logit_"), strict=False)
         if is_pandas(rows):
             return to_pandas(labels, rows)
         return labels if isinstance(rows, pl.DataFrame) else labels.to_dicts()
@@ -315,6 +316,11 @@ class Predictor:
     def task(self) -> Task:
         """The first fold's task: its class list and metrics are the run's."""
         return self._folds[0].task
+
+    @property
+    def models(self) -> list[tuple[Task, nn.Module]]:
+        """Each voting fold's task and fine-tuned model; none where the model has no vote."""
+        return [(fold.task, fold.model) for fold in self._folds if fold.model is not None]
 
     def _trained(self, folds: Sequence[int] | None, model: str) -> list[int]:
         named = re.fullmatch(r"fold-([1-9]\d{0,5})", model)

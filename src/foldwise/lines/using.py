@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -151,3 +151,54 @@ def distill(
 
     more = None if unlabelled is None else NewTable(unlabelled, delimiter, encoding)
     command(run, more, label_share, trust_code, online, tell=output(quiet, as_json))
+
+
+@app.command()
+def export(
+    run: RunPath,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make (not overwritten).")],
+    to: Annotated[
+        Literal["onnx", "huggingface"],
+        typer.Option("--to", help="A folder for onnxruntime, or one for transformers."),
+    ] = "onnx",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="distilled, refit, fold-1 (or another), or all for the folds' mean; by default "
+            "the first of them that is there.",
+        ),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Matrix products in 8 bits: smaller, quicker, a bit off.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="TABLE", help="Rows to check on, instead of the run's own."),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option("--push", metavar="OWNER/NAME", help="Upload the folder to the hub, too."),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="For all to see; by default only you do.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what --push would upload; send nothing.")
+    ] = False,
+    trust_code: TrustCode = False,
+    online: Online = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write the fine-tuned model as a folder that works without Foldwise, and check it."""
+    from foldwise.commands.export import Push, Wanted
+    from foldwise.commands.export import export as command
+    from foldwise.errors import FoldwiseError
+
+    if push is None and (public or dry_run):
+        raise FoldwiseError("--public and --dry-run belong to --push OWNER/NAME")
+    wanted = Wanted(run, to, out, model, int8, data, trust_code, online)
+    to_hub = None if push is None else Push(push, public, dry_run)
+    command(wanted, to_hub, tell=output(quiet, as_json))

@@ -171,3 +171,28 @@ def publish(whole: Path, final: Path) -> None:
     sync_file(whole)
     os.replace(whole, final)
     sync_folder(final.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside `path`, to be filled; on success it becomes `path`, durably.
+
+    Raises:
+        RunInterrupted: the disk is full; nothing is left.
+        FoldwiseError: another process has put something under the name meanwhile.
+    """
+    building = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with room_for(path):
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
+        try:
+            yield building
+            for inner in building.rglob("*"):
+                sync_file(inner)
+            sync_file(building)
+            if os.path.lexists(path):
+                raise FoldwiseError(f"{path}: is there by now; remove it or choose another name")
+            os.rename(building, path)
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)

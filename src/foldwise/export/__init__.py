@@ -1,0 +1,1 @@
+"""A fold model of a run as a folder that works without Foldwise."""
