@@ -186,6 +186,8 @@ def make_config(tmp_path: Path, backbone: Path, table_path: Path) -> Callable[..
             "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": PRECISION},
             "baselines": False,
             "ensemble": "model",
+            "calibration": "none",
+            "thresholds": "half",
         }
         for section, value in sections.items():
             merged = isinstance(value, dict) and isinstance(values.get(section), dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import polars as pl
 import pytest
 
 from conftest import PRECISION, ROUNDING, make_table
+from foldwise.cli import main
 from foldwise.config.schema import Config
+from foldwise.decisions.asked import Asked
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.run.audit import seal_anew
 from foldwise.run.folder import RunFolder
+from foldwise.tasks.text_classification import TextClassification
 from foldwise.workflow import cross_validate
 
 
@@ -57,6 +62,7 @@ def run(folder: Path, backbone: Path, table_path: Path, new_rows: pl.DataFrame) 
         "trackers": [],
         "baselines": False,
         "ensemble": "model",
+        "calibration": "none",
     }
     return cross_validate(Config.model_validate(values))
 
@@ -173,6 +179,89 @@ def test_missing_column_is_refused_naming_it(
 ) -> None:
     with pytest.raises(FoldwiseError, match="'kind'"):
         predictor.read(save(new_rows.drop("kind"), tmp_path / "a.csv"), labelled=False)
+
+
+def test_a_file_of_labels_says_what_predict_says(
+    predictor: Predictor, new_rows: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foldwise.table.formats.CHUNK_ROWS", 8)
+    tokenized: list[int] = []
+
+    def counted(task: TextClassification, frame: pl.DataFrame) -> Any:
+        tokenized.append(frame.height)
+        return dataset(task, frame)
+
+    dataset = TextClassification.dataset
+    monkeypatch.setattr(TextClassification, "dataset", counted)
+    table = save(new_rows, tmp_path / "a.csv")
+    done = predictor.predict_file(table, tmp_path / "out.parquet")
+    assert tokenized == [8, 8, 4]  # once for both folds
+    assert (done.rows, done.problems, done.absent) == (20, 0, {})
+    found = pl.read_parquet(tmp_path / "out.parquet")
+    expected = predictor.predict(predictor.read(table, labelled=False))
+    assert found["prediction"].to_list() == expected["prediction"].to_list()
+    np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=ROUNDING)
+
+
+def test_the_command_tells_what_is_absent_unseen_and_carried(
+    run: RunFolder,
+    new_rows: pl.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = new_rows.drop("amount").with_columns(id=pl.int_range(pl.len()).cast(pl.String))
+    rows.with_columns(kind=pl.lit("new kind")).write_ndjson("new.jsonl")
+    known = {"kind": ["c0", "l1", "d2"]}
+    monkeypatch.setattr(TextClassification, "categories_known", lambda _: known)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    words = ["predict", str(run.path), "new.jsonl", "-o", "out.jsonl", "--carry", "id,kind"]
+    monkeypatch.setattr("sys.argv", ["foldwise", *words, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed, told = capsys.readouterr()
+    assert ended.value.code == 0, told
+    result = json.loads(printed)
+    assert result["absent"] == {"amount": {"rows": 20, "share": 1.0}}
+    assert result["unseen"] == {"kind": {"rows": 20, "share": 1.0}}
+    assert (result["rows"], result["problems"], result["resumed"]) == (20, 0, 0)
+    assert "note: new.jsonl: has no column 'amount': missing in all rows\n" in told
+    assert "note: column 'kind': 20 of 20 rows (100.0%) hold a value that training didn't" in told
+    lines = pl.read_ndjson("out.jsonl")
+    assert lines.columns[-3:] == ["problem", "id", "kind"]
+    assert lines["id"].to_list() == rows["id"].to_list()
+
+
+def test_sets_of_new_rows_compare_each_fold_with_its_own_rows(
+    run: RunFolder, new_rows: pl.DataFrame
+) -> None:
+    both = Predictor(run.path, precision=PRECISION)
+    both.decide(Asked(sets=0.6))
+    found = both.predict(new_rows.drop("label"))
+    known = pl.read_parquet(run.out_of_fold)
+    classes = [name for name in found.columns if name.startswith("prob_")]
+    stranger = np.zeros((new_rows.height, 3))
+    for number in (1, 2):
+        alone = Predictor(run.path, folds=[number], precision=PRECISION)
+        new = probabilities(alone.predict(new_rows.drop("label")))
+        rows = known.filter(pl.col("fold") == number)
+        own = [row[f"prob_{row['target']}"] for row in rows.iter_rows(named=True)]
+        stranger += (np.array(own)[:, None, None] <= new + 1e-12).sum(axis=0)
+    kept = (1 + stranger) / (1 + known.height) > 0.4
+    names = [name.removeprefix("prob_") for name in classes]
+    wanted = [";".join(np.array(names)[row]) for row in kept]
+    assert found["set"].to_list() == wanted
+    assert found["set_size"].to_list() == kept.sum(axis=1).tolist()
+    assert found["confidence"].to_list() == probabilities(found).max(axis=1).tolist()
+
+
+def test_a_run_that_isnt_finished_promises_nothing(run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "half")
+    (tmp_path / "half" / "metrics.json").unlink()
+    predictor = Predictor(tmp_path / "half", precision=PRECISION)
+    with pytest.raises(FoldwiseError, match="isn't finished, and --abstain, --costs and --sets"):
+        predictor.decide(Asked(abstain=0.5))
 
 
 def test_a_class_with_a_line_break_in_its_name_has_a_probability_too(

@@ -74,6 +74,7 @@ def make(folder: Path, backbone: Path) -> Callable[..., Config]:
             "trackers": [],
             "baselines": False,
             "ensemble": "model",
+            "calibration": "none",
         }
         for section, value in sections.items():
             merged = isinstance(value, dict) and isinstance(values.get(section), dict)

@@ -9,42 +9,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import polars as pl
 import polars.selectors as cs
-from accelerate import Accelerator
+from rich.console import Console
 from torch import nn
 
 from foldwise.config.members import MODEL, beside_the_model
 from foldwise.config.rows import Data
 from foldwise.config.training import Precision
+from foldwise.decisions.asked import Asked
 from foldwise.ensemble.choose import Chosen
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.answer import chosen_of, mean_answer
+from foldwise.evaluation.answer import answered, chosen_of, mean_answer
+from foldwise.evaluation.deciding import ONE, Deciding, read_deciding, with_sureness
 from foldwise.evaluation.validate import load_task
 from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
 from foldwise.members.frozen import Frozen
-from foldwise.members.member import Member, with_vectors
+from foldwise.members.member import KnowsCategories, Member, with_vectors
 from foldwise.members.roster import build_member, outputs_of, reads_embedding
 from foldwise.members.store import restore
 from foldwise.models.adapters import merge_adapters
+from foldwise.prediction.file import Frames, Labels, Predicted, predict_file
+from foldwise.prediction.fitted import Fitted
 from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.preparation.rows import group_column
 from foldwise.run import checkpoints
+from foldwise.run.files import sha256
 from foldwise.run.folder import DISTILLED, ONES, REFIT, FoldFolder, RunFolder
-from foldwise.run.seal import check, read_metrics, trained_folds
+from foldwise.run.seal import SEAL, check, read_metrics, trained_folds
 from foldwise.run.weights import load_weights
+from foldwise.table.chunks import NewRows, columns_of, open_rows
 from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
-from foldwise.table.reading import ROW, apply_missing, read_table, take_rows
+from foldwise.table.reading import MISSING, ROW, apply_missing, read_table, take_rows
 from foldwise.table.written import data_written
-from foldwise.tasks.predictions import to_table, values_to_table
+from foldwise.tasks.predictions import values_of
 from foldwise.tasks.task import Task, merge_labels
-from foldwise.training.inference import infer
 
 
 class Predictor:
@@ -55,6 +60,7 @@ class Predictor:
         chosen: the members that predict, and their weights; of a run that isn't finished, or was
             made before there were members, the model alone.
         notes: what was odd about the table that `read` read last.
+        deciding: what is done with labels beyond naming them; None before `decide` was called.
 
     Args:
         path: the run folder.
@@ -95,6 +101,7 @@ class Predictor:
                 f"{path}: task {self.config.task} brings its own rows; no table fits"
             )
         self.model = model
+        self._alone = member  # whose out-of-fold rows are like the new ones
         self.folds = [] if model in ONES and not folds else self._trained(folds, model)
         self._folders = [self.run.one(model)] if not self.folds else []
         self._folders += [self.run.fold(number) for number in self.folds]
@@ -112,9 +119,22 @@ class Predictor:
             )
         self.accelerator = build_accelerator(self.config.training)
         self.notes: tuple[str, ...] = ()
+        self.deciding: Deciding | None = None
         self.chosen = self._choose(member)
         self._folds = [self._load(folder) for folder in self._folders]
         self._frozen = self._load_frozen()
+
+    def decide(self, asked: Asked) -> Deciding:
+        """Have more columns from now on: decisions, sets or intervals, predictions left out.
+
+        Args:
+            asked: for what.
+
+        Raises:
+            FoldwiseError: the run isn't finished, or its task has nothing of the kind.
+        """
+        self.deciding = read_deciding(asked, self.task, self.run, self.folds, self._alone)
+        return self.deciding
 
     @overload
     def predict(self, rows: pl.DataFrame) -> pl.DataFrame: ...
@@ -138,7 +158,8 @@ class Predictor:
         Returns:
             The same kind, in the order of `rows`: prediction and prob_*, with a pandas frame's
             index; a list gives a list of dicts. What `read` returned (it has `row`) gives row,
-            target (where it is known), prediction, prob_* and logit_*.
+            target (where it is known), prediction, prob_* and logit_*. After `decide` its columns
+            too.
 
         Raises:
             FoldwiseError: a column isn't there, or a cell can't be what its role needs.
@@ -153,7 +174,7 @@ class Predictor:
         labels = self._label(taken.with_columns(beside))
         if numbered:
             return labels
-        labels = labels.select("prediction", cs.starts_with("prob_"))
+        labels = labels.drop("row", "target", cs.starts_with("logit_"), strict=False)
         if is_pandas(rows):
             return to_pandas(labels, rows)
         return labels if isinstance(rows, pl.DataFrame) else labels.to_dicts()
@@ -162,8 +183,15 @@ class Predictor:
         rows = frame
         if self._frozen is not None:
             rows = with_vectors(frame, self._frozen.embed(frame))
-        tables = [fold.predict(rows, self.accelerator) for fold in self._folds]
-        return mean_answer(tables, self.chosen, self.task).drop("repeat", "fold")
+        # Tokenized once: what folds fit of other columns is in their collate, not in the rows.
+        modelled = any(fold.model is not None for fold in self._folds)
+        dataset = self.task.dataset(rows) if modelled else None
+        tables = [fold.predict(rows, dataset, self.accelerator) for fold in self._folds]
+        labelled = mean_answer(tables, self.chosen, self.task).drop("repeat", "fold")
+        if self.deciding is None:
+            return labelled
+        each = [values_of(answered(table, self.chosen, self.task)) for table in tables]
+        return self.deciding.columns(labelled, dict(zip(self.folds or [ONE], each, strict=True)))
 
     def read(
         self,
@@ -194,10 +222,91 @@ class Predictor:
         merged = getattr(self.task, "merged", []) if labelled else []
         return merge_labels(frame, data.target, merged)
 
+    def open(
+        self,
+        path: str,
+        carry: Sequence[str] = (),
+        *,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+    ) -> NewRows:
+        """Open a table of new rows that is read chunk by chunk, of any size.
+
+        Args:
+            path: as in data.path.
+            carry: columns to take along; ["all"] for every one.
+            delimiter: of this table, instead of the config's.
+            encoding: of this table, instead of the config's.
+
+        Raises:
+            FoldwiseError: the table can't be read, or lacks a column that is needed.
+        """
+        data = self._data.model_copy(update={"path": path})
+        return open_rows(data_written(data, delimiter, encoding), carry)
+
+    def predict_file(
+        self,
+        rows: NewRows | str,
+        out: str | Path,
+        *,
+        raw: bool = False,
+        more: Sequence[Frames] = (),
+        console: Console | None = None,
+    ) -> Predicted:
+        """Label a table of any size into a file, one line a row, in the table's order.
+
+        Args:
+            rows: what `open` returned, or the table's path.
+            out: a .parquet, .csv or .jsonl file that doesn't exist yet. What an interrupted call
+                has done of it lies in a hidden folder beside it, and is taken up.
+            raw: leave cells of a CSV as they are that a spreadsheet takes for formulas.
+            more: what adds columns to labelled rows (row, prediction, confidence, prob_*,
+                logit_*), one after the other.
+            console: where progress is shown; None for silence.
+
+        Raises:
+            FoldwiseError: the table can't be read, or the output can't be written.
+        """
+        opened = self.open(rows) if isinstance(rows, str) else rows
+        models = sum(fold.model is not None for fold in self._folds)
+        labels = Labels(
+            self._label_new, holds(self.task), self._identity, models, self._known, more
+        )
+        return predict_file(opened, labels, Path(out), raw=raw, console=console)
+
+    def _label_new(self, rows: pl.DataFrame) -> pl.DataFrame:
+        labelled = self._label(apply_missing(rows, self._data, need_target=False)[0])
+        by_threshold = bool(self.chosen.decision.thresholds)  # not from a half
+        return with_sureness(labelled, self.task) if by_threshold else labelled
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        # The seals name the hash of every file that a prediction hangs on.
+        folders = [self.run.path, *(folder.path for folder in self._folders)]
+        return {
+            "run": [sha256(folder / SEAL) for folder in folders],
+            "model": self.model,
+            "folds": self.folds,
+            "members": list(self.chosen.voting),
+            "decisions": None if self.deciding is None else self.deciding.identity(),
+            "precision": self.config.training.precision,
+            "device": self.accelerator.device.type,
+        }
+
+    @property
+    def _known(self) -> dict[str, frozenset[str | None]]:
+        known: dict[str, frozenset[str | None]] = {}
+        for fold in self._folds:
+            voting = [fold.task] if fold.model is not None else []
+            for part in (*voting, *fold.members.values()):
+                if isinstance(part, KnowsCategories):
+                    for name, values in part.categories_known().items():
+                        known[name] = known.get(name, frozenset({MISSING})) | {*values}
+        return known
+
     @property
     def _columns(self) -> list[str]:
-        data = self.config.data
-        return [*data.text, *data.categorical, *data.numeric]
+        return columns_of(self.config.data)
 
     @property
     def _data(self) -> Data:
@@ -237,10 +346,11 @@ class Predictor:
         return chosen
 
     def _choose(self, member: str | None) -> Chosen:
-        if member is None and self.model == DISTILLED:
-            member = MODEL  # it was taught what the members say together
         if member is None:
             chosen = chosen_of(read_metrics(self.run) if self.run.finished else {})
+            if self.model == DISTILLED:  # it was taught what the members say together, tempered
+                decision = replace(chosen.decision, temperature=1.0)
+                return Chosen((MODEL,), np.ones(1), False, {}, decision)
             names = [MODEL, *(part.name for part in beside_the_model(self.config))]
             if unknown := [name for name in chosen.voting if name not in names]:
                 raise FoldwiseError(
@@ -255,11 +365,11 @@ class Predictor:
             )
         return Chosen((member,), np.ones(1), False, {})
 
-    def _load(self, fold: FoldFolder) -> _Fold:
+    def _load(self, fold: FoldFolder) -> Fitted:
         task = load_task(self.run, fold, self.config, self.code, stores=None, online=self.online)
         model = self._load_model(fold, task) if MODEL in self.chosen.voting else None
         names = [name for name in self.chosen.voting if name != MODEL]
-        return _Fold(task, model, {name: self._load_member(fold, task, name) for name in names})
+        return Fitted(task, model, {name: self._load_member(fold, task, name) for name in names})
 
     def _load_model(self, fold: FoldFolder, task: Task) -> nn.Module:
         checkpoint = checkpoints.load_best(fold)
@@ -290,24 +400,3 @@ class Predictor:
             name = str(self.run.frozen.relative_to(self.run.path))
             check(self.run.path, "finished", only=[name])
         return Frozen.stored(self.config, self.run, self.accelerator, online=self.online)
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """What a fold has fitted: its task, and those members that vote."""
-
-    task: Task
-    model: nn.Module | None
-    members: Mapping[str, Member]
-
-    def predict(self, rows: pl.DataFrame, accelerator: Accelerator) -> dict[str, pl.DataFrame]:
-        """Return each voting member's table of the rows."""
-        tables = {}
-        if self.model is not None:
-            dataset = self.task.dataset(rows)
-            positions = np.arange(rows.height)
-            logits, _ = infer(self.model, dataset, positions, self.task.collate, accelerator)
-            tables[MODEL] = to_table(self.task, rows, logits, None, None)
-        for name, member in self.members.items():
-            tables[name] = values_to_table(self.task, rows, member.predict(rows), None, None)
-        return tables

@@ -153,6 +153,7 @@ def trained(
         "training": {"epochs": 9, "batch_size": 8, "device": "cpu", "precision": PRECISION},
         "metrics": ["accuracy", "f1_macro"],
         "ensemble": "model",
+        "calibration": "none",
     }
     (place / "config.yaml").write_text(json.dumps(values), "utf-8")
     command = [*FOLDWISE, "train", "config.yaml", "--set", "training.epochs=3"]
@@ -244,7 +245,22 @@ def test_predict_labels_every_row_in_the_table_s_order_and_writes_nothing_else_o
     with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
         written = list(csv.DictReader(file))
     labels = pl.read_parquet(tmp_path / "labels.parquet")
-    assert labels.columns == list(written[0]) == ["row", "prediction", *PROBABILITIES]
+    assert (
+        labels.columns
+        == list(written[0])
+        == [
+            "row",
+            "prediction",
+            "confidence",
+            *PROBABILITIES,
+            "problem",
+        ]
+    )
+    assert labels["problem"].null_count() == 90
+    assert (
+        labels["confidence"].to_list()
+        == labels.select(pl.max_horizontal(PROBABILITIES)).to_series().to_list()
+    )
     assert labels["row"].to_list() == [int(line["row"]) for line in written] == list(range(90))
     assert labels["prediction"].to_list() == [line["prediction"] for line in written]
     for name in PROBABILITIES:
@@ -254,6 +270,39 @@ def test_predict_labels_every_row_in_the_table_s_order_and_writes_nothing_else_o
     )
     largest = labels.select(PROBABILITIES).to_numpy().argmax(axis=1)
     assert labels["prediction"].to_list() == [["card", "debt", "loan"][i] for i in largest]
+
+
+def test_predict_abstains_weighs_costs_and_gives_sets(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    table_path: Path,
+    run_main: Callable[..., str],
+) -> None:
+    run = trained[0]
+    costs = "true,card,debt,loan,ask\ncard,0,1,1,.5\ndebt,1,0,1,.5\nloan,1,1,0,.5\n"
+    (tmp_path / "costs.csv").write_text(costs, "utf-8")
+    asked = ["--abstain", "0.5", "--costs", "costs.csv", "--sets", "0.6"]
+    printed = run_main("predict", str(run), str(table_path), "-o", "sure.parquet", *asked)
+    labels = pl.read_parquet(tmp_path / "sure.parquet")
+    known = pl.read_parquet(run / "oof.parquet")
+    sure = labels["confidence"] >= 0.5
+    assert (
+        labels["confidence"].to_list()
+        == labels.select(pl.max_horizontal(PROBABILITIES)).to_series().to_list()
+    )
+    assert (labels["prediction"].is_not_null() == sure).all()
+    # To ask costs a half: what is less sure is asked about (Chow 1970).
+    assert ((labels["decision"] != "ask") == sure).all()
+    sizes = [len(cell.split(";")) if cell else 0 for cell in labels["set"]]
+    assert labels["set_size"].to_list() == sizes
+    above = known.select(pl.max_horizontal(PROBABILITIES)).to_series() >= 0.5
+    right = (known["target"] == known["prediction"]).filter(above).mean()
+    lines = printed.splitlines()
+    assert lines[0] == (
+        f"{sure.mean():.1%} of the rows have a confidence of 0.5 or more and keep their "
+        f"prediction; out of fold {above.mean():.1%} have, and {right:.1%} of them are right"
+    )
+    assert lines[-1] == "90 rows labelled by the model of fold 1, 2, 3: sure.parquet"
 
 
 def test_predict_by_one_fold_gives_that_model_s_probabilities(

@@ -69,7 +69,7 @@ DATA_KEYS = (
 )
 TOP_KEYS = (
     "extends, run, code, task, data, holdout, folds, selection, text, model, loss, optimizer, "
-    "schedule, training, metrics, ensemble, baselines, trackers, sweep"
+    "schedule, training, metrics, ensemble, calibration, thresholds, baselines, trackers, sweep"
 )
 TRAINING_KEYS = (
     "epochs, batch_size, tokens_per_batch, accumulate, precision, clip, evaluate_every, patience, "

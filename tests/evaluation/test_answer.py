@@ -10,10 +10,15 @@ import polars as pl
 import pytest
 
 from foldwise.config.schema import Config
+from foldwise.decisions.decision import Decision
 from foldwise.ensemble.choose import Chosen
+from foldwise.errors import FoldwiseError
 from foldwise.evaluation.answer import answer, answered, chosen_of, judged_by, mean_answer
+from foldwise.metrics.metric import evaluate
 from foldwise.parts.usercode import UserCode
 from foldwise.tasks.multiclass import Multiclass
+from foldwise.tasks.multilabel import Multilabel
+from foldwise.tasks.ordinal import Ordinal
 from foldwise.tasks.predictions import values_to_table
 from foldwise.tasks.regression import Regression
 
@@ -21,7 +26,9 @@ CLASSES = ["a", "b", "c"]
 N = 900
 
 
-def prepared(metric: str = "f1_macro", folds: int = 3, task: str = "multiclass") -> Any:
+def prepared(
+    metric: str = "f1_macro", folds: int = 3, task: str = "multiclass", decided: bool = False
+) -> Any:
     """A run of N rows, as far as an answer needs it."""
     values = {
         "run": {"name": "made"},
@@ -29,9 +36,12 @@ def prepared(metric: str = "f1_macro", folds: int = 3, task: str = "multiclass")
         "data": {"path": "a.csv", "target": "label", "text": ["text"]},
         "folds": {"n": 3},
         "selection": {"metric": metric},
+        "calibration": "temperature" if decided else "none",
+        "thresholds": "auto" if decided else "half",
     }
     config = Config.model_validate(values)
-    kind = Regression if task == "regression" else Multiclass
+    kinds = {"regression": Regression, "multilabel": Multilabel, "ordinal": Ordinal}
+    kind = kinds.get(task, Multiclass)
     made: Any = kind(config, UserCode())
     made.classes = CLASSES
     return SimpleNamespace(
@@ -57,7 +67,11 @@ def table(run: Any, target: np.ndarray, values: np.ndarray, folds: int = 3) -> p
     parts = []
     for fold in range(1, folds + 1):
         rows = np.flatnonzero(np.arange(N) % folds == fold - 1)
-        label = [CLASSES[i] for i in target[rows]] if target.dtype.kind == "i" else target[rows]
+        label: Any = target[rows]
+        if target.ndim == 2:
+            label = run.task.joined(target[rows] == 1)
+        elif target.dtype.kind == "i":
+            label = [CLASSES[i] for i in target[rows]]
         frame = pl.DataFrame({"row": rows, "label": label})
         parts.append(values_to_table(run.task, frame, values[rows], 1, fold))
     return pl.concat(parts).sort("repeat", "row")
@@ -189,3 +203,120 @@ def test_a_loss_judges_no_answer_the_first_metric_does() -> None:
     run = prepared("loss")
     assert judged_by(run.config, run.task.metrics()).name == "f1_macro"
     assert judged_by(prepared("accuracy").config, run.task.metrics()).name == "accuracy"
+
+
+def sharpened(values: np.ndarray, by: float) -> np.ndarray:
+    """Probabilities that are surer than they should be."""
+    powers = values**by
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def calibrated(target: np.ndarray, seed: int, classes: int = 3) -> np.ndarray:
+    """Probabilities that come true as often as they say."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(len(target), classes))
+    scores[np.arange(len(target)), target] += 1
+    return sharpened(np.exp(scores - scores.max(axis=1, keepdims=True)), 1)
+
+
+def test_a_model_that_is_too_sure_is_tempered_and_its_labels_stay(target: np.ndarray) -> None:
+    run = prepared(decided=True)
+    raw = table(run, target, sharpened(calibrated(target, 0), 3))
+    found = answer(run, {"model": raw})
+    assert found.chosen.decision.temperature == pytest.approx(3, rel=0.15)
+    assert found.out_of_fold["prediction"].equals(raw["prediction"])
+    changed = found.as_json()["calibration"]
+    assert changed["log_loss"]["after"] < changed["log_loss"]["before"] - 0.2
+    assert changed["ece"]["after"] < 0.5 * changed["ece"]["before"]
+    assert changed["ece"]["after"] < 3 * changed["ece"]["by_chance"]
+    assert chosen_of({"answer": found.as_json()}).decision == found.chosen.decision
+
+
+def test_a_rows_temperature_hangs_on_no_target_of_its_own_fold(target: np.ndarray) -> None:
+    run = prepared(decided=True)
+    other = target.copy()
+    of_first = np.arange(N) % 3 == 0
+    other[of_first] = (other[of_first] + 1) % 3
+    values = sharpened(calibrated(target, 0), 3)
+    first, second = (answer(run, {"model": table(run, shown, values)}) for shown in (target, other))
+    assert first.of_folds[1].decision == second.of_folds[1].decision
+    assert first.of_folds[2].decision != second.of_folds[2].decision
+    own = pl.col("fold") == 1
+    probabilities = pl.col("^prob_.*$")
+    assert (
+        first.out_of_fold.filter(own)
+        .select(probabilities)
+        .equals(second.out_of_fold.filter(own).select(probabilities))
+    )
+
+
+def test_tempered_orders_keep_their_median_label() -> None:
+    run = prepared("quadratic_kappa", task="ordinal", decided=True)
+    target = np.random.default_rng(3).integers(0, 3, N)
+    raw = table(run, target, sharpened(calibrated(target, 0), 3))
+    found = answer(run, {"model": raw})
+    assert found.chosen.decision.temperature > 1.5
+    assert found.out_of_fold["prediction"].equals(raw["prediction"])
+    assert found.calibration is not None
+    assert found.calibration["log_loss"]["after"] < found.calibration["log_loss"]["before"] - 0.2
+
+
+def rare_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sets of three labels, one in twelve each, and probabilities that know them a little."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(-3, 1.3, size=(N, 3))
+    values = 1 / (1 + np.exp(-scores))
+    return (rng.random((N, 3)) < values).astype(np.int64), values
+
+
+def test_rare_labels_are_named_from_less_than_a_half_where_f1_judges() -> None:
+    target, values = rare_labels(0)
+    run = prepared(task="multilabel", decided=True)
+    found = answer(run, {"model": table(run, target, values)})
+    assert set(found.as_json()["thresholds"]) == set(CLASSES)
+    assert max(found.chosen.decision.thresholds) < 0.4
+    metric = run.task.metrics()[0]
+    arrays = run.task.to_arrays(found.out_of_fold)
+    at_half = (values >= 0.5).astype(np.int64)
+    gain = evaluate(metric, *arrays) - evaluate(metric, arrays[0], at_half, values)
+    assert gain > 0.1
+    assert found.as_json()["thresholds_add"] == pytest.approx(gain)
+    by_accuracy = prepared("subset_accuracy", task="multilabel", decided=True)
+    left = answer(by_accuracy, {"model": table(run, target, values)})
+    assert left.chosen.decision.thresholds == ()
+
+
+def test_a_rows_thresholds_hang_on_no_label_of_its_own_fold() -> None:
+    target, values = rare_labels(0)
+    other = target.copy()
+    of_first = np.arange(N) % 3 == 0
+    other[of_first] = 1 - other[of_first]
+    run = prepared(task="multilabel", decided=True)
+    first, second = (answer(run, {"model": table(run, shown, values)}) for shown in (target, other))
+    own = pl.col("fold") == 1
+    predictions = [f.out_of_fold.filter(own)["prediction"] for f in (first, second)]
+    assert predictions[0].equals(predictions[1])
+    assert first.of_folds[2].decision != second.of_folds[2].decision
+
+
+def test_new_rows_are_named_by_thresholds_on_the_mean_of_tempered_folds() -> None:
+    run = prepared(task="multilabel", decided=True)
+    decision = Decision(2.0, (0.3, 0.3, 0.3))
+    chosen = Chosen(("model",), np.ones(1), False, {}, decision)
+    target = np.zeros((N, 3), dtype=np.int64)
+    folds = [{"model": table(run, target, np.full((N, 3), p))} for p in (0.05, 0.2)]
+    found = mean_answer(folds, chosen, run.task)
+    odds = [np.sqrt(p / (1 - p)) for p in (0.05, 0.2)]
+    mean = np.mean([odd / (1 + odd) for odd in odds])
+    assert found["prob_a"][0] == pytest.approx(mean)
+    assert found["prediction"][0] == ("" if mean < 0.3 else "a;b;c")
+    sure = Chosen(("model",), np.ones(1), False, {}, Decision(1.0, (0.1, 0.5, 0.12)))
+    assert mean_answer(folds, sure, run.task)["prediction"][0] == "a;c"
+
+
+def test_thresholds_that_arent_one_a_label_are_refused() -> None:
+    run = prepared(task="multilabel", decided=True)
+    target, values = rare_labels(0)
+    chosen = Chosen(("model",), np.ones(1), False, {}, Decision(1.0, (0.3, 0.3)))
+    with pytest.raises(FoldwiseError, match="has 2 thresholds for 3 labels"):
+        answered({"model": table(run, target, values)}, chosen, run.task)

@@ -8,6 +8,7 @@ from sklearn.calibration import calibration_curve
 
 from foldwise.evaluation.diagnostics import (
     calibration,
+    chance_error,
     confidence_counts,
     coverage,
     most_confident_mistakes,
@@ -20,22 +21,28 @@ RIGHT = RNG.random(500) < CONFIDENCE**2
 
 def test_calibration_bins_agree_with_scikit_learn() -> None:
     bins, error = calibration(CONFIDENCE, RIGHT, bins=10)
-    accuracy, confidence = calibration_curve(RIGHT, CONFIDENCE, n_bins=10)
-    filled = [b for b in bins if b.rows]
-    assert [b.accuracy for b in filled] == pytest.approx(accuracy)
-    assert [b.confidence for b in filled] == pytest.approx(confidence)
-    rows = np.array([b.rows for b in filled])
-    assert error == pytest.approx((rows / 500 * np.abs(accuracy - confidence)).sum())
-    assert math.isnan(bins[0].accuracy)
+    accuracy, confidence = calibration_curve(RIGHT, CONFIDENCE, n_bins=10, strategy="quantile")
+    assert [b.accuracy for b in bins] == pytest.approx(accuracy)
+    assert [b.confidence for b in bins] == pytest.approx(confidence)
+    assert [b.rows for b in bins] == [50] * 10
+    assert error == pytest.approx(np.abs(accuracy - confidence).mean())
 
 
 def test_a_calibrated_model_has_no_error() -> None:
-    assert calibration(np.array([0.75] * 4), np.array([True, True, True, False]))[1] == 0
+    assert calibration(np.array([0.75] * 4), np.array([True, True, True, False]), bins=1)[1] == 0
 
 
-def test_confidence_one_falls_into_the_last_bin_and_zero_into_the_first() -> None:
-    bins, _ = calibration(np.array([0.0, 1.0]), np.array([False, True]), bins=5)
-    assert [b.rows for b in bins] == [1, 0, 0, 0, 1]
+def test_fewer_rows_than_bins_are_a_bin_each() -> None:
+    bins, error = calibration(np.array([1.0, 0.5]), np.array([True, False]))
+    assert [(b.rows, b.confidence) for b in bins] == [(1, 0.5), (1, 1.0)]
+    assert error == pytest.approx(0.25)
+
+
+def test_what_is_exactly_right_has_the_error_of_chance() -> None:
+    right = RNG.random((200, 500)) < CONFIDENCE
+    errors = [calibration(CONFIDENCE, each)[1] for each in right]
+    assert chance_error(CONFIDENCE) == pytest.approx(np.mean(errors), abs=0.004)
+    assert calibration(CONFIDENCE, RIGHT)[1] > 2 * chance_error(CONFIDENCE)
 
 
 def test_coverage_is_what_is_left_at_each_threshold() -> None:
@@ -56,9 +63,6 @@ def test_a_confidence_that_rounding_put_above_one_is_counted() -> None:
     above = np.nextafter(1, 2)
     counts = confidence_counts(np.array([above, 1.0]), np.array([True, False]), bins=4)
     assert counts.tolist() == [[0, 0], [0, 0], [0, 0], [1, 1]]
-    bins, error = calibration(np.array([above]), np.array([True]), bins=4)
-    assert [b.rows for b in bins] == [0, 0, 0, 1]
-    assert error == pytest.approx(0)
 
 
 def test_mistakes_come_most_confident_first() -> None:

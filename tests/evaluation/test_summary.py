@@ -59,6 +59,7 @@ def prepared(tmp_path: Path) -> Any:
             "trackers": [],
             "baselines": False,
             "ensemble": "model",
+            "calibration": "none",
         }
     )
     task = Multiclass(config, UserCode())
@@ -187,3 +188,35 @@ def test_metrics_are_written_last_so_a_run_that_has_them_has_all(
     assert prepared.run.out_of_fold.exists()
     assert prepared.run.holdout.exists()
     assert not prepared.run.finished
+
+
+def test_a_tempered_answers_holdout_is_the_mean_of_tempered_folds(prepared: Any) -> None:
+    prepared.config = prepared.config.model_copy(update={"calibration": "temperature"})
+    metrics = summarize(prepared)
+    temperature = metrics["answer"]["temperature"]
+    assert temperature > 1.5  # the folds guess, and are sure of it
+    assert set(metrics["answer"]["folds"]) == {"1", "2", "3", "4"}
+    powers = [
+        np.exp(pl.read_parquet(prepared.run.fold(n).holdout).select("^logit_.*$").to_numpy())
+        ** (1 / temperature)
+        for n in (1, 2, 3, 4)
+    ]
+    mean = np.mean([p / p.sum(axis=1, keepdims=True) for p in powers], axis=0)
+    held = pl.read_parquet(prepared.run.holdout).select("^prob_.*$").to_numpy()
+    np.testing.assert_allclose(held, mean, atol=1e-9)
+    raw = pl.read_parquet(prepared.run.member("model").out_of_fold)
+    oof = pl.read_parquet(prepared.run.out_of_fold)
+    assert oof["prediction"].equals(raw["prediction"])
+    assert not oof["prob_a"].equals(raw["prob_a"])
+
+
+def test_sets_are_judged_out_of_fold_and_on_the_holdout_by_class(prepared: Any) -> None:
+    found = summarize(prepared)["answer"]["sets"]
+    assert found["level"] == 0.9
+    for estimate, rows in (("oof", 40), ("holdout", 6)):
+        judged = found[estimate]
+        assert judged["rows"] == rows == sum(each["rows"] for each in judged["classes"])
+        hits = sum(each["rows"] * each["coverage"] for each in judged["classes"])
+        assert judged["coverage"] == pytest.approx(hits / rows)
+        assert judged["by_class"]["size"] >= 2.5  # of so few rows a class is hardly ruled out
+    assert 0.75 <= found["oof"]["coverage"] <= 1

@@ -178,6 +178,17 @@ def test_a_blend_that_wins_is_named_by_its_parts_and_told_what_the_model_adds() 
     assert left_out["told"].endswith(" The language model adds nothing to it.")
 
 
+def test_what_thresholds_add_is_told_apart_from_the_blends_merit() -> None:
+    answer = {"weights": {"model": 1.0, "linear": 1.0}, "blended": True, "adds": {}}
+    values = {"answer": 0.8, "model": 0.7, "linear": 0.6}
+    told = judged(values, answer=answer | {"thresholds_add": 0.05})["told"]
+    assert told.endswith(
+        "Of the answer's macro-F1 +0.050 are its thresholds' (each member alone names labels from "
+        "a half)."
+    )
+    assert "thresholds" not in judged(values, answer=answer)["told"]
+
+
 def test_a_member_that_is_ahead_of_the_blend_is_said_to_be() -> None:
     found = judged({"answer": 0.70, "model": 0.705, "linear": 0.6}, weights=BOTH)
     assert (found["winner"], found["runner_up"], found["sure"]) == ("model", "answer", False)

@@ -144,6 +144,18 @@ class Config(Section):
         "`boosting` (LightGBM), `lookup` (one category), `my_parts.Member`. `auto`: all that the "
         "columns allow; a blend only where it is better.",
     )
+    calibration: Literal["temperature", "none"] = Field(
+        default="temperature",
+        description="`temperature`: the answer's probabilities are divided by one number on the "
+        "scale of logits, fitted out of fold, so that they come true as often as they say; no "
+        "label changes. `none`: as they are.",
+    )
+    thresholds: Literal["auto", "half"] = Field(
+        default="auto",
+        description="From which probability a label of a multilabel target is predicted: `auto`, "
+        "where an F1 judges (selection.metric), from thresholds fitted out of fold; `half`: from "
+        "a half.",
+    )
     baselines: bool = Field(
         default=True,
         description="Score majority class (or mean and median), best single category and a linear "

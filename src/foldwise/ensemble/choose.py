@@ -9,6 +9,9 @@ Where a mean over classes judges, there are two blends, whose weights were fitte
 count more or less alike. Over 17 sets of members of five tables the answer's macro-F1 was above
 the best single member's by 0.005 with the one alone and 0.008 with both.
 
+What is done with the answer's probabilities (a temperature, thresholds: decisions/) is fitted with
+the weights, on the same rows; of a blend on predictions that are cross-fitted within them.
+
 Within the rows at hand a blend is itself cross-fitted, over parts that keep near-duplicates
 together, and compared with the best single member on the same rows. Where that member is better by
 more than half a standard error of the difference, it is the answer, as the weight 1; else the blend
@@ -20,12 +23,13 @@ member +0.0037 in the mean, against +0.0025 of a blend that must be ahead).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foldwise.decisions.decision import AS_IT_IS, Decision
 from foldwise.ensemble.blend import EVENNESS, blend, fit_margins, margins
 from foldwise.members.member import Floats, Holds
 
@@ -65,6 +69,8 @@ class Rows:
 
 # (predictions (n, n_outputs), rows) -> the selection metric, the greater the better.
 Score = Callable[[Floats, Rows], float]
+# (predictions (n, n_outputs), rows) -> what is done with predictions like these.
+Decide = Callable[[Floats, Rows], Decision]
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,14 @@ class Chosen:
         weights: (members,), none negative.
         blended: whether it is a blend, and not a single member's.
         scores: of each member and of the cross-fitted blend, the greater the better.
+        decision: what is done with what the weights give.
     """
 
     names: tuple[str, ...]
     weights: Floats
     blended: bool
     scores: dict[str, float]
+    decision: Decision = AS_IT_IS
 
     @property
     def single(self) -> str:
@@ -96,14 +104,22 @@ class Chosen:
         return tuple(n for n, weight in zip(self.names, self.weights, strict=True) if weight > 0)
 
     def predict(self, predictions: Mapping[str, Floats], holds: Holds) -> Floats:
-        """Return the answer to rows that the voting members have predicted."""
+        """Blend what the voting members have predicted of some rows; the decision comes after."""
         if not self.blended:  # the member's own, to the last bit
             return predictions[self.single]
         weights = self.weights[self.weights > 0]
         return blend(weights, [predictions[name] for name in self.voting], holds)
 
 
-def choose(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int) -> Chosen:
+def choose(
+    rows: Rows,
+    holds: Holds,
+    score: Score,
+    *,
+    macro: bool,
+    seed: int,
+    decide: Decide | None = None,
+) -> Chosen:
     """Choose between the best single member and a blend of all, on rows that nobody trained on.
 
     Args:
@@ -112,18 +128,25 @@ def choose(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int) ->
         score: the selection metric, the greater the better; nan is worse than any number.
         macro: whether that metric is a mean over classes.
         seed: deals groups to parts.
+        decide: fits what is done with the predictions; None for nothing.
     """
-    return _chosen(rows, _margins(rows, holds), holds, score, macro=macro, seed=seed)
+    return _decided(rows, _margins(rows, holds), holds, score, macro, seed, decide)
 
 
 def cross_fit(
-    rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int
+    rows: Rows,
+    holds: Holds,
+    score: Score,
+    *,
+    macro: bool,
+    seed: int,
+    decide: Decide | None = None,
 ) -> tuple[Floats, dict[int, Chosen]]:
-    """Answer each row with what rows of other folds say.
+    """Answer each row with what rows of other folds say; arguments as for `choose`.
 
     Returns:
-        The answers, float64 (n, n_outputs), in the order of `rows`, and by the numbers that `dealt`
-        gives the choice that answered those rows.
+        The answers before any decision, float64 (n, n_outputs), in the order of `rows`, and by the
+        numbers that `dealt` gives the choice that answered those rows.
     """
     wrong = _margins(rows, holds)
     answers = np.empty_like(_first(rows))
@@ -131,7 +154,7 @@ def cross_fit(
     for number, out, others in _folds(rows, seed):
         if others.any():
             there = rows.part(others), wrong[:, others]
-            found = _chosen(*there, holds, score, macro=macro, seed=seed)
+            found = _decided(*there, holds, score, macro, seed, decide)
         else:  # one group is all there is, and no row could tell of another: the first member
             names = tuple(rows.predictions)
             found = Chosen(names, np.eye(len(names))[0], False, {})
@@ -149,7 +172,7 @@ def dealt(rows: Rows, seed: int) -> NDArray[np.int64]:
     folds = np.unique(rows.fold)
     if all((~_seen(rows, rows.fold == fold)).any() for fold in folds):
         return rows.fold
-    return _parts(rows.group, seed)
+    return parts_of(rows.group, seed)
 
 
 def adds(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int = 0) -> dict[str, float]:
@@ -184,17 +207,32 @@ def adds(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int = 0) 
     return {name: scores[0] - scores[place] for place, name in enumerate(names, start=1)}
 
 
+def _decided(
+    rows: Rows,
+    wrong: NDArray[Any],
+    holds: Holds,
+    score: Score,
+    macro: bool,
+    seed: int,
+    decide: Decide | None,
+) -> Chosen:
+    chosen, made = _chosen(rows, wrong, holds, score, macro=macro, seed=seed)
+    return chosen if decide is None else replace(chosen, decision=decide(made, rows))
+
+
 def _chosen(
     rows: Rows, wrong: NDArray[Any], holds: Holds, score: Score, *, macro: bool, seed: int
-) -> Chosen:
+) -> tuple[Chosen, Floats]:
+    # The choice, and its predictions of the rows, which saw none of their own targets.
     names = tuple(rows.predictions)
     scores = {name: score(made, rows) for name, made in rows.predictions.items()}
     best = max(names, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
     single = Chosen(names, np.array([float(name == best) for name in names]), False, scores)
-    parts = _parts(rows.group, seed)
+    parts = parts_of(rows.group, seed)
+    alone = single, rows.predictions[best]
     if len(names) == 1 or len(np.unique(parts)) < 2:
-        return single
-    found, blended = single, rows.predictions[best]
+        return alone
+    found, blended = alone
     scores["blend"] = float("-inf")
     for evenness in EVENNESS if macro else (0.0,):
         whole = fit_margins(wrong, rows.target, holds, evenness=evenness)
@@ -212,8 +250,8 @@ def _chosen(
     lead = scores[best] - scores["blend"]
     if lead > 0:
         noise = _standard_error(rows.predictions[best], blended, rows, score, seed)
-        return single if lead > MARGIN * noise else found
-    return found if lead <= 0 else single  # nan: nothing can be told
+        return alone if lead > MARGIN * noise else (found, blended)
+    return (found, blended) if lead <= 0 else alone  # nan: nothing can be told
 
 
 def _standard_error(first: Floats, second: Floats, rows: Rows, score: Score, seed: int) -> float:
@@ -242,8 +280,8 @@ def _seen(rows: Rows, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return out | np.isin(rows.row, rows.row[out])
 
 
-def _parts(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    # Whole groups are dealt out, so that a near-duplicate never weighs for its own copy.
+def parts_of(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Deal whole groups to parts, so that a near-duplicate never weighs for its own copy, (n,)."""
     known, of_row = np.unique(group, return_inverse=True)
     random = np.random.default_rng(seed).permutation(len(known)) % PARTS
     parts: NDArray[np.int64] = random[of_row]

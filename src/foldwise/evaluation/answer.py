@@ -2,13 +2,14 @@
 
 Out of fold, the rows of a fold are answered by weights that follow from the other folds' rows
 (ensemble/choose.py). New rows and the holdout are answered by weights from all of them: in each
-fold its members' predictions are blended, then the folds' answers averaged.
+fold its members' predictions are blended and tempered, then the folds' answers averaged, and labels
+named by their thresholds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,21 @@ import polars as pl
 
 from foldwise.config.members import MODEL
 from foldwise.config.schema import Config
-from foldwise.ensemble.choose import Chosen, Rows, Score, adds, choose, cross_fit, dealt
+from foldwise.decisions.decision import AS_IT_IS, Decision, Labels, fit_decision
+from foldwise.decisions.temperature import Of, temper
+from foldwise.decisions.thresholds import best_thresholds
+from foldwise.ensemble.choose import (
+    Chosen,
+    Decide,
+    Rows,
+    Score,
+    adds,
+    choose,
+    cross_fit,
+    dealt,
+)
+from foldwise.errors import FoldwiseError
+from foldwise.evaluation.calibration import calibration_json
 from foldwise.members.member import Floats
 from foldwise.metrics.metric import Metric, evaluate
 from foldwise.preparation.build import holds
@@ -38,24 +53,36 @@ class Answer:
         out_of_fold: the table of all scored rows, ascending by repeat and row.
         adds: by member, the score of the blend of all minus that without it, the greater the
             better; none where one member is all there is.
+        calibration: what the temperature changed; none where there is none.
+        labels: the names of the thresholds.
+        gain: what thresholds add to the score that judges, against a half for every label, both
+            cross-fitted; none where there are none.
     """
 
     chosen: Chosen
     of_folds: dict[int, Chosen]
     out_of_fold: pl.DataFrame
     adds: dict[str, float]
+    calibration: dict[str, Any] | None = None
+    labels: Sequence[str] = ()
+    gain: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what metrics.json says of it."""
         return {
-            "weights": _weights(self.chosen),
-            "blended": self.chosen.blended,
+            **self._told(self.chosen),
             "adds": self.adds,
-            "folds": {
-                str(number): {"weights": _weights(chosen), "blended": chosen.blended}
-                for number, chosen in self.of_folds.items()
-            },
+            "calibration": self.calibration,
+            "thresholds_add": self.gain,
+            "folds": {str(number): self._told(chosen) for number, chosen in self.of_folds.items()},
         }
+
+    def _told(self, chosen: Chosen) -> dict[str, Any]:
+        found: dict[str, Any] = {"weights": _weights(chosen), "blended": chosen.blended}
+        found["temperature"] = chosen.decision.temperature
+        if thresholds := chosen.decision.thresholds:
+            found["thresholds"] = dict(zip(self.labels, thresholds, strict=True))
+        return found
 
 
 def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
@@ -66,11 +93,11 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
         tables: of each answering member, its out-of-fold predictions of the same rows in the same
             order; the model's first.
     """
-    first = tables[MODEL]
-    if len(tables) == 1:
+    task, kind = prepared.task, holds(prepared.task)
+    first, decide = tables[MODEL], _decide(prepared)
+    if len(tables) == 1 and decide is None:
         alone = Chosen((MODEL,), np.ones(1), False, {})
         return Answer(alone, dict.fromkeys(prepared.folds, alone), first, {})
-    task, kind = prepared.task, holds(prepared.task)
     metric = judged_by(prepared.config, task.metrics())
     target = task.to_arrays(first)[0]
     row = first["row"].to_numpy()
@@ -85,16 +112,22 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
         "macro": metric.name.endswith("_macro") or metric.name in _OVER_CLASSES,
         "seed": prepared.config.folds.seed,
     }
-    score = _score(task, metric)
-    _, of_folds = cross_fit(rows, kind, score, **settings)
-    chosen = choose(rows, kind, score, **settings)
+    score = _score(task, metric, named_by(prepared.config, metric))
+    _, of_folds = cross_fit(rows, kind, score, decide=decide, **settings)
+    chosen = choose(rows, kind, score, decide=decide, **settings)
     numbers = dealt(rows, settings["seed"])
-    parts = [
-        answered({n: table.filter(numbers == number) for n, table in tables.items()}, found, task)
-        for number, found in of_folds.items()
-    ]
+    parts = {n: {m: t.filter(numbers == n) for m, t in tables.items()} for n in of_folds}
+    made = _joined([answered(parts[n], found, task) for n, found in of_folds.items()])
     added = adds(rows, kind, score, **settings)
-    return Answer(chosen, of_folds, pl.concat(parts).sort("repeat", "row"), added)
+    raw = {n: replace(found, decision=AS_IT_IS) for n, found in of_folds.items()}
+    before = _joined([answered(parts[n], found, task) for n, found in raw.items()])
+    changed = gain = None
+    if chosen.decision.temperature != 1:
+        changed = calibration_json(before, made, task, probabilities_of(task))
+    if chosen.decision.thresholds:  # a temperature names no other labels
+        reached = [evaluate(metric, *task.to_arrays(each)) for each in (made, before)]
+        gain = reached[0] - reached[1]
+    return Answer(chosen, of_folds, made, added, changed, getattr(task, "classes", ()), gain)
 
 
 def answered(tables: Mapping[str, pl.DataFrame], chosen: Chosen, task: Any) -> pl.DataFrame:
@@ -105,25 +138,37 @@ def answered(tables: Mapping[str, pl.DataFrame], chosen: Chosen, task: Any) -> p
         chosen: the weights.
         task: says which label follows from probabilities.
     """
-    if not chosen.blended:  # the member's own, to the last bit
+    if not chosen.blended and chosen.decision.plain:  # the member's own, to the last bit
         return tables[chosen.single]
     values = {name: values_of(tables[name]) for name in chosen.voting}
-    some = next(iter(tables.values()))
-    return with_values(task, some, chosen.predict(values, holds(task)))
+    blended = chosen.predict(values, holds(task))
+    if chosen.decision.temperature != 1:
+        blended = temper(blended, chosen.decision.temperature, probabilities_of(task))
+    return _named(with_values(task, tables[chosen.voting[0]], blended), chosen.decision, task)
 
 
 def mean_answer(
     folds: Sequence[Mapping[str, pl.DataFrame]], chosen: Chosen, task: Any
 ) -> pl.DataFrame:
     """Return the mean of several folds' answers to the same rows."""
-    return mean_of_models([answered(tables, chosen, task) for tables in folds], task)
+    mean = mean_of_models([answered(tables, chosen, task) for tables in folds], task)
+    return _named(mean, chosen.decision, task)
+
+
+def probabilities_of(task: Any) -> Of:
+    """Say what a task's probabilities are of."""
+    if holds(task) == "labels":
+        return "labels"
+    return "order" if getattr(task, "ordered", False) else "class"
 
 
 def chosen_of(metrics_json: Mapping[str, Any]) -> Chosen:
     """Return what a finished run answers new rows with; the model, if it was made before."""
     found = metrics_json.get("answer") or {"weights": {MODEL: 1.0}, "blended": False}
     weights = found["weights"]
-    return Chosen(tuple(weights), np.array(list(weights.values())), found["blended"], {})
+    named = tuple((found.get("thresholds") or {}).values())
+    decision = Decision(found.get("temperature", 1.0), named)
+    return Chosen(tuple(weights), np.array(list(weights.values())), found["blended"], {}, decision)
 
 
 def judged_by(config: Config, metrics: Sequence[Metric]) -> Metric:
@@ -135,13 +180,59 @@ def judged_by(config: Config, metrics: Sequence[Metric]) -> Metric:
     return named.get(config.selection.metric, metrics[0])
 
 
-def _score(task: Any, metric: Metric) -> Score:
+def named_by(config: Config, metric: Metric) -> Labels:
+    """Say which thresholds name labels, where they are sets: those of the F1 that judges."""
+    if config.thresholds == "half":
+        return "half"
+    of: dict[str, Labels] = {"f1_macro": "each", "f1_weighted": "each", "f1_micro": "together"}
+    return of.get(metric.name, "half")
+
+
+def _decide(prepared: Prepared) -> Decide | None:
+    config, task = prepared.config, prepared.task
+    if holds(task) == "number" or not hasattr(task, "from_probabilities"):
+        return None
+    labels: Labels = "half"
+    if holds(task) == "labels":
+        labels = named_by(config, judged_by(config, task.metrics()))
+    calibrate = config.calibration == "temperature"
+    if not calibrate and labels == "half":
+        return None
+
+    def decide(values: Floats, rows: Rows) -> Decision:
+        of = probabilities_of(task)
+        return fit_decision(values, rows.target, of, calibrate=calibrate, labels=labels)
+
+    return decide
+
+
+def _named(table: pl.DataFrame, decision: Decision, task: Any) -> pl.DataFrame:
+    if not decision.thresholds:
+        return table
+    values = values_of(table)
+    if len(decision.thresholds) != values.shape[1]:
+        raise FoldwiseError(
+            f"metrics.json: the run's answer has {len(decision.thresholds)} thresholds for "
+            f"{values.shape[1]} labels; put it back from a copy of the run"
+        )
+    chosen = values >= np.array(decision.thresholds)
+    return table.with_columns(pl.Series("prediction", task.joined(chosen), pl.String))
+
+
+def _joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(parts).sort("repeat", "row")
+
+
+def _score(task: Any, metric: Metric, labels: Labels) -> Score:
     sign = 1 if metric.greater_is_better else -1
 
     def score(values: Floats, rows: Rows) -> float:
         if holds(task) == "number":
             numbers: Any = (rows.target[:, 0], values[:, 0], np.empty((len(values), 0)))
             return sign * evaluate(metric, *numbers)
+        if holds(task) == "labels" and labels != "half":  # what can be reached, whatever the scale
+            best = best_thresholds(values, rows.target, together=labels == "together")
+            return sign * evaluate(metric, rows.target, (values >= best).astype(np.int64), values)
         made = pl.DataFrame(task.from_probabilities(values))
         prediction = task.to_arrays(made.with_columns(target=pl.col("prediction")))[1]
         return sign * evaluate(metric, rows.target, prediction, values)

@@ -12,51 +12,53 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+BINS = 15
+_DRAWS = 100
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows whose confidence lies between two bounds.
+    """Rows of like confidence.
 
     Attributes:
-        low: lower bound, not included except for 0.
-        high: upper bound, included.
         rows: how many there are.
-        confidence: their mean confidence; nan without rows.
-        accuracy: the share of them that is right; nan without rows.
+        confidence: their mean confidence.
+        accuracy: the share of them that is right.
     """
 
-    low: float
-    high: float
     rows: int
     confidence: float
     accuracy: float
 
 
-def calibration(confidence: Floats, right: Flags, bins: int = 15) -> tuple[list[Bin], float]:
+def calibration(confidence: Floats, right: Flags, bins: int = BINS) -> tuple[list[Bin], float]:
     """Set confidence against accuracy, and sum up their distance.
 
     Args:
         confidence: (n,) probability of the predicted class.
         right: (n,) whether it was the target.
-        bins: of equal width between 0 and 1.
+        bins: of equally many rows, by confidence: of equal width, most rows of a sure model would
+            lie in the last one, and its error be averaged away (Nixon et al. 2019).
 
     Returns:
-        The bins, and the expected calibration error: the mean distance of confidence and accuracy
-        over the bins, weighted by rows (Guo et al. 2017, eq. 3).
+        The bins that have rows, and the expected calibration error: the mean distance of
+        confidence and accuracy over the bins, weighted by rows (Guo et al. 2017, eq. 3).
     """
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    made, error = [], 0.0
-    for i in range(bins):
-        inside = place == i
-        rows = int(inside.sum())
-        mean = float(confidence[inside].mean()) if rows else float("nan")
-        accuracy = float(right[inside].mean()) if rows else float("nan")
-        made.append(Bin(float(edges[i]), float(edges[i + 1]), rows, mean, accuracy))
-        if rows:
-            error += rows / len(confidence) * abs(mean - accuracy)
-    return made, error
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    made = [Bin(len(p), float(confidence[p].mean()), float(right[p].mean())) for p in parts]
+    distances = [each.rows * abs(each.confidence - each.accuracy) for each in made]
+    return made, sum(distances) / len(confidence)
+
+
+def chance_error(confidence: Floats, bins: int = BINS) -> float:
+    """Return the calibration error of confidences that come true exactly as often as they say.
+
+    It isn't zero: the rows of a bin are right more or less often by chance. The mean of draws.
+    """
+    random = np.random.default_rng(0)
+    draws = (random.random(len(confidence)) < confidence for _ in range(_DRAWS))
+    return float(np.mean([calibration(confidence, right, bins)[1] for right in draws]))
 
 
 def coverage(

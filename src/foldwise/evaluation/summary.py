@@ -21,6 +21,7 @@ from foldwise.evaluation.bootstrap import Resampled, resample
 from foldwise.evaluation.words import ANSWER
 from foldwise.members.roster import reads_embedding
 from foldwise.metrics.metric import score
+from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared
 from foldwise.preparation.rows import row_groups
 from foldwise.run import checkpoints
@@ -70,7 +71,7 @@ def summarize(prepared: Prepared) -> dict[str, Any]:
     entries = {name: each.entry() for name, each in members.items()}
     metrics: dict[str, Any] = {
         **own.entry(),
-        "answer": found.as_json(),
+        "answer": found.as_json() | {"sets": _sets(prepared, found, own.table, members)},
         "members": {name: entry | _size(folds, name) for name, entry in entries.items()},
         "baselines": {name: entries[name] for name in baseline_names(prepared.config)},
         "selection": prepared.config.selection.rows,
@@ -150,14 +151,39 @@ def _blend(prepared: Prepared, found: Answer, members: Mapping[str, _Scored]) ->
     """Score the answer where it isn't one member's."""
     from foldwise.evaluation.answer import mean_answer
 
-    held = None
-    if prepared.holdout is not None:
-        tables = [
-            {name: members[name].held_folds[i] for name in found.chosen.names}
-            for i in range(len(prepared.folds))
-        ]
-        held = mean_answer(tables, found.chosen, prepared.task)
+    folds = _held_folds(prepared, found, members)
+    held = mean_answer(folds, found.chosen, prepared.task) if folds else None
     return _scored(prepared, found.out_of_fold, held, [], None)
+
+
+def _held_folds(
+    prepared: Prepared, found: Answer, members: Mapping[str, _Scored]
+) -> list[dict[str, pl.DataFrame]]:
+    # By fold, what each member says of the holdout's rows.
+    if prepared.holdout is None:
+        return []
+    return [
+        {name: members[name].held_folds[i] for name in found.chosen.names}
+        for i in range(len(prepared.folds))
+    ]
+
+
+def _sets(
+    prepared: Prepared, found: Answer, table: pl.DataFrame, members: Mapping[str, _Scored]
+) -> dict[str, Any] | None:
+    from foldwise.evaluation.answer import answered
+    from foldwise.evaluation.sets import known_rows, sets_json
+
+    task = prepared.task
+    if holds(task) == "labels" or not hasattr(task, "from_probabilities"):
+        return None
+    known = known_rows(table, task, prepared.assignment.groups(table["row"].to_numpy()))
+    folds = _held_folds(prepared, found, members)
+    held = {
+        number: answered(tables, found.chosen, task)
+        for number, tables in zip(prepared.folds, folds, strict=False)
+    }
+    return sets_json(known, held, task, seed=prepared.config.folds.seed)
 
 
 def _scored(
@@ -193,7 +219,8 @@ def _embeds(prepared: Prepared, name: str) -> bool:
 def _alone(found: Answer) -> str | None:
     # The member that answers every row, where it is one and the same.
     chosen = [found.chosen, *found.of_folds.values()]
-    names = {None if each.blended else each.single for each in chosen}
+    own = [not each.blended and each.decision.plain for each in chosen]
+    names = {each.single if is_own else None for each, is_own in zip(chosen, own, strict=True)}
     return names.pop() if len(names) == 1 else None
 
 

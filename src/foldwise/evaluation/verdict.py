@@ -23,7 +23,14 @@ from foldwise.config.members import MODEL
 from foldwise.evaluation.bootstrap import Resampled
 from foldwise.evaluation.simultaneous import Difference, row_differences
 from foldwise.evaluation.slices import FEWEST
-from foldwise.evaluation.words import ANSWER, figure, in_a_sentence, listed, metric_name
+from foldwise.evaluation.words import (
+    ANSWER,
+    figure,
+    in_a_sentence,
+    listed,
+    metric_name,
+    signed,
+)
 
 _CONSTANT = ("majority", "mean", "median")
 _MORE_STEPS = (
@@ -170,7 +177,8 @@ class _Words:
                 "chance, for the interval includes zero."
             )
         told = told[0].upper() + told[1:]
-        return told + self._holdout() + self._share() + _optimism(self.metrics_json) + self._same()
+        told += self._holdout() + self._share() + self._thresholds()
+        return told + _optimism(self.metrics_json) + self._same()
 
     def advice(self) -> str:
         """Say what to do next."""
@@ -252,6 +260,16 @@ class _Words:
         name = metric_name(self.setting.metric)
         gain = f"+{figure(added)}" if self.sign > 0 else f"{figure(added)} lower"
         return f" To its {name} {self._model} adds {gain}."
+
+    def _thresholds(self) -> str:
+        # Nobody but the answer has any: what they bring isn't the blend's merit.
+        added = self.metrics_json["answer"].get("thresholds_add")
+        if added is None or not math.isfinite(added):
+            return ""
+        return (
+            f" Of the answer's {metric_name(self.setting.metric)} {signed(added)} are its "
+            "thresholds' (each member alone names labels from a half)."
+        )
 
     def _holdout(self) -> str:
         first, second = (self._value(self.found[who], "holdout") for who in ("winner", "runner_up"))

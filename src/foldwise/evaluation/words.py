@@ -65,13 +65,17 @@ def in_the_table(metrics_json: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         metrics_json: of any version; before there were members the model was the answer.
 
     Returns:
-        {name: {oof, holdout, ...}}. Where one member answers every row, it stands once.
+        {name: {oof, holdout, ...}}. Where one member answers every row, it stands once; where its
+        labels are named by thresholds, twice.
     """
     members = dict(metrics_json.get("members") or metrics_json["baselines"])
     alone = "model"
     if answer := metrics_json.get("answer"):
         chosen = [answer, *answer["folds"].values()]
-        names = {None if each["blended"] else _largest(each["weights"]) for each in chosen}
+        names = {
+            None if each["blended"] or each.get("thresholds") else _largest(each["weights"])
+            for each in chosen
+        }
         alone = (names.pop() if len(names) == 1 else None) or ""
     first = short_name(alone, members.get(alone, {}).get("columns", ())) if alone else ANSWER
     metric = (metrics_json.get("verdict") or {}).get("metric")

@@ -44,6 +44,31 @@ Model = Annotated[
         "distilled.",
     ),
 ]
+Abstain = Annotated[
+    float | None,
+    typer.Option("--abstain", metavar="P", help="No prediction below this confidence."),
+]
+Costs = Annotated[
+    str | None,
+    typer.Option(
+        "--costs",
+        metavar="FILE",
+        help="What each decision (a column) costs for each true class (a row): writes the "
+        "decision of least expected cost.",
+    ),
+]
+Sets = Annotated[
+    float | None,
+    typer.Option(
+        "--sets",
+        metavar="LEVEL",
+        help="Write the labels (or the interval) that hold the truth of this share of new rows, "
+        "such as 0.9.",
+    ),
+]
+ByClass = Annotated[
+    bool, typer.Option("--by-class", help="Hold the level of --sets in each class.")
+]
 Online = Annotated[
     bool, typer.Option("--online", help="Ask the hub for a backbone that isn't here.")
 ]

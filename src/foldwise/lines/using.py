@@ -9,6 +9,9 @@ import typer
 
 from foldwise.commands.output import output
 from foldwise.lines.options import (
+    Abstain,
+    ByClass,
+    Costs,
     Delimiter,
     Encoding,
     FoldList,
@@ -19,6 +22,7 @@ from foldwise.lines.options import (
     Precision,
     Quiet,
     RunPath,
+    Sets,
     TrustCode,
 )
 
@@ -31,9 +35,20 @@ def predict(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Table of new rows.")],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Where to write: .parquet or .csv (not overwritten)."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to write: .parquet, .csv or .jsonl (not overwritten). An interrupted "
+            "call leaves what it has done beside it; the same call goes on.",
+        ),
     ],
     folds: FoldList = None,
+    carry: Annotated[
+        str | None,
+        typer.Option(
+            "--carry", metavar="A,B", help="Columns of DATA to write too; `all` for every one."
+        ),
+    ] = None,
     raw: Annotated[
         bool,
         typer.Option(
@@ -47,15 +62,23 @@ def predict(
     precision: Precision = None,
     member: Member = None,
     model: Model = "all",
+    abstain: Abstain = None,
+    costs: Costs = None,
+    sets: Sets = None,
+    by_class: ByClass = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Label new rows by the run's answer: its members, blended, fold by fold."""
     from foldwise.commands.labelling import Models, NewTable
+    from foldwise.commands.predict import Written
     from foldwise.commands.predict import predict as command
+    from foldwise.decisions.asked import Asked
 
     models = Models(run, folds, trust_code, online, precision, member, model)
-    command(models, NewTable(data, delimiter, encoding), out, raw, tell=output(quiet, as_json))
+    table, written = NewTable(data, delimiter, encoding), Written(out, raw, carry)
+    asked = Asked(abstain, costs, sets, by_class)
+    command(models, table, written, asked, tell=output(quiet, as_json))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -124,11 +124,25 @@ def learning_curves(histories: dict[int, list[dict[str, Any]]], name: str) -> di
     return _chart({"layer": [band, thin, mean], "height": 260})
 
 
-def calibration(bins: Sequence[Bin]) -> dict[str, Any]:
-    """Draw accuracy by confidence, the size of a dot its rows; on the dashed line both agree."""
+def calibration(lines: Mapping[str, Sequence[Bin]]) -> dict[str, Any]:
+    """Draw accuracy by confidence; on the dashed line both agree.
+
+    Args:
+        lines: by what they are of, at most two.
+    """
     points = [
-        {"confidence": b.confidence, "accuracy": b.accuracy, "rows": b.rows} for b in bins if b.rows
+        {"confidence": b.confidence, "accuracy": b.accuracy, "rows": b.rows, "of": of}
+        for of, bins in lines.items()
+        for b in bins
     ]
+    colours = {"domain": list(lines), "range": [RIGHT, WRONG][: len(lines)]}
+    colour = {
+        "field": "of",
+        "type": "nominal",
+        "title": None,
+        "scale": colours,
+        "legend": {} if len(lines) > 1 else None,
+    }
     unit = {"domain": [0, 1]}
     x = {"type": "quantitative", "title": "confidence", "scale": unit}
     y = {"type": "quantitative", "title": "accuracy", "scale": unit}
@@ -139,19 +153,23 @@ def calibration(bins: Sequence[Bin]) -> dict[str, Any]:
     }
     found = {
         "data": {"values": points},
-        "mark": {"type": "line", "color": RIGHT, "strokeWidth": 2},
-        "encoding": {"x": {"field": "confidence", **x}, "y": {"field": "accuracy", **y}},
-    }
-    dots = {
-        "data": {"values": points},
-        "mark": {"type": "circle", "color": RIGHT, "opacity": 0.9},
+        "mark": {"type": "line", "strokeWidth": 2},
         "encoding": {
             "x": {"field": "confidence", **x},
             "y": {"field": "accuracy", **y},
-            "size": {"field": "rows", "type": "quantitative", "legend": None},
+            "color": colour,
+        },
+    }
+    dots = {
+        "data": {"values": points},
+        "mark": {"type": "circle", "opacity": 0.9, "size": 60},
+        "encoding": {
+            "x": {"field": "confidence", **x},
+            "y": {"field": "accuracy", **y},
+            "color": colour,
             "tooltip": [
-                {"field": f, "format": ".3f"} if f != "rows" else {"field": f}
-                for f in ("confidence", "accuracy", "rows")
+                {"field": f, "format": ".3f"} if f in ("confidence", "accuracy") else {"field": f}
+                for f in ("of", "confidence", "accuracy", "rows")
             ],
         },
     }

@@ -19,6 +19,7 @@ from foldwise.evaluation import diagnostics
 from foldwise.evaluation.words import duration, in_the_table, signed
 from foldwise.preparation.ownership import told_changes
 from foldwise.report import one_model, page, run_charts, run_rows
+from foldwise.report.decisions import before_tempering, decision_sections
 from foldwise.report.source import Source
 from foldwise.report.terminal import facts, member_rows
 from foldwise.run.contents import Manifest, Training
@@ -47,7 +48,7 @@ def build_report(source: Source) -> str:
         page.Section("Summary", _summary(source, metrics)),
         page.Section("Learning curves", _curves(source, metrics)),
         *one_model.section(source.run),
-        *_of_target(source, scored, arrays, data),
+        *_of_target(source, scored, arrays, data, metrics),
         *run_rows.slice_sections(source, scored, arrays),
         page.Section("Data", _data(source)),
         page.Section("Folds", _folds(source, metrics)),
@@ -158,7 +159,11 @@ def _evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _of_target(
-    source: Source, scored: pl.DataFrame, arrays: Any, data: dict[str, Any]
+    source: Source,
+    scored: pl.DataFrame,
+    arrays: Any,
+    data: dict[str, Any],
+    metrics: dict[str, Any],
 ) -> list[page.Section]:
     """Build what hangs on the kind of target."""
     target, prediction, probabilities = arrays
@@ -171,18 +176,24 @@ def _of_target(
         sections.append(
             page.Section("Predictions", _numbers(np.ravel(target), np.ravel(prediction), error))
         )
+        sections += decision_sections(metrics, None, None)
         mistakes = run_rows.largest_errors(source, scored, error)
         sections.append(run_rows.list_section("Largest errors", "mistakes", mistakes, data))
         return sections
     if np.ndim(target) != 1 or probabilities.ndim != 2 or not len(source.task.classes):
-        return sections
+        return sections + decision_sections(metrics, None, None)
     classes = [str(name) for name in source.task.classes]
     confidence = probabilities[np.arange(len(prediction)), prediction]
     right = prediction == target
     body = run_rows.confusion(source, scored, arrays, classes, data)
     sections.append(page.Section("Confusion matrix", body))
-    sections.append(page.Section("Confidence", _confidence(confidence, right)))
+    raw = before_tempering(
+        metrics.get("answer") or {}, probabilities, scored["fold"].to_numpy(), source.task
+    )
+    before = None if raw is None else raw[np.arange(len(prediction)), prediction]
+    sections.append(page.Section("Confidence", _confidence(confidence, right, before)))
     sections.append(page.Section("Threshold", _threshold(confidence, right, data)))
+    sections += decision_sections(metrics, confidence, right)
     mistakes = run_rows.mistakes(source, scored, confidence, right)
     sections.append(run_rows.list_section("Most confident mistakes", "mistakes", mistakes, data))
     errors = run_rows.label_errors(source, scored, target, probabilities)
@@ -211,13 +222,16 @@ def _numbers(target: np.ndarray, prediction: np.ndarray, error: np.ndarray) -> M
     )
 
 
-def _confidence(confidence: np.ndarray, right: np.ndarray) -> Markup:
+def _confidence(confidence: np.ndarray, right: np.ndarray, before: np.ndarray | None) -> Markup:
     bins, error = diagnostics.calibration(confidence, right)
+    lines = {"the answer": bins}
+    if before is not None:
+        lines["before its temperature"] = diagnostics.calibration(before, right)[0]
     counts = diagnostics.confidence_counts(confidence, right)
     return (
-        page.facts({"expected calibration error (15 bins)": f"{error:.3f}"})
+        page.facts({f"expected calibration error ({diagnostics.BINS} bins)": f"{error:.3f}"})
         + page.chart(
-            run_charts.calibration(bins),
+            run_charts.calibration(lines),
             "Calibration: where the line lies below the dashed one the model is too sure of itself",
         )
         + page.chart(run_charts.confidence(counts), "Right and wrong predictions by confidence")

@@ -116,10 +116,15 @@ class Member(Contents):
 
 
 class Answer(Contents):
-    """What the run answers with: members and their weights."""
+    """What the run answers with: members, their weights, and what is done with their blend."""
 
     weights: dict[str, Weight] = Field(min_length=1)
     blended: bool
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
+    thresholds_add: float | None = None
+    calibration: dict[str, Any] | None = None
+    sets: dict[str, Any] | None = None
     adds: dict[str, float | None] = {}
 
     @field_validator("weights")

@@ -169,12 +169,13 @@ class Multilabel(Target):
         labels = sorted({label for cell in cells for label in self._split(cell)})
         return self._indicators(cells, labels).astype(bool)
 
-    def _columns(self, probabilities: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
-        chosen = probabilities >= 0.5
+    def joined(self, chosen: np.ndarray) -> list[str]:
+        """Write sets of labels, bool (n, labels), as cells."""
         names = np.array(self.classes, dtype=object)
-        columns: dict[str, Any] = {
-            "prediction": [self.separator.join(names[row].tolist()) for row in chosen]
-        }
+        return [self.separator.join(names[row].tolist()) for row in chosen]
+
+    def _columns(self, probabilities: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
+        columns: dict[str, Any] = {"prediction": self.joined(probabilities >= 0.5)}
         columns |= {f"prob_{name}": probabilities[:, i] for i, name in enumerate(self.classes)}
         return columns | {f"logit_{name}": logits[:, i] for i, name in enumerate(self.classes)}
 

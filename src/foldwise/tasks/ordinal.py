@@ -23,6 +23,8 @@ from foldwise.tasks.multiclass import Multiclass
 class Ordinal(Multiclass):
     """One of several ordered labels a row."""
 
+    ordered = True
+
     @property
     def n_outputs(self) -> int:
         """Logits a row: one for each step between two labels."""

@@ -98,6 +98,7 @@ class Target:
         holds: what a cell of the target column is: one label, a set of labels, or a number.
         classes: the labels, in the order of the logits; none where a number is predicted.
         merged: the table's labels that are called LABEL_OTHER (`data.rare_classes: merge`).
+        ordered: whether the labels have an order, low to high.
 
     Args:
         config: `data.target`, `loss` and `metrics` are read.
@@ -105,6 +106,7 @@ class Target:
     """
 
     holds: Literal["label", "labels", "number"] = "label"
+    ordered = False
 
     def __init__(self, config: Config, code: UserCode) -> None:
         self.config = config
@@ -177,6 +179,7 @@ class TargetTask:
         self.half: Any = find_part("target", named, code, "task")(config, code)
         self.target: str = self.half.target
         self.holds: str = self.half.holds
+        self.ordered: bool = self.half.ordered
 
     @property
     def classes(self) -> list[str]:
@@ -248,6 +251,10 @@ class TargetTask:
     def from_probabilities(self, probabilities: np.ndarray) -> dict[str, Any]:
         """Turn probabilities (n, n_classes) into the same columns."""
         return self.half.from_probabilities(probabilities)  # type: ignore[no-any-return]
+
+    def joined(self, chosen: np.ndarray) -> list[str]:
+        """Write sets of labels, bool (n, labels), as cells; only where labels are sets."""
+        return self.half.joined(chosen)  # type: ignore[no-any-return]
 
     def to_arrays(self, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Turn a table of target, prediction and prob_* into what metrics take."""

@@ -1,0 +1,1 @@
+"""Decisions: probabilities or numbers in; calibrated ones, labels, costs, sets, intervals out."""
