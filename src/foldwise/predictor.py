@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 from accelerate import Accelerator
+from rich.console import Console
 from torch import nn
 
 from foldwise.config.members import MODEL, beside_the_model
@@ -28,19 +29,22 @@ from foldwise.evaluation.answer import chosen_of, mean_answer
 from foldwise.evaluation.validate import load_task
 from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
 from foldwise.members.frozen import Frozen
-from foldwise.members.member import Member, with_vectors
+from foldwise.members.member import KnowsCategories, Member, with_vectors
 from foldwise.members.roster import build_member, outputs_of, reads_embedding
 from foldwise.members.store import restore
 from foldwise.models.adapters import merge_adapters
+from foldwise.prediction.file import Frames, Labels, Predicted, predict_file
 from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.preparation.rows import group_column
 from foldwise.run import checkpoints
+from foldwise.run.files import sha256
 from foldwise.run.folder import DISTILLED, ONES, FoldFolder, RunFolder
-from foldwise.run.seal import check, read_metrics, trained_folds
+from foldwise.run.seal import SEAL, check, read_metrics, trained_folds
 from foldwise.run.weights import load_weights
+from foldwise.table.chunks import NewRows, columns_of, open_rows
 from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
-from foldwise.table.reading import ROW, apply_missing, read_table, take_rows
+from foldwise.table.reading import MISSING, ROW, apply_missing, read_table, take_rows
 from foldwise.table.written import data_written
 from foldwise.tasks.predictions import to_table, values_to_table
 from foldwise.tasks.task import Task, merge_labels
@@ -157,7 +161,10 @@ class Predictor:
         rows = frame
         if self._frozen is not None:
             rows = with_vectors(frame, self._frozen.embed(frame))
-        tables = [fold.predict(rows, self.accelerator) for fold in self._folds]
+        # Tokenized once: what folds fit of other columns is in their collate, not in the rows.
+        modelled = any(fold.model is not None for fold in self._folds)
+        dataset = self.task.dataset(rows) if modelled else None
+        tables = [fold.predict(rows, dataset, self.accelerator) for fold in self._folds]
         return mean_answer(tables, self.chosen, self.task).drop("repeat", "fold")
 
     def read(
@@ -189,10 +196,88 @@ class Predictor:
         merged = getattr(self.task, "merged", []) if labelled else []
         return merge_labels(frame, data.target, merged)
 
+    def open(
+        self,
+        path: str,
+        carry: Sequence[str] = (),
+        *,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+    ) -> NewRows:
+        """Open a table of new rows that is read chunk by chunk, of any size.
+
+        Args:
+            path: as in data.path.
+            carry: columns to take along; ["all"] for every one.
+            delimiter: of this table, instead of the config's.
+            encoding: of this table, instead of the config's.
+
+        Raises:
+            FoldwiseError: the table can't be read, or lacks a column that is needed.
+        """
+        data = self._data.model_copy(update={"path": path})
+        return open_rows(data_written(data, delimiter, encoding), carry)
+
+    def predict_file(
+        self,
+        rows: NewRows | str,
+        out: str | Path,
+        *,
+        raw: bool = False,
+        more: Sequence[Frames] = (),
+        console: Console | None = None,
+    ) -> Predicted:
+        """Label a table of any size into a file, one line a row, in the table's order.
+
+        Args:
+            rows: what `open` returned, or the table's path.
+            out: a .parquet, .csv or .jsonl file that doesn't exist yet. What an interrupted call
+                has done of it lies in a hidden folder beside it, and is taken up.
+            raw: leave cells of a CSV as they are that a spreadsheet takes for formulas.
+            more: what adds columns to labelled rows (row, prediction, confidence, prob_*,
+                logit_*), one after the other.
+            console: where progress is shown; None for silence.
+
+        Raises:
+            FoldwiseError: the table can't be read, or the output can't be written.
+        """
+        opened = self.open(rows) if isinstance(rows, str) else rows
+        models = sum(fold.model is not None for fold in self._folds)
+        labels = Labels(
+            self._label_new, holds(self.task), self._identity, models, self._known, more
+        )
+        return predict_file(opened, labels, Path(out), raw=raw, console=console)
+
+    def _label_new(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return self._label(apply_missing(rows, self._data, need_target=False)[0])
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        # The seals name the hash of every file that a prediction hangs on.
+        folders = [self.run.path, *(folder.path for folder in self._folders)]
+        return {
+            "run": [sha256(folder / SEAL) for folder in folders],
+            "model": self.model,
+            "folds": self.folds,
+            "members": list(self.chosen.voting),
+            "precision": self.config.training.precision,
+            "device": self.accelerator.device.type,
+        }
+
+    @property
+    def _known(self) -> dict[str, frozenset[str | None]]:
+        known: dict[str, frozenset[str | None]] = {}
+        for fold in self._folds:
+            voting = [fold.task] if fold.model is not None else []
+            for part in (*voting, *fold.members.values()):
+                if isinstance(part, KnowsCategories):
+                    for name, values in part.categories_known().items():
+                        known[name] = known.get(name, frozenset({MISSING})) | {*values}
+        return known
+
     @property
     def _columns(self) -> list[str]:
-        data = self.config.data
-        return [*data.text, *data.categorical, *data.numeric]
+        return columns_of(self.config.data)
 
     @property
     def _data(self) -> Data:
@@ -295,11 +380,12 @@ class _Fold:
     model: nn.Module | None
     members: Mapping[str, Member]
 
-    def predict(self, rows: pl.DataFrame, accelerator: Accelerator) -> dict[str, pl.DataFrame]:
-        """Return each voting member's table of the rows."""
+    def predict(
+        self, rows: pl.DataFrame, dataset: Any, accelerator: Accelerator
+    ) -> dict[str, pl.DataFrame]:
+        """Return each voting member's table of the rows, of which a task made the dataset."""
         tables = {}
         if self.model is not None:
-            dataset = self.task.dataset(rows)
             positions = np.arange(rows.height)
             logits, _ = infer(self.model, dataset, positions, self.task.collate, accelerator)
             tables[MODEL] = to_table(self.task, rows, logits, None, None)

@@ -732,7 +732,7 @@ PREDICTIONS: dict[str, tuple[list[str], str]] = {
     ),
     "output-suffix": (
         ["new.csv", "-o", "out.xlsx"],
-        "-o out.xlsx: the file's name must end in .parquet or .csv",
+        "-o out.xlsx: the file's name must end in .parquet, .csv or .jsonl",
     ),
     "output-folder": (
         ["new.csv", "-o", "results/out.csv"],
@@ -882,14 +882,14 @@ def test_a_full_disk_leaves_no_part_of_the_predictions(
 ) -> None:
     (here / "new.csv").write_text("text\ncharge\n", "utf-8")
 
-    def half(frame: object, path: Path) -> None:
+    def half(frame: object, path: Path, **_: object) -> None:
         path.write_text("row,pred", "utf-8")
         raise OSError("No space left on device (os error 28)")
 
     monkeypatch.setattr("polars.DataFrame.write_csv", half)
     code, message = run_main("predict", str(trained.path), "new.csv", "-o", "out.csv")
     assert code == 1
-    told = r"stopped: out\.csv: no space left on the disk: [\d,]+ bytes are free; "
+    told = r"stopped: \.out\.csv\.parts/00000000\.csv: no space left on the disk: [\d,]+ bytes are free; "
     assert re.fullmatch(told + NO_SPACE, message)
     assert list(contents(here)) == ["new.csv"]
 

@@ -244,7 +244,22 @@ def test_predict_labels_every_row_in_the_table_s_order_and_writes_nothing_else_o
     with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
         written = list(csv.DictReader(file))
     labels = pl.read_parquet(tmp_path / "labels.parquet")
-    assert labels.columns == list(written[0]) == ["row", "prediction", *PROBABILITIES]
+    assert (
+        labels.columns
+        == list(written[0])
+        == [
+            "row",
+            "prediction",
+            "confidence",
+            *PROBABILITIES,
+            "problem",
+        ]
+    )
+    assert labels["problem"].null_count() == 90
+    assert (
+        labels["confidence"].to_list()
+        == labels.select(pl.max_horizontal(PROBABILITIES)).to_series().to_list()
+    )
     assert labels["row"].to_list() == [int(line["row"]) for line in written] == list(range(90))
     assert labels["prediction"].to_list() == [line["prediction"] for line in written]
     for name in PROBABILITIES:

@@ -23,7 +23,7 @@ from sklearn.metrics import (
 
 from conftest import PRECISION, make_table
 from foldwise.commands.labelling import Models, NewTable
-from foldwise.commands.predict import predict
+from foldwise.commands.predict import Written, predict
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
@@ -236,12 +236,12 @@ def test_new_rows_are_predicted_and_evaluated(
     shown = {m.name: m.compute(*arrays) for m in predictor.task.metrics()}
     assert list(shown) == list(read_json(run.metrics)["oof"])
     assert len(arrays[0]) == 9
-    predict(Models(run.path), NewTable(str(folder / "new.jsonl")), tmp_path / "out.csv")
+    predict(Models(run.path), NewTable(str(folder / "new.jsonl")), Written(tmp_path / "out.csv"))
     written = pl.read_csv(tmp_path / "out.csv", infer_schema=task == "regression")
     expected = table["prediction"].to_list()
     if task == "regression":
         np.testing.assert_allclose(written["prediction"], expected)
-        assert written.columns == ["row", "prediction"]
+        assert written.columns == ["row", "prediction", "problem"]
     else:
         assert written["prediction"].to_list() == expected
 

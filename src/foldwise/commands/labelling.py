@@ -59,10 +59,35 @@ class NewTable:
     encoding: str | None = None
 
 
+def load_models(models: Models) -> Predictor:
+    """Load the models.
+
+    Raises:
+        FoldwiseError: not a run, or a fold that isn't trained.
+    """
+    RunFolder(models.run).check_is_run()
+    voting = None if models.folds is None else parse_folds(models.folds)
+    # Imported only now: a wrong path is told in a blink, torch takes seconds.
+    from foldwise.commands.quiet import quiet_libraries, stay_offline
+    from foldwise.predictor import Predictor
+
+    stay_offline(models.online)
+    quiet_libraries()
+    return Predictor(
+        models.run,
+        voting,
+        trust_code=models.trust_code,
+        online=models.online,
+        precision=models.precision,
+        member=models.member,
+        model=models.model,
+    )
+
+
 def load_both(
     models: Models, table: NewTable, *, labelled: bool, tell: Output
 ) -> tuple[Predictor, pl.DataFrame]:
-    """Load the models, read the rows, and print what was odd about them.
+    """Load the models, read the rows whole, and print what was odd about them.
 
     Args:
         models: of a run.
@@ -73,23 +98,7 @@ def load_both(
     Raises:
         FoldwiseError: not a run, a fold that isn't trained, or a table that can't be read.
     """
-    RunFolder(models.run).check_is_run()
-    voting = None if models.folds is None else parse_folds(models.folds)
-    # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import quiet_libraries, stay_offline
-    from foldwise.predictor import Predictor
-
-    stay_offline(models.online)
-    quiet_libraries()
-    predictor = Predictor(
-        models.run,
-        voting,
-        trust_code=models.trust_code,
-        online=models.online,
-        precision=models.precision,
-        member=models.member,
-        model=models.model,
-    )
+    predictor = load_models(models)
     frame = predictor.read(
         table.path, labelled=labelled, delimiter=table.delimiter, encoding=table.encoding
     )

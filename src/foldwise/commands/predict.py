@@ -1,59 +1,69 @@
-"""`foldwise predict`: labels and probabilities for new rows."""
+"""`foldwise predict`: labels and probabilities for new rows, of a table of any size."""
 
 from __future__ import annotations
 
-import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from foldwise.commands.labelling import Models, NewTable, load_both, who_labels
+from foldwise.commands.labelling import Models, NewTable, load_models, who_labels
 from foldwise.commands.output import PLAIN, Output
-from foldwise.errors import FoldwiseError
-from foldwise.run.files import atomic
+from foldwise.prediction.out import check_out
 
 
-def predict(
-    models: Models, table: NewTable, out: Path, raw: bool = False, tell: Output = PLAIN
-) -> None:
+@dataclass(frozen=True)
+class Written:
+    """What is written, and where.
+
+    Attributes:
+        out: a .parquet, .csv or .jsonl file that doesn't exist yet.
+        raw: write cells to CSV as they are, those that a spreadsheet takes for formulas too.
+        carry: comma-separated columns of the table to take along, `all` for every one; None: none.
+    """
+
+    out: Path
+    raw: bool = False
+    carry: str | None = None
+
+
+def predict(models: Models, table: NewTable, written: Written, tell: Output = PLAIN) -> None:
     """Label a table's rows and write one line a row, in the table's order.
 
     Args:
         models: of a run.
         table: the rows.
-        out: a .parquet or .csv file that doesn't exist yet.
-        raw: write labels to CSV as they are, those that a spreadsheet takes for formulas too.
+        written: what is written, and where.
         tell: prints.
 
     Raises:
         FoldwiseError: bad input, or `out` exists.
     """
-    if out.suffix not in (".parquet", ".csv"):
-        raise FoldwiseError(f"-o {out}: the file's name must end in .parquet or .csv")
-    if out.exists():
-        raise FoldwiseError(f"-o {out}: is there already; choose another name or remove it")
-    if not out.parent.is_dir():
-        raise FoldwiseError(f"-o {out}: there is no folder {out.parent}")
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise FoldwiseError(f"-o {out}: {out.parent} can't be written to")
-    predictor, frame = load_both(models, table, labelled=False, tell=tell)
-    import polars as pl
-
-    from foldwise.table.formulas import without_formulas
-
-    wanted = pl.col("row", "prediction"), pl.col("^prob_.*$")
-    labels = predictor.predict(frame).select(wanted)
-    with atomic(out) as temporary:
-        if out.suffix == ".csv":
-            (labels if raw else without_formulas(labels)).write_csv(temporary)
-        else:
-            labels.write_parquet(temporary)
+    check_out(written.out)
+    predictor = load_models(models)
+    carry = [] if written.carry is None else written.carry.split(",")
+    rows = predictor.open(table.path, carry, delimiter=table.delimiter, encoding=table.encoding)
+    for note in rows.notes:
+        tell.note(note)
+    done = predictor.predict_file(rows, written.out, raw=written.raw, console=tell.progress)
+    for note in done.notes():
+        tell.note(note)
     tell.end(
-        f"{labels.height} rows labelled by {who_labels(predictor)}: {out}",
+        f"{done.rows} rows labelled by {who_labels(predictor)}: {written.out}",
         {
             "run": str(models.run),
-            "rows": labels.height,
+            "rows": done.rows,
             "model": predictor.model,
             "folds": list(predictor.folds),
             "members": list(predictor.chosen.voting),
-            "predictions": str(out),
+            "predictions": str(written.out),
+            "problems": done.problems,
+            "unseen": {
+                name: {"rows": count, "share": count / done.rows}
+                for name, count in done.unseen.items()
+            },
+            "absent": {
+                name: {"rows": count, "share": count / done.rows}
+                for name, count in done.absent.items()
+            },
+            "resumed": done.resumed,
         },
     )

@@ -31,9 +31,20 @@ def predict(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Table of new rows.")],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Where to write: .parquet or .csv (not overwritten)."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to write: .parquet, .csv or .jsonl (not overwritten). An interrupted "
+            "call leaves what it has done beside it; the same call goes on.",
+        ),
     ],
     folds: FoldList = None,
+    carry: Annotated[
+        str | None,
+        typer.Option(
+            "--carry", metavar="A,B", help="Columns of DATA to write too; `all` for every one."
+        ),
+    ] = None,
     raw: Annotated[
         bool,
         typer.Option(
@@ -52,10 +63,12 @@ def predict(
 ) -> None:
     """Label new rows by the run's answer: its members, blended, fold by fold."""
     from foldwise.commands.labelling import Models, NewTable
+    from foldwise.commands.predict import Written
     from foldwise.commands.predict import predict as command
 
     models = Models(run, folds, trust_code, online, precision, member, model)
-    command(models, NewTable(data, delimiter, encoding), out, raw, tell=output(quiet, as_json))
+    table, written = NewTable(data, delimiter, encoding), Written(out, raw, carry)
+    command(models, table, written, tell=output(quiet, as_json))
 
 
 @app.command()

@@ -114,6 +114,10 @@ class Boosting:
                 made[:, k] = scores[:, 0] * self.sizes[k] + self.base[k]
         return made
 
+    def categories_known(self) -> dict[str, list[str | None]]:
+        """Return the values that are told apart, by column."""
+        return self.categories
+
     def state(self) -> dict[str, Any]:
         """Return trees and projections as arrays."""
         return {

@@ -48,6 +48,10 @@ class Embedding:
         matrix = self._matrix(vectors_of(rows), self.features.transform(rows))
         return self.model.predict(matrix)
 
+    def categories_known(self) -> dict[str, list[str | None]]:
+        """Return the values that have a feature of their own, by column."""
+        return self.features.categories_known()
+
     def state(self) -> dict[str, Any]:
         """Return scales, categories and weights; the backbone's weights lie beside the members."""
         return {

@@ -76,6 +76,11 @@ class Features:
             return sparse.csr_matrix((0, self.width))
         return _joined([_transform(block, rows) for block in self.blocks], rows.height)
 
+    def categories_known(self) -> dict[str, list[str | None]]:
+        """Return the values that have a feature of their own, by column."""
+        blocks = [block for block in self.blocks if block["kind"] == "category"]
+        return {block["column"]: block["values"] for block in blocks}
+
     def state(self) -> dict[str, Any]:
         """Return what was fitted."""
         return {str(number): block for number, block in enumerate(self.blocks)}

@@ -28,6 +28,10 @@ class Linear:
         """Return probabilities or numbers, float64 (n, n_outputs)."""
         return self.model.predict(self.features.transform(rows))
 
+    def categories_known(self) -> dict[str, list[str | None]]:
+        """Return the values that have a feature of their own, by column."""
+        return self.features.categories_known()
+
     def state(self) -> dict[str, Any]:
         """Return features and weights."""
         return {"features": self.features.state(), "model": self.model.state()}

@@ -53,6 +53,10 @@ class Lookup:
         """Return float64 (n, n_outputs); a new value gets what all training rows say."""
         return _picked(self.values, self.means, self.base, _cells(rows, self.column))
 
+    def categories_known(self) -> dict[str, list[str | None]]:
+        """Return the values of the column that it chose."""
+        return {self.column: self.values}
+
     def state(self) -> dict[str, Any]:
         """Return the column, its values, and their means: a sparse (values, n_outputs)."""
         return {

@@ -8,7 +8,7 @@ is fitted on a fold's training rows alone and predicts whatever rows it is given
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -71,6 +71,14 @@ class Member(Protocol):
         Raises:
             KeyError, TypeError, ValueError: it is of another shape; `store.restore` names the file.
         """
+
+
+@runtime_checkable
+class KnowsCategories(Protocol):
+    """A member, or a task, that can say which values of which columns it has learnt from."""
+
+    def categories_known(self) -> dict[str, list[str | None]]:
+        """Return them by column; without a column of which that can't be said."""
 
 
 def shares(target: NDArray[Any], n_outputs: int) -> Floats:

@@ -36,6 +36,9 @@ class Shown(Protocol):
     def log_step(self, loss: float, rate: float, speed: str) -> None:
         """Take a training loss, its learning rate and what was done in a second."""
 
+    def log_speed(self, speed: str) -> None:
+        """Take what was done in a second."""
+
     def log_scores(self, epoch: float, scores: dict[str, float], improved: bool) -> None:
         """Take the scores of an evaluation, on the rows that pick the epoch."""
 
@@ -82,12 +85,81 @@ def rows_shown(title: str | None, rows: int) -> Iterator[Callable[[int], None]]:
     Yields:
         What is to be told how many rows are done.
     """
+    if _whole:
+        yield _whole[-1].part(title, rows)
+        return
     console = rich.get_console()
     heard = title is not None and not console.quiet and console.stderr
     shown = show_progress(console if heard else None, title or "", rows, unit="row")
     try:
         yield shown.advance
     finally:
+        shown.stop()
+
+
+class Whole:
+    """Work over many rows, chunk by chunk, of which `rows_shown` inside tells how far a chunk is.
+
+    Args:
+        shown: the bar, or the lines.
+        title: what is under way; work under other titles inside is not told.
+        passes: over the rows of a chunk under that title.
+    """
+
+    def __init__(self, shown: Shown, title: str, passes: int) -> None:
+        self.shown, self.title, self.passes = shown, title, max(1, passes)
+        self.first = self.done = self.height = self.passed = 0
+        self.began = time.monotonic()
+
+    def skip(self, done: int) -> None:
+        """Go on after rows that an earlier call has done."""
+        self.first = done
+        self.shown.start(done)
+
+    def begin(self, done: int, height: int) -> None:
+        """Begin a chunk of so many rows, after so many that are done."""
+        if done:
+            self._tell(done)
+        self.done, self.height, self.passed = done, height, 0
+
+    def part(self, title: str | None, rows: int) -> Callable[[int], None]:
+        """Return what is to be told how many of a chunk's rows a pass has done."""
+        if title != self.title:
+            return lambda done: None
+        before, self.passed = self.passed, self.passed + 1
+
+        def advance(done: int) -> None:
+            share = (before + done / max(1, rows)) / self.passes
+            self._tell(self.done + int(min(1.0, share) * self.height))
+
+        return advance
+
+    def _tell(self, done: int) -> None:
+        elapsed_s = time.monotonic() - self.began
+        if done > self.first and elapsed_s > 0:
+            self.shown.log_speed(f"{(done - self.first) / elapsed_s:,.0f} rows/s")
+        self.shown.advance(done)
+
+
+_whole: list[Whole] = []  # what is under way around `rows_shown`, the innermost last
+
+
+@contextmanager
+def whole_shown(console: Console | None, title: str, rows: int, passes: int = 1) -> Iterator[Whole]:
+    """Show work over rows that come in chunks, with what is done in a second and the time left.
+
+    Args:
+        console: None for silence.
+        title: what is under way, as `rows_shown` inside calls it.
+        rows: of the whole work.
+        passes: of `rows_shown` over each chunk.
+    """
+    shown = show_progress(console, title, rows, unit="row")
+    _whole.append(Whole(shown, title, passes))
+    try:
+        yield _whole[-1]
+    finally:
+        _whole.pop()
         shown.stop()
 
 
@@ -123,6 +195,10 @@ class Bar:
         """Write the numbers beside it."""
         self.bar.update(self.line, numbers=f"loss {loss:.3f}  lr {rate:.1e}  {speed}")
 
+    def log_speed(self, speed: str) -> None:
+        """Write it beside it."""
+        self.bar.update(self.line, numbers=speed)
+
     def log_scores(self, epoch: float, scores: dict[str, float], improved: bool) -> None:
         """Change nothing: the fold's line has the best of them."""
 
@@ -154,7 +230,7 @@ class Lines:
         """Say how much there is to do."""
         self.step = self.first = step
         self.began = time.monotonic()
-        whole = f"{self.steps} steps" + (f" in {self.epochs} epochs" if self.epochs else "")
+        whole = f"{self.steps} {self.unit}s" + (f" in {self.epochs} epochs" if self.epochs else "")
         self._tell(f"goes on after step {step} of {whole}" if step else f"starts, {whole}")
 
     def advance(self, step: int) -> None:
@@ -167,6 +243,10 @@ class Lines:
     def log_step(self, loss: float, rate: float, speed: str) -> None:
         """Keep the numbers for the next line."""
         self.numbers = [f"loss {loss:.3f}", speed]
+
+    def log_speed(self, speed: str) -> None:
+        """Keep it for the next line."""
+        self.numbers = [speed]
 
     def log_scores(self, epoch: float, scores: dict[str, float], improved: bool) -> None:
         """Say how an evaluation came out."""

@@ -88,6 +88,11 @@ def holder(path: Path) -> str | None:
     return None
 
 
+def has_locks() -> bool:
+    """Say whether this system has them; what labels new rows does without."""
+    return fcntl is not None
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder; what the disk refuses meanwhile is one message."""

@@ -21,8 +21,8 @@ from foldwise.config.rows import Data, PerClass
 from foldwise.errors import FoldwiseError
 from foldwise.split.splitters import quantile_bins
 from foldwise.table.delimiters import Form, told
+from foldwise.table.faults import Faults
 from foldwise.table.formats import (
-    cells_of,
     find_files,
     form_of,
     read_file,
@@ -31,6 +31,7 @@ from foldwise.table.formats import (
     sha256_of,
 )
 from foldwise.table.labels import alike_note, label_sets, strip_labels, stripped_note
+from foldwise.table.typed_files import cells_of
 
 Holds = Literal["label", "labels", "number"]  # what a cell of the target column is
 ROW = "row"
@@ -99,23 +100,21 @@ def read_table(
     synthetic = data.path.partition(":")[0] == "synthetic"
     files = [data.path] if synthetic else find_files(data.path)
     separator = data.separator or ";"
-    optional = [name for name in wanted if name not in needed]
+    faults = Faults(optional=[name for name in wanted if name not in needed])
     numbers = [*data.numeric, *(target if holds == "number" else [])]
     parts: list[pl.DataFrame] = []
     notes: list[str] = []
-    unread: dict[str, str] = {}
     forms: dict[str, Form] = {}
     first_row = 0
     for file in files:
         if synthetic:
-            cells, left = read_sample(file, wanted, optional)
+            cells = read_sample(file, wanted, faults)
         else:
             lists = dict.fromkeys(target, separator) if holds == "labels" else {}
             form = form_of(file, asked_form(data), needed)
-            cells, left = read_file(file, wanted, first_row, lists, form=form, optional=optional)
+            cells = read_file(file, wanted, first_row, lists, form=form, faults=faults)
             if form is not None:
                 forms[file] = form
-        unread |= left
         if holds == "number" and target and data.missing.target == "drop":
             column, said = _without_words(cells[target[0]], first_row)
             cells, notes = cells.with_columns(column), notes + said
@@ -124,7 +123,7 @@ def read_table(
     if first_row == 0:
         raise FoldwiseError(f"{data.path}: the table has a header but no rows")
     # Strings are views into shared buffers: joining the parts copies 16 bytes a cell, not the text.
-    wanted = [name for name in wanted if name not in unread]
+    wanted = [name for name in wanted if name not in faults.unread]
     frame = pl.concat([part.select(wanted) for part in parts], rechunk=True)
     empty = [name for name in needed if need_target and frame[name].null_count() == first_row]
     if empty:
@@ -138,7 +137,7 @@ def read_table(
         frame, notes = frame.with_columns(labels), notes + said
     frame = frame.select(pl.int_range(first_row, dtype=pl.Int64).alias(ROW), *wanted)
     sha256 = hashlib.sha256(data.path.encode()).hexdigest() if synthetic else sha256_of(files)
-    return Table(frame, sha256, first_row, tuple(notes), unread, forms)
+    return Table(frame, sha256, first_row, tuple(notes), faults.unread, forms)
 
 
 def take_rows(frame: pl.DataFrame, data: Data) -> pl.DataFrame:
@@ -314,12 +313,13 @@ def _largest_remainder(counts: np.ndarray, size: int) -> np.ndarray:
 def _typed(cells: pl.DataFrame, numeric: Sequence[str], file: str, first_row: int) -> pl.DataFrame:
     """Blank cells to null, numeric columns to Float64, everything else to strings."""
     return cells.with_columns(
-        _numbers(column, file, first_row) if column.name in numeric else _strings(column)
+        _numbers(column, file, first_row) if column.name in numeric else strings(column)
         for column in cells
     )
 
 
-def _strings(column: pl.Series) -> pl.Series:
+def strings(column: pl.Series) -> pl.Series:
+    """Return a column's cells as strings, null for blank ones."""
     if column.dtype.is_float():
         column = column.fill_nan(None)  # pandas writes a missing value as NaN
     column = column.cast(pl.String)
@@ -350,7 +350,7 @@ def _numbers(column: pl.Series, file: str, first_row: int) -> pl.Series:
 
 def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Return a column's cells as Float64, and which of the filled ones aren't finite numbers."""
-    cells = _strings(column)
+    cells = strings(column)
     values = column if column.dtype.is_numeric() else cells.str.strip_chars()
     values = values.cast(pl.Float64, strict=False)
     bad = cells.is_not_null() & ~values.is_finite().fill_null(False)
@@ -360,7 +360,7 @@ def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
 def _without_words(column: pl.Series, first_row: int) -> tuple[pl.Series, list[str]]:
     """Empty the few cells of a target of numbers that hold none, such as `Unrated`, and say so."""
     _, bad = parse_numbers(column)
-    if not bad.any() or bad.sum() > FEW_WORDS * _strings(column).count():
+    if not bad.any() or bad.sum() > FEW_WORDS * strings(column).count():
         return column, []
     said = (
         f"column {column.name!r}: {bad.sum()} cells aren't numbers "

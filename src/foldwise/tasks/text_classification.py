@@ -162,6 +162,15 @@ class TextClassification(TargetTask):
         fitted = state.get("rows", {}).get("columns")
         self.encoders = None if fitted is None else Encoders.from_state(fitted)
 
+    def categories_known(self) -> dict[str, list[str | None]]:
+        """Return the values that have a slot of their own, by column beside the text.
+
+        Words of a template aren't told apart, and of values that share hash buckets none is new.
+        """
+        encoders = {} if self.encoders is None else {e.name: e for e in self.encoders.categories}
+        whole = [name for name in self.config.data.categorical if name in encoders]
+        return {n: [*encoders[n].values] for n in whole if not encoders[n].buckets}
+
     def dataset(self, frame: pl.DataFrame) -> TextRows | ChunkRows | MixedRows:
         """Return the rows: token ids, tokenized once and kept in the store, and cells beside."""
         known = self.target in frame.columns
