@@ -889,7 +889,8 @@ def test_a_full_disk_leaves_no_part_of_the_predictions(
     monkeypatch.setattr("polars.DataFrame.write_csv", half)
     code, message = run_main("predict", str(trained.path), "new.csv", "-o", "out.csv")
     assert code == 1
-    told = r"stopped: \.out\.csv\.parts/00000000\.csv: no space left on the disk: [\d,]+ bytes are free; "
+    part = r"\.out\.csv\.parts/00000000\.csv"
+    told = rf"stopped: {part}: no space left on the disk: [\d,]+ bytes are free; "
     assert re.fullmatch(told + NO_SPACE, message)
     assert list(contents(here)) == ["new.csv"]
 

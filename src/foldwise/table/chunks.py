@@ -78,9 +78,8 @@ class NewRows:
         """What a person should hear of how the table was read."""
         notes = [note for file, form in self.forms.items() if (note := told(file, form))]
         for name, rows in self.absent.items():
-            whole = rows == self.count
-            share = "all rows" if whole else f"{rows:,} of {self.count:,} rows"
-            notes.append(f"{self.data.path}: has no column {name!r}: taken as missing in {share}")
+            share = "all rows" if rows == self.count else f"{rows:,} of {self.count:,} rows"
+            notes.append(f"{self.data.path}: has no column {name!r}: missing in {share}")
         return notes
 
     def chunks(self) -> Iterator[Chunk]:
