@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import polars as pl
 import pytest
 
 from conftest import PRECISION, ROUNDING, make_table
+from foldwise.cli import main
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.run.audit import seal_anew
 from foldwise.run.folder import RunFolder
+from foldwise.tasks.text_classification import TextClassification
 from foldwise.workflow import cross_validate
 
 
@@ -183,3 +186,55 @@ def test_a_class_with_a_line_break_in_its_name_has_a_probability_too(
         monkeypatch.setattr(fold.task.half, "classes", names)
     found = predictor.predict(new_rows)
     assert found.columns == ["prediction", *(f"prob_{name}" for name in names)]
+
+
+def test_a_file_of_labels_says_what_predict_says(
+    predictor: Predictor, new_rows: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foldwise.table.formats.CHUNK_ROWS", 8)
+    tokenized: list[int] = []
+
+    def counted(task: TextClassification, frame: pl.DataFrame) -> Any:
+        tokenized.append(frame.height)
+        return dataset(task, frame)
+
+    dataset = TextClassification.dataset
+    monkeypatch.setattr(TextClassification, "dataset", counted)
+    table = save(new_rows, tmp_path / "a.csv")
+    done = predictor.predict_file(table, tmp_path / "out.parquet")
+    assert tokenized == [8, 8, 4]  # once for both folds
+    assert (done.rows, done.problems, done.absent) == (20, 0, {})
+    found = pl.read_parquet(tmp_path / "out.parquet")
+    expected = predictor.predict(predictor.read(table, labelled=False))
+    assert found["prediction"].to_list() == expected["prediction"].to_list()
+    np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=ROUNDING)
+
+
+def test_the_command_tells_what_is_absent_unseen_and_carried(
+    run: RunFolder,
+    new_rows: pl.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = new_rows.drop("amount").with_columns(id=pl.int_range(pl.len()).cast(pl.String))
+    rows.with_columns(kind=pl.lit("new kind")).write_ndjson("new.jsonl")
+    known = {"kind": ["c0", "l1", "d2"]}
+    monkeypatch.setattr(TextClassification, "categories_known", lambda _: known)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    words = ["predict", str(run.path), "new.jsonl", "-o", "out.jsonl", "--carry", "id,kind"]
+    monkeypatch.setattr("sys.argv", ["foldwise", *words, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed, told = capsys.readouterr()
+    assert ended.value.code == 0, told
+    result = json.loads(printed)
+    assert result["absent"] == {"amount": {"rows": 20, "share": 1.0}}
+    assert result["unseen"] == {"kind": {"rows": 20, "share": 1.0}}
+    assert (result["rows"], result["problems"], result["resumed"]) == (20, 0, 0)
+    assert "note: new.jsonl: has no column 'amount': missing in all rows\n" in told
+    assert "note: column 'kind': 20 of 20 rows (100.0%) hold a value that training didn't" in told
+    lines = pl.read_ndjson("out.jsonl")
+    assert lines.columns[-3:] == ["problem", "id", "kind"]
+    assert lines["id"].to_list() == rows["id"].to_list()
