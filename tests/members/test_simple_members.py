@@ -174,3 +174,16 @@ def test_same_arguments_same_bytes(name: str) -> None:
     new, _ = table(20, seed=1)
     first, again = (predicted(MADE[name]("label", 3), train, target, new) for _ in range(2))
     assert first.tobytes() == again.tobytes()
+
+
+def test_members_say_which_categories_they_have_learnt_from() -> None:
+    rows = pl.DataFrame(
+        {"kind": ["a", "a", "b", None, None], "text": ["w"] * 5, "amount": [1.0] * 5}
+    )
+    columns = Columns(("text",), ("kind",), ("amount",))
+    target, inner = np.array([0, 1, 0, 1, 0]), np.zeros(5, dtype=bool)
+    linear, lookup = Linear("label", 2, columns, 0), Lookup(2, columns, 0)
+    for member in (linear, lookup):
+        member.fit(rows, target, inner)
+    assert linear.categories_known() == {"kind": ["a", "missing"]}  # once is too rarely
+    assert lookup.categories_known() == {"kind": ["a", "b", None]}

@@ -124,6 +124,7 @@ def test_a_model_is_built_as_large_as_its_encoders_say(mixed: Make) -> None:
         task.build_model()
     frame = pl.DataFrame({"text": ["x"] * 5, "kind": list("vwxyz"), "amount": [1.0, 2, 3, 4, 5]})
     task.encoders = fit_encoders(frame, task.config)
+    assert task.categories_known() == {"kind": list("vwxyz")}
     model = task.build_model()
     dataset = task.dataset(frame)
     batch = task.collate([dataset[i] for i in range(5)])
