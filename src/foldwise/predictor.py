@@ -147,8 +147,9 @@ class Predictor:
             FoldwiseError: a column isn't there, or a cell can't be what its role needs.
         """
         numbered = isinstance(rows, pl.DataFrame) and ROW in rows.columns
-        frame, unread = to_frame(rows, self._columns)
-        if odd := [name for name in self._columns if name in unread]:
+        columns = columns_of(self.config.data)
+        frame, unread = to_frame(rows, columns)
+        if odd := [name for name in columns if name in unread]:
             raise FoldwiseError(f"rows: column {odd[0]!r} {unread[odd[0]]}")
         target = self.config.data.target
         beside = [frame[target]] if numbered and target in frame.columns else []
@@ -278,10 +279,6 @@ class Predictor:
                     for name, values in part.categories_known().items():
                         known[name] = known.get(name, frozenset({MISSING})) | {*values}
         return known
-
-    @property
-    def _columns(self) -> list[str]:
-        return columns_of(self.config.data)
 
     @property
     def _data(self) -> Data:
