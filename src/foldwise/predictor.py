@@ -7,43 +7,31 @@ Nothing but the run folder is read, so it works without network and away from wh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import polars as pl
 import polars.selectors as cs
 from rich.console import Console
 from torch import nn
 
-from foldwise.config.members import MODEL, beside_the_model
 from foldwise.config.rows import Data
 from foldwise.config.training import Precision
 from foldwise.decisions.asked import Asked
-from foldwise.ensemble.choose import Chosen
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.answer import answered, chosen_of, mean_answer
+from foldwise.evaluation.answer import answered, mean_answer
 from foldwise.evaluation.deciding import ONE, Deciding, read_deciding, with_sureness
-from foldwise.evaluation.validate import load_task
 from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
-from foldwise.members.frozen import Frozen
-from foldwise.members.member import KnowsCategories, Member, with_vectors
-from foldwise.members.roster import build_member, outputs_of, reads_embedding
-from foldwise.members.store import restore
-from foldwise.models.adapters import merge_adapters
+from foldwise.members.member import KnowsCategories, with_vectors
 from foldwise.prediction.file import Frames, Labels, Predicted, predict_file
-from foldwise.prediction.fitted import Fitted
+from foldwise.prediction.voters import Loader, choose_members, folders_of
 from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.preparation.rows import group_column
-from foldwise.run import checkpoints
 from foldwise.run.files import sha256
-from foldwise.run.folder import DISTILLED, ONES, REFIT, FoldFolder, RunFolder
-from foldwise.run.seal import SEAL, check, read_metrics, trained_folds
-from foldwise.run.weights import load_weights
+from foldwise.run.folder import RunFolder
+from foldwise.run.seal import SEAL
 from foldwise.table.chunks import NewRows, columns_of, open_rows
 from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
 from foldwise.table.reading import MISSING, ROW, apply_missing, read_table, take_rows
@@ -91,7 +79,6 @@ class Predictor:
         member: str | None = None,
     ) -> None:
         self.run = RunFolder(Path(path))
-        self.online = online
         stored, self.code = open_run(self.run, trust_code=trust_code)
         # Before CUDA is asked what it can do, which begins it.
         set_deterministic(stored.run.deterministic, resolve_device(device))
@@ -102,27 +89,15 @@ class Predictor:
             )
         self.model = model
         self._alone = member  # whose out-of-fold rows are like the new ones
-        self.folds = [] if model in ONES and not folds else self._trained(folds, model)
-        self._folders = [self.run.one(model)] if not self.folds else []
-        self._folders += [self.run.fold(number) for number in self.folds]
-        for folder in self._folders:
-            if folder.for_all and not folder.trained.exists():
-                making = "distill" if model == DISTILLED else model
-                raise FoldwiseError(
-                    f"{path}: has no model {model!r}; make it by: foldwise {making} {path}"
-                )
-            check(folder.path, "trained")
-        if model == REFIT and not self.run.finished:
-            raise FoldwiseError(
-                f"{path}: isn't finished any more, so the weights of its answer aren't known; go "
-                "on with it by foldwise train"
-            )
+        self._folders = folders_of(self.run, folds, model)
+        self.folds = [folder.number for folder in self._folders if not folder.for_all]
         self.accelerator = build_accelerator(self.config.training)
         self.notes: tuple[str, ...] = ()
         self.deciding: Deciding | None = None
-        self.chosen = self._choose(member)
-        self._folds = [self._load(folder) for folder in self._folders]
-        self._frozen = self._load_frozen()
+        self.chosen = choose_members(self.run, self.config, self._folders[0], member)
+        loader = Loader(self.run, self.config, self.code, self.chosen, self.accelerator, online)
+        self._folds = [loader.fold(folder) for folder in self._folders]
+        self._frozen = loader.frozen()
 
     def decide(self, asked: Asked) -> Deciding:
         """Have more columns from now on: decisions, sets or intervals, predictions left out.
@@ -326,77 +301,3 @@ class Predictor:
     def models(self) -> list[tuple[Task, nn.Module]]:
         """Each voting fold's task and fine-tuned model; none where the model has no vote."""
         return [(fold.task, fold.model) for fold in self._folds if fold.model is not None]
-
-    def _trained(self, folds: Sequence[int] | None, model: str) -> list[int]:
-        named = re.fullmatch(r"fold-([1-9]\d{0,5})", model)
-        if named is None and model not in ("all", *ONES):
-            raise FoldwiseError(
-                f"--model {model}: choose all, fold-1 (or another fold), {' or '.join(ONES)}"
-            )
-        if folds and model != "all":
-            raise FoldwiseError(f"--model {model}: is one model; --folds chooses among all of them")
-        trained = trained_folds(self.run)
-        chosen = sorted(set(folds or ([int(named[1])] if named else trained)))
-        if lacking := sorted(set(chosen) - set(trained)):
-            raise FoldwiseError(
-                f"{self.run.path}: fold {lacking[0]} isn't trained; trained are: {trained}"
-            )
-        if not chosen:
-            raise FoldwiseError(f"{self.run.path}: no fold is trained yet")
-        return chosen
-
-    def _choose(self, member: str | None) -> Chosen:
-        if member is None:
-            chosen = chosen_of(read_metrics(self.run) if self.run.finished else {})
-            if self.model == DISTILLED:  # it was taught what the members say together, tempered
-                decision = replace(chosen.decision, temperature=1.0)
-                return Chosen((MODEL,), np.ones(1), False, {}, decision)
-            names = [MODEL, *(part.name for part in beside_the_model(self.config))]
-            if unknown := [name for name in chosen.voting if name not in names]:
-                raise FoldwiseError(
-                    f"{self.run.metrics}: its answer names {unknown[0]!r}, which the run's config "
-                    f"has no member of; put it back from a copy of the run, or give --member"
-                )
-            return chosen
-        there = [path.name for path in sorted(self._folders[0].member("").path.glob("*"))]
-        if member not in (MODEL, *there):
-            raise FoldwiseError(
-                f"{self.run.path}: has no member {member!r}; it has: {', '.join([MODEL, *there])}"
-            )
-        return Chosen((member,), np.ones(1), False, {})
-
-    def _load(self, fold: FoldFolder) -> Fitted:
-        task = load_task(self.run, fold, self.config, self.code, stores=None, online=self.online)
-        model = self._load_model(fold, task) if MODEL in self.chosen.voting else None
-        names = [name for name in self.chosen.voting if name != MODEL]
-        return Fitted(task, model, {name: self._load_member(fold, task, name) for name in names})
-
-    def _load_model(self, fold: FoldFolder, task: Task) -> nn.Module:
-        checkpoint = checkpoints.load_best(fold)
-        model = task.build_model()
-        load_weights(model, checkpoint.model)
-        # Rounded to bf16, the sum of weights and adapters isn't what was validated.
-        exact = self.config.training.precision == "float32"
-        if self.config.model.lora is not None and exact:
-            merge_adapters(model)
-        return model.to(self.accelerator.device).eval()
-
-    def _load_member(self, fold: FoldFolder, task: Task, name: str) -> Member:
-        folder = fold.member(name)
-        files = [str(path.relative_to(fold.path)) for path in (folder.state, folder.arrays)]
-        check(fold.path, "members", only=files)
-        parts = {part.name: part for part in beside_the_model(self.config)}
-        kind, width = holds(task), outputs_of(task)
-        member = build_member(parts[name], self.config, self.code, kind, width)
-        restore(member, folder.path)
-        return member
-
-    def _load_frozen(self) -> Frozen | None:
-        parts = {part.name: part for part in beside_the_model(self.config)}
-        voting = [parts[name] for name in self.chosen.voting if name != MODEL]
-        if not any(reads_embedding(part, self.config, self.code) for part in voting):
-            return None
-        if self.run.frozen.exists():
-            name = str(self.run.frozen.relative_to(self.run.path))
-            check(self.run.path, "finished", only=[name])
-        return Frozen.stored(self.config, self.run, self.accelerator, online=self.online)
