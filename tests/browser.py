@@ -18,18 +18,24 @@ class Browser:
 
     def open(self, path: Path, *, width: int = 1200, dark: bool = False) -> None:
         """Open a page in a window of some width and wait for its charts."""
-        from selenium.webdriver.support.ui import WebDriverWait
+        self.window(width, dark=dark)
+        self.driver.get(path.as_uri())
+        self.wait("return document.body.dataset.charts === 'drawn'")
 
+    def window(self, width: int, *, dark: bool = False) -> None:
+        """Set the window's width, and whether its user likes it dark."""
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
         )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-        self.driver.get(path.as_uri())
-        WebDriverWait(self.driver, 30).until(
-            lambda driver: driver.execute_script("return document.body.dataset.charts") == "drawn"
-        )
+
+    def wait(self, script: str) -> None:
+        """Wait until a script says so."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, 30).until(lambda driver: driver.execute_script(script))
 
     def errors(self) -> list[str]:
         """Return what the console complained of since the last call."""

@@ -202,3 +202,69 @@ def export(
     wanted = Wanted(run, to, out, model, int8, data, trust_code, online)
     to_hub = None if push is None else Push(push, public, dry_run)
     command(wanted, to_hub, tell=output(quiet, as_json))
+
+
+@app.command()
+def serve(
+    run: RunPath,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", help="Address to listen on; others than this machine's own need a token."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")
+    ] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="Holds the token that requests must bring; or the variable FOLDWISE_TOKEN does.",
+        ),
+    ] = None,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option("--host-name", metavar="NAME", help="Another name the server is called by."),
+    ] = None,
+    max_rows: Annotated[
+        int, typer.Option("--max-rows", min=1, max=100_000, help="Of a request.")
+    ] = 100,
+    max_chars: Annotated[
+        int, typer.Option("--max-chars", min=1, help="Characters of a text.")
+    ] = 200_000,
+    max_body: Annotated[
+        float, typer.Option("--max-body", min=0.001, max=1024, help="MiB of a request.")
+    ] = 2.0,
+    queue: Annotated[
+        int, typer.Option("--queue", min=1, help="Rows that may wait; then it answers 429.")
+    ] = 1000,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds until an answer.")
+    ] = 30.0,
+    batch_rows: Annotated[
+        int, typer.Option("--batch-rows", min=1, max=100_000, help="Labelled together.")
+    ] = 64,
+    batch_wait: Annotated[
+        float,
+        typer.Option("--batch-wait", min=0, max=1000, help="Milliseconds to wait for company."),
+    ] = 2.0,
+    folds: FoldList = None,
+    trust_code: TrustCode = False,
+    online: Online = False,
+    precision: Precision = None,
+    member: Member = None,
+    model: Model = "all",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Answer rows by HTTP, with a page to try the model, until it is stopped."""
+    from foldwise.commands.labelling import Models
+    from foldwise.commands.serve import Bounds, Place
+    from foldwise.commands.serve import serve as command
+
+    models = Models(run, folds, trust_code, online, precision, member, model)
+    place = Place(host, port, tuple(host_name or ()), token_file)
+    bounds = Bounds(max_rows, max_chars, max_body, queue, timeout, batch_rows, batch_wait)
+    command(models, place, bounds, tell=output(quiet, as_json))

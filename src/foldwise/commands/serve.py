@@ -1,0 +1,93 @@
+"""`foldwise serve`: a run behind HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from foldwise.commands.labelling import Models, load_models, who_labels
+from foldwise.commands.output import PLAIN, Output
+from foldwise.errors import FoldwiseError
+from foldwise.run.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens, and who may ask it.
+
+    Attributes:
+        host: an address of this machine.
+        port: 0 for a free one.
+        names: further names that a Host header may say.
+        token_file: holds the token; None: the environment variable does, or there is none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    names: tuple[str, ...] = ()
+    token_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is asked of the limits of a server, in the units of the command line.
+
+    Attributes:
+        rows: of a request.
+        characters: of a text.
+        body_mb: of a request, in MiB.
+        queue: rows that wait.
+        timeout_s: until an answer.
+        batch_rows: labelled together.
+        wait_ms: for company.
+    """
+
+    rows: int
+    characters: int
+    body_mb: float
+    queue: int
+    timeout_s: float
+    batch_rows: int
+    wait_ms: float
+
+
+def serve(models: Models, place: Place, bounds: Bounds, tell: Output = PLAIN) -> None:
+    """Serve a run until SIGTERM or Ctrl-C.
+
+    Args:
+        models: of a run.
+        place: where to listen.
+        bounds: of requests.
+        tell: prints.
+
+    Raises:
+        FoldwiseError: bad input, or a package that serves isn't installed.
+    """
+    RunFolder(models.run).check_is_run()
+    try:
+        from foldwise.serving.app import Server
+        from foldwise.serving.described import describe
+        from foldwise.serving.limits import Limits
+        from foldwise.serving.listening import address_of, bind, listen, read_token
+    except ModuleNotFoundError as error:
+        raise FoldwiseError(
+            f"serve needs the package {error.name}: pip install 'foldwise[serve]'"
+        ) from None
+    limits = Limits(
+        body_bytes=int(bounds.body_mb * 2**20),
+        rows=bounds.rows,
+        characters=bounds.characters,
+        queued_rows=bounds.queue,
+        timeout_s=bounds.timeout_s,
+        batch_rows=bounds.batch_rows,
+        wait_s=bounds.wait_ms / 1000,
+    )
+    token = read_token(place.token_file)
+    with bind(place.host, place.port, token) as bound:
+        predictor = load_models(models)
+        served = describe(predictor, limits)
+        server = Server(predictor.predict, served, limits, ("localhost", *place.names), token)
+        address = address_of(bound)
+        tell.say(f"{who_labels(predictor)} of {models.run} answers at {address}; Ctrl-C ends it")
+        listen(server, bound)
+    tell.end(f"stopped: {address}", {"run": str(models.run), "address": address})

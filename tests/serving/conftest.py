@@ -1,0 +1,124 @@
+"""A server whose model is a function, and one in front of a trained run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from foldwise.config.schema import Config
+from foldwise.predictor import Predictor
+from foldwise.serving.app import Server
+from foldwise.serving.described import Served
+from foldwise.serving.limits import Limits
+from foldwise.serving.listening import address_of, bind, loop_of
+from foldwise.serving.rows import Column
+from foldwise.workflow import cross_validate
+
+COLUMNS = [Column("text", "text"), Column("kind", "categorical"), Column("amount", "numeric")]
+ROW: dict[str, Any] = {"text": "my card", "kind": "c1", "amount": 0.5}
+
+
+def count_words(rows: pl.DataFrame) -> pl.DataFrame:
+    """A model that says "long" the surer the more words a text has, and nothing of the rest."""
+    words = rows["text"].fill_null("").str.split(" ").list.len().to_numpy()
+    share = words / (words + 2)
+    return pl.DataFrame(
+        {
+            "prediction": np.where(share >= 0.5, "long", "short").tolist(),
+            "prob_long": share,
+            "prob_short": 1 - share,
+        }
+    )
+
+
+def made(
+    label: Callable[[pl.DataFrame], pl.DataFrame] = count_words,
+    columns: list[Column] = COLUMNS,
+    classes: tuple[str, ...] = ("long", "short"),
+    about: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Server:
+    """A server of a model that is a function; settings are fields of Limits, or token and names."""
+    own = {name: settings.pop(name) for name in ("token", "names") if name in settings}
+    limits = Limits(**settings)
+    served = Served(
+        columns,
+        "label",
+        {
+            "run": "words",
+            "task": "multiclass",
+            "target": "size",
+            "predicts": "label",
+            "classes": list(classes),
+            "columns": [{"name": c.name, "role": c.role, "values": []} for c in columns],
+            "scores": {"f1_macro": {"value": 0.8, "low": 0.7, "high": 0.9}},
+            "scored": "out of fold",
+            "versions": {"here": {"foldwise": "0"}},
+            "limits": {"characters": limits.characters},
+        }
+        | (about or {}),
+    )
+    return Server(label, served, limits, **own)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[str]:
+    """Run a server on a free port of this machine; yields its address."""
+    with bind("127.0.0.1", 0, None) as bound:
+        loop = loop_of(server)
+        thread = threading.Thread(target=loop.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            yield address_of(bound)
+        finally:
+            loop.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[..., Any]]:
+    """Start a server without a network: settings as of `made`, or a server -> its client."""
+    from starlette.testclient import TestClient
+
+    with ExitStack() as stack:
+
+        def start(server: Server | None = None, **settings: Any) -> TestClient:
+            app = (server or made(**settings)).app
+            client = TestClient(app, "http://127.0.0.1", raise_server_exceptions=False)
+            return stack.enter_context(client)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, backbone: Path, table_path: Path
+) -> Predictor:
+    """A tiny run with a text, a category and a number; its answer is a blend."""
+    values: dict[str, Any] = {
+        "run": {"name": "tiny", "dir": str(tmp_path_factory.mktemp("served") / "runs"), "seed": 7},
+        "data": {
+            "path": str(table_path),
+            "target": "label",
+            "text": ["text"],
+            "categorical": ["kind"],
+            "numeric": ["amount"],
+        },
+        "folds": {"n": 2, "duplicates": "ignore"},
+        "selection": {"rows": "last"},
+        "text": {"max_length": 24},
+        "model": {"backbone": str(backbone)},
+        "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
+        "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32"},
+        "trackers": [],
+        "baselines": False,
+        "ensemble": "model",
+    }
+    return Predictor(cross_validate(Config.model_validate(values)).path, precision="float32")

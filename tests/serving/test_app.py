@@ -1,0 +1,278 @@
+"""The paths of a server: answers, refusals, limits and who may ask."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from conftest import ROUNDING, make_table
+from foldwise.errors import FoldwiseError
+from foldwise.predictor import Predictor
+from foldwise.serving.app import Server
+from foldwise.serving.described import describe
+from foldwise.serving.limits import Limits
+
+from .conftest import ROW, count_words
+
+Client = Callable[..., Any]
+JSON = {"Content-Type": "application/json"}
+
+
+def rows_of(count: int, seed: int = 5) -> list[dict[str, Any]]:
+    table = make_table(count, seed).with_columns(pl.col("amount").cast(pl.Float64)).drop("label")
+    odd = [
+        {"text": None, "kind": "unseen", "amount": None},
+        {"text": "\x00 \U0001f600 \u05d0\r\n", "kind": " ", "amount": 1e6},
+    ]
+    return [*table.to_dicts(), *odd]
+
+
+def served(predictor: Predictor, **settings: Any) -> Server:
+    limits = Limits(**settings)
+    return Server(predictor.predict, describe(predictor, limits), limits)
+
+
+def test_an_answer_is_what_predict_gives_to_the_last_digit(
+    trained: Predictor, client: Client
+) -> None:
+    rows = rows_of(20)
+    expected = trained.predict(pl.DataFrame(rows))
+    answer = client(served(trained)).post("/predict", json={"rows": rows})
+    assert answer.status_code == 200
+    found = answer.json()["rows"]
+    assert [row["prediction"] for row in found] == expected["prediction"].to_list()
+    for name in ("card", "debt", "loan"):
+        assert [row["probabilities"][name] for row in found] == expected[f"prob_{name}"].to_list()
+    assert [row["confidence"] for row in found] == expected.select(
+        pl.max_horizontal("^prob_.*$")
+    ).to_series().to_list()
+
+
+def test_requests_at_the_same_time_get_what_they_would_alone(
+    trained: Predictor, client: Client
+) -> None:
+    rows = rows_of(30)
+    expected = trained.predict(pl.DataFrame(rows)).select("^prob_.*$").to_numpy()
+    asking = client(served(trained))
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda row: asking.post("/predict", json={"rows": [row]}), rows))
+    assert {answer.status_code for answer in answers} == {200}
+    found = [list(answer.json()["rows"][0]["probabilities"].values()) for answer in answers]
+    np.testing.assert_allclose(found, expected, atol=ROUNDING)
+
+
+def test_metadata_says_what_is_served_and_no_path_of_the_machine(
+    trained: Predictor, client: Client
+) -> None:
+    found = client(served(trained)).get("/metadata").json()
+    assert found["classes"] == ["card", "debt", "loan"]
+    assert [(c["name"], c["role"]) for c in found["columns"]] == [
+        ("text", "text"),
+        ("kind", "categorical"),
+        ("amount", "numeric"),
+    ]
+    assert (found["model"], found["folds"], found["members"]) == ("all", [1, 2], {"model": 1.0})
+    score = found["scores"]["f1_macro"]
+    assert score["low"] <= score["value"] <= score["high"]
+    assert found["scored"] == "the model, out of fold, all folds"
+    assert "/" not in json.dumps(found).replace("application/json", "")
+
+
+def test_the_schema_names_the_columns_and_the_page_is_served_without_others(
+    client: Client,
+) -> None:
+    asking = client()
+    schema = asking.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    row = schema["requestBody"]["content"]["application/json"]["schema"]["properties"]["rows"]
+    assert row["items"]["required"] == ["text", "kind", "amount"]
+    assert row["items"]["properties"]["amount"] == {"type": ["number", "null"]}
+    for path, kind in (("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "javascript")):
+        answer = asking.get(path)
+        assert answer.status_code == 200
+        assert kind in answer.headers["content-type"]
+        assert "//" not in answer.text.replace("// ", "")  # no address
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert asking.get("/docs").status_code == 404  # FastAPI's own loads scripts from elsewhere
+
+
+def test_an_explanation_leaves_out_each_word_and_each_column(client: Client) -> None:
+    row = {"text": "one  two\nthree", "kind": "c1", "amount": None}
+    found = client().post("/explain", json={"rows": [row]}).json()
+    assert (found["label"], found["value"]) == ("long", 0.6)
+    parts = {(part["column"], part["content"]): part["adds"] for part in found["parts"]}
+    assert list(parts) == [
+        ("text", "one"),
+        ("text", "two"),
+        ("text", "three"),
+        (
+            "kind",
+            "c1",
+        ),
+    ]
+    assert parts["kind", "c1"] == 0
+    assert [row["text"][p["start"] : p["end"]] for p in found["parts"][:3]] == [
+        "one",
+        "two",
+        "three",
+    ]
+
+
+def test_a_long_text_is_explained_in_runs_of_words(client: Client) -> None:
+    row = {"text": " ".join("abcdefghij"), "kind": None, "amount": None}
+    found = client(parts=4).post("/explain", json={"rows": [row]}).json()
+    assert [part["content"] for part in found["parts"]] == ["a b c", "d e f", "g h i", "j"]
+    assert client().post("/explain", json={"rows": [ROW, ROW]}).status_code == 422
+
+
+def test_numbers_that_are_not_finite_are_a_problem_of_their_row(client: Client) -> None:
+    def odd(rows: pl.DataFrame) -> pl.DataFrame:
+        amount = rows["amount"]
+        return count_words(rows).with_columns(
+            prob_long=pl.when(amount > 1e9).then(float("nan")).otherwise("prob_long")
+        )
+
+    answer = client(label=odd).post("/predict", json={"rows": [ROW, {**ROW, "amount": 1e300}]})
+    first, second = answer.json()["rows"]
+    assert first["problem"] is None
+    assert second == {
+        "prediction": None,
+        "confidence": None,
+        "probabilities": None,
+        "problem": "the model's numbers for this row aren't finite",
+    }
+
+
+def test_a_bad_field_is_named_and_the_model_is_not_asked(client: Client) -> None:
+    answer = client(label=None).post("/predict", json={"rows": [ROW, {**ROW, "amount": "x"}]})
+    assert answer.status_code == 422
+    assert answer.json() == {
+        "error": "the request has fields that can't be taken",
+        "fields": [{"row": 1, "column": "amount", "message": "must be a number or null"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/json; charset=latin-1"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({**JSON, "Content-Encoding": "gzip"}, 415),
+        ({"Content-Type": 'Application/JSON; charset="UTF-8"'}, 200),
+        ({**JSON, "Host": "evil.example"}, 421),
+        ({**JSON, "Host": "127.0.0.1.evil.example"}, 421),
+        ({**JSON, "Host": "x@127.0.0.1"}, 421),
+        ({**JSON, "Host": ""}, 421),
+        ({**JSON, "Host": "127.0.0.1:9999"}, 200),
+        ({**JSON, "Host": "tickets.example"}, 200),
+        ({**JSON, "Origin": "http://evil.example"}, 403),
+        ({**JSON, "Origin": "null"}, 403),
+        ({**JSON, "Origin": "http://127.0.0.1:9999"}, 403),
+        ({**JSON, "Origin": "http://127.0.0.1"}, 200),
+        ({**JSON, "Host": "tickets.example", "Origin": "https://tickets.example"}, 200),
+    ],
+)
+def test_only_json_of_this_servers_own_pages_and_names_is_taken(
+    client: Client, headers: dict[str, str], status: int
+) -> None:
+    body = json.dumps({"rows": [ROW]})
+    answer = client(names=("tickets.example",)).post("/predict", content=body, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        (None, 401),
+        ("Bearer wrong", 401),
+        ("Basic a-token-of-24-characters", 401),
+        ("Bearer \u00e9", 401),
+        ("Bearer a-token-of-24-characters", 200),
+        ("bearer  a-token-of-24-characters", 200),
+    ],
+)
+def test_a_server_with_a_token_answers_those_who_bring_it(
+    client: Client, given: str | None, status: int
+) -> None:
+    asking = client(token="a-token-of-24-characters")
+    headers = {} if given is None else {"Authorization": given.encode("latin-1")}
+    answers = [
+        asking.post("/predict", json={"rows": [ROW]}, headers=headers),
+        *(asking.get(path, headers=headers) for path in ("/metadata", "/metrics", "/openapi.json")),
+    ]
+    assert {answer.status_code for answer in answers} == {status}
+    if status == 401:
+        assert answers[0].headers["www-authenticate"] == "Bearer"
+    assert asking.get("/health").status_code == 200
+    assert asking.get("/").status_code == 200
+
+
+def test_a_body_that_is_too_large_is_refused_whether_or_not_it_says_so(client: Client) -> None:
+    asking, body = client(body_bytes=1000), b'{"rows": "' + b"x" * 5000 + b'"}'
+    for content in (body, iter([body[:2000], body[2000:]])):
+        answer = asking.post("/predict", content=content, headers=JSON)
+        assert answer.status_code == 413
+        assert "more than 1000 bytes" in answer.json()["error"]
+
+
+def test_unknown_paths_and_methods_are_refused_in_the_same_form(client: Client) -> None:
+    asking = client()
+    assert asking.get("/other").json() == {"error": "Not Found", "fields": []}
+    answer = asking.get("/predict")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_what_the_run_refuses_is_the_requests_fault_and_a_crash_is_not_told(
+    client: Client,
+) -> None:
+    def refuse(rows: pl.DataFrame) -> pl.DataFrame:
+        raise FoldwiseError("rows: column 'kind' holds what it can't")
+
+    def crash(rows: pl.DataFrame) -> pl.DataFrame:
+        raise RuntimeError("/home/me/secret")
+
+    answer = client(label=refuse).post("/predict", json={"rows": [ROW]})
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        "rows: column 'kind' holds what it can't",
+    )
+    answer = client(label=crash).post("/predict", json={"rows": [ROW]})
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+
+
+def test_past_the_deadline_and_with_a_full_queue_it_says_so_at_once(client: Client) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def slow(rows: pl.DataFrame) -> pl.DataFrame:
+        began.set()
+        assert go.wait(10)
+        return count_words(rows)
+
+    asking = client(label=slow, timeout_s=0.3, queued_rows=2)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(asking.post, "/predict", json={"rows": [ROW]})
+        assert began.wait(10)
+        second = pool.submit(asking.post, "/predict", json={"rows": [ROW, ROW]})
+        while b"foldwise_queued_rows 2.0" not in asking.get("/metrics").content:
+            pass
+        full = asking.post("/predict", json={"rows": [ROW]})
+        late = [first.result(), second.result()]
+    go.set()
+    assert full.status_code == 429
+    assert int(full.headers["retry-after"]) >= 1
+    assert {answer.status_code for answer in late} == {504}
+    assert "not labelled within 0.3 s" in late[0].json()["error"]
+    assert asking.post("/predict", json={"rows": [ROW]}).status_code == 200
+    meters = asking.get("/metrics").text
+    assert 'foldwise_dropped_requests_total{why="late"} 2.0' in meters
+    assert 'foldwise_requests_total{code="429",path="/predict"} 1.0' in meters
+    assert "foldwise_rows_total 2.0" in meters  # of the second, whose place was free again, none
