@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -75,6 +76,8 @@ def running(server: Server) -> Iterator[str]:
         loop = loop_of(server)
         thread = threading.Thread(target=loop.run, kwargs={"sockets": [bound]})
         thread.start()
+        while not loop.started:
+            time.sleep(0.01)
         try:
             yield address_of(bound)
         finally:

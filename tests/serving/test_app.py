@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,7 +21,7 @@ from foldwise.serving.app import Server
 from foldwise.serving.described import describe
 from foldwise.serving.limits import Limits
 
-from .conftest import ROW, count_words
+from .conftest import ROW, count_words, made, running
 
 Client = Callable[..., Any]
 JSON = {"Content-Type": "application/json"}
@@ -276,3 +278,43 @@ def test_past_the_deadline_and_with_a_full_queue_it_says_so_at_once(client: Clie
     assert 'foldwise_dropped_requests_total{why="late"} 2.0' in meters
     assert 'foldwise_requests_total{code="429",path="/predict"} 1.0' in meters
     assert "foldwise_rows_total 2.0" in meters  # of the second, whose place was free again, none
+
+
+def test_a_client_that_leaves_takes_its_rows_along_and_a_slow_one_is_told() -> None:
+    batches: list[int] = []
+    began, go = threading.Event(), threading.Event()
+
+    def slow(rows: pl.DataFrame) -> pl.DataFrame:
+        batches.append(rows.height)
+        began.set()
+        assert go.wait(10)
+        return count_words(rows)
+
+    body = json.dumps({"rows": [ROW, ROW]}).encode()
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    server = made(slow, body_s=0.2)
+    with running(server) as address:
+        place = ("127.0.0.1", int(address.rpartition(":")[2]))
+        server.batcher.ask(pl.DataFrame([ROW]))
+        assert began.wait(10)
+        with socket.create_connection(place, timeout=10) as leaving:
+            leaving.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            wait_until(lambda: b"foldwise_queued_rows 2.0" in server.meters.text())
+        wait_until(lambda: b"foldwise_queued_rows 0.0" in server.meters.text())
+        go.set()
+        assert b'dropped_requests_total{why="left"} 1.0' in server.meters.text()
+        with socket.create_connection(place, timeout=10) as slow_one:
+            slow_one.sendall(head + b"Content-Length: 100\r\n\r\n{")
+            assert slow_one.recv(1000).startswith(b"HTTP/1.1 408 ")
+        with socket.create_connection(place, timeout=10) as nameless:
+            nameless.sendall(b"GET /metadata HTTP/1.0\r\n\r\n")
+            assert nameless.recv(1000).startswith(b"HTTP/1.1 421 ")
+    assert batches == [1]
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if true():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came")

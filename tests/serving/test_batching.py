@@ -27,6 +27,8 @@ class Model:
         assert self.go.acquire(timeout=10)
         if -1 in self.batches[-1]:
             raise ValueError("a row that can't be labelled")
+        if -2 in self.batches[-1]:
+            raise BaseException("a panic")
         return rows.select(prediction=pl.col("n") * 10)
 
 
@@ -74,12 +76,15 @@ def test_a_request_with_more_rows_than_a_batch_is_one_of_its_own(
 
 
 def test_one_bad_request_does_not_fail_those_beside_it(batcher: Batcher, model: Model) -> None:
-    good, bad, other = (batcher.ask(rows(n)) for n in (1, -1, 2))
+    good, bad, other, panic = (batcher.ask(rows(n)) for n in (1, -1, 2, -2))
     model.go.release(10)
     assert labels(good) == [10]
     assert labels(other) == [20]
     with pytest.raises(ValueError, match="can't be labelled"):
         labels(bad)
+    with pytest.raises(RuntimeError, match="a panic"):
+        labels(panic)
+    assert batcher.ready
 
 
 def test_a_full_queue_says_when_to_come_back(batcher: Batcher, model: Model) -> None:

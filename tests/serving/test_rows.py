@@ -92,6 +92,11 @@ def test_a_number_of_any_length_is_at_most_too_large(digits: str) -> None:
     assert error.faults[0].message == "is too large for a number"
 
 
+def test_a_key_that_stands_twice_among_very_many_is_found_at_once() -> None:
+    pairs = ",".join(f'"k{number}": 1' for number in range(100_000))
+    assert "has the key 'k7' twice" in refused(f'{{{pairs}, "k7": 2}}'.encode()).message
+
+
 def test_absent_columns_and_what_is_no_row_are_named_up_to_ten() -> None:
     fields = refused(body({"text": "a"}, 5)).as_json()["fields"]
     assert [(field["row"], field["column"]) for field in fields] == [

@@ -86,7 +86,7 @@ def serve(models: Models, place: Place, bounds: Bounds, tell: Output = PLAIN) ->
     with bind(place.host, place.port, token) as bound:
         predictor = load_models(models)
         served = describe(predictor, limits)
-        server = Server(predictor.predict, served, limits, ("localhost", *place.names), token)
+        server = Server(predictor.predict, served, limits, place.names, token)
         address = address_of(bound)
         tell.say(f"{who_labels(predictor)} of {models.run} answers at {address}; Ctrl-C ends it")
         listen(server, bound)

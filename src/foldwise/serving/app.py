@@ -55,7 +55,7 @@ class Server:
         label: rows -> prediction and prob_*, called by the worker alone.
         served: what is served.
         limits: of requests.
-        names: that a Host header may say.
+        names: further names that a Host header may say.
         token: that a request must bring; None for none.
     """
 

@@ -150,9 +150,10 @@ class Batcher:
     def _answer(self, batch: Sequence[Asked]) -> None:
         try:
             labelled = self._label(pl.concat([asked.rows for asked in batch]))
-        except Exception as error:
+        except BaseException as error:  # the thread has to live; a panic in polars is no Exception
             if len(batch) == 1:
-                batch[0].future.set_exception(error)
+                told = error if isinstance(error, Exception) else RuntimeError(repr(error))
+                batch[0].future.set_exception(told)
                 return
             for asked in batch:  # the others have no part in what is wrong with one
                 self._answer([asked])

@@ -40,8 +40,8 @@ class Guard:
 
     Args:
         app: what answers.
-        names: of the server, that a Host header may say; the address that a connection came in
-            on may always be said.
+        names: of the server, that a Host header may say; localhost and the address that a
+            connection came in on may always be said.
         token: that a request must bring; None for none.
         open_paths: that need no token, because they say nothing of the run.
         paths: that are counted by their name; all others are counted as one.
@@ -59,7 +59,7 @@ class Guard:
         meters: Meters,
     ) -> None:
         self._app = app
-        self._names = {name.lower() for name in names}
+        self._names = {"localhost", *(name.lower() for name in names)}
         self._token = None if token is None else _digest(token.encode())
         self._open = frozenset(open_paths)
         self._paths = frozenset(paths)
@@ -144,9 +144,11 @@ def _netloc(origin: str) -> str | None:
 
 def _same_address(name: str, address: str) -> bool:
     try:
-        return ip_address(name) == ip_address(address)
+        named, reached = ip_address(name), ip_address(address)
     except ValueError:
         return False
+    # A socket for both kinds of addresses shows those of IPv4 inside one of IPv6.
+    return named in (reached, getattr(reached, "ipv4_mapped", None))
 
 
 def _digest(token: bytes) -> bytes:

@@ -8,6 +8,8 @@ const made = (tag, text = "", kind = "") => {
   element.className = kind;
   return element;
 };
+const MOST_BARS = 6;
+const SLIGHT = 0.1; // of the part that counts most: less than that isn't underlined
 let token = "";
 let about = null;
 let asked = 0;
@@ -157,18 +159,20 @@ function label(answer) {
   at("said").textContent = number ? String(answer.prediction) : answer.prediction || "no label";
   at("sure").textContent = answer.confidence === null ? "" : percent(answer.confidence);
   const shares = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
-  at("bars").replaceChildren(
-    ...shares.map(([name, share]) => {
-      const chosen = about.predicts === "labels" ? share >= 0.5 : name === answer.prediction;
-      const line = made("li", "", chosen ? "chosen" : "");
-      const track = made("span", "", "track");
-      const bar = made("div", "", "bar");
-      bar.style.width = `${100 * share}%`;
-      track.append(bar);
-      line.append(made("span", name, "name"), track, made("span", percent(share), "number"));
-      return line;
-    }),
-  );
+  const lines = shares.map(([name, share]) => {
+    const chosen = about.predicts === "labels" ? share >= 0.5 : name === answer.prediction;
+    const line = made("li", "", chosen ? "chosen" : "");
+    const track = made("span", "", "track");
+    const bar = made("div", "", "bar");
+    bar.style.width = `${100 * share}%`;
+    track.append(bar);
+    line.append(made("span", name, "name"), track, made("span", percent(share), "number"));
+    return line;
+  });
+  at("bars").replaceChildren(...lines.slice(0, MOST_BARS));
+  at("rest").replaceChildren(...lines.slice(MOST_BARS));
+  at("others").textContent = `${lines.length - MOST_BARS} more`;
+  at("more").hidden = lines.length <= MOST_BARS;
 }
 
 function why(answer, sent) {
@@ -200,7 +204,8 @@ function marked(name, text, parts, most) {
   let done = 0;
   for (const part of parts.filter((each) => each.column === name && each.start !== null)) {
     box.append(signs.slice(done, part.start).join(""));
-    const mark = made("mark", signs.slice(part.start, part.end).join(""), part.adds < 0 ? "against" : "for");
+    const against = part.adds < -SLIGHT * most;
+    const mark = made("mark", signs.slice(part.start, part.end).join(""), against ? "against" : "");
     const tone = part.adds < 0 ? "--against" : "--for";
     mark.style.backgroundColor = `rgba(var(${tone}), ${(0.55 * Math.abs(part.adds)) / most})`;
     mark.title = part.adds.toPrecision(2);
