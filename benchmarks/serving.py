@@ -175,12 +175,15 @@ def main() -> None:
     parser.add_argument("--rows", required=True, help="a table with the run's columns")
     parser.add_argument("--sample", type=int, default=300)
     parser.add_argument("--model", default="all")
+    parser.add_argument("--member")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two of a client")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--malformed", type=int, default=10_000)
     given = parser.parse_args()
-    with served(given.run, "--model", given.model) as (address, pid):
+    member = ["--member", given.member] if given.member else []
+    chosen = ["--model", given.model, *member]
+    with served(given.run, *chosen) as (address, pid):
         columns = httpx.get(f"{address}/metadata").json()["columns"]
         table = pl.read_csv(given.rows, infer_schema=False)
         table = table.sample(min(given.sample, table.height), seed=0, shuffle=True)
@@ -207,7 +210,7 @@ def main() -> None:
         print(f"memory grew by {grown:.1f} MB, to {memory_mb(pid):.0f} MB")
     from foldwise import Predictor  # only now: it takes memory and time of its own
 
-    labels = Predictor(given.run, model=given.model).predict(rows)
+    labels = Predictor(given.run, model=given.model, member=given.member).predict(rows)
     far, other = distance(labels, [each for each in loaded if each[1] == 200])
     print(f"farthest from predict: {far:.1e}; other labels: {other}")
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from foldwise.config.schema import Config
 from foldwise.encoding import text
-from foldwise.encoding.text import TokenStore, encode, frame_of
+from foldwise.encoding.text import TokenStore, encode, frame_of, plain_tokenizer
 from foldwise.errors import FoldwiseError
 from foldwise.models.backbone import load_tokenizer
 from foldwise.parts.usercode import UserCode
@@ -78,6 +78,14 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(text, "_tokenize", spy)
     return calls
+
+
+def test_a_tokenizer_is_copied_once_as_long_as_it_is_the_same(pieces: Any) -> None:
+    copy = plain_tokenizer(pieces.backend_tokenizer)
+    assert plain_tokenizer(pieces.backend_tokenizer) is copy
+    pieces.add_tokens(["refund"])
+    other = plain_tokenizer(pieces.backend_tokenizer)
+    assert (copy.token_to_id("refund"), other.token_to_id("refund")) == (None, 10)
 
 
 def test_special_tokens_written_in_a_text_stay_text(pieces: Any) -> None:

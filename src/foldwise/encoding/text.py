@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,8 +202,16 @@ def plain_tokenizer(backend: Tokenizer) -> Tokenizer:
 
     Args:
         backend: the tokenizer inside a fast one of transformers, or as read from its file.
+
+    Returns:
+        The copy, the same one for a tokenizer that is the same.
     """
-    fast = Tokenizer.from_str(backend.to_str())
+    return _plain(backend.to_str())
+
+
+@lru_cache(maxsize=2)  # reading one takes longer than labelling a row
+def _plain(written: str) -> Tokenizer:
+    fast = Tokenizer.from_str(written)
     fast.no_truncation()
     fast.no_padding()
     fast.encode_special_tokens = True
