@@ -244,9 +244,7 @@ class Predictor:
         """
         opened = self.open(rows) if isinstance(rows, str) else rows
         models = sum(fold.model is not None for fold in self._folds)
-        labels = Labels(
-            self._label_new, holds(self.task), self._identity, models, self._known, more
-        )
+        labels = Labels(self._label_new, holds(self.task), self._identity, models, self.known, more)
         return predict_file(opened, labels, Path(out), raw=raw, console=console)
 
     def _label_new(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -269,7 +267,8 @@ class Predictor:
         }
 
     @property
-    def _known(self) -> dict[str, frozenset[str | None]]:
+    def known(self) -> dict[str, frozenset[str | None]]:
+        """By category column, the values that the models know; columns that tell are named."""
         known: dict[str, frozenset[str | None]] = {}
         for fold in self._folds:
             voting = [fold.task] if fold.model is not None else []

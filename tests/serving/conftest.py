@@ -33,6 +33,7 @@ def count_words(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "prediction": np.where(share >= 0.5, "long", "short").tolist(),
+            "confidence": np.maximum(share, 1 - share),
             "prob_long": share,
             "prob_short": 1 - share,
         }

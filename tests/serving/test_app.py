@@ -17,6 +17,7 @@ import pytest
 from conftest import ROUNDING, make_table
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
+from foldwise.serving.answers import labels_by
 from foldwise.serving.app import Server
 from foldwise.serving.described import describe
 from foldwise.serving.limits import Limits
@@ -38,7 +39,7 @@ def rows_of(count: int, seed: int = 5) -> list[dict[str, Any]]:
 
 def served(predictor: Predictor, **settings: Any) -> Server:
     limits = Limits(**settings)
-    return Server(predictor.predict, describe(predictor, limits), limits)
+    return Server(labels_by(predictor), describe(predictor, limits), limits)
 
 
 def test_an_answer_is_what_predict_gives_to_the_last_digit(
@@ -75,6 +76,7 @@ def test_metadata_says_what_is_served_and_no_path_of_the_machine(
 ) -> None:
     found = client(served(trained)).get("/metadata").json()
     assert found["classes"] == ["card", "debt", "loan"]
+    assert {c["name"]: c["values"] for c in found["columns"]}["text"] == []
     assert [(c["name"], c["role"]) for c in found["columns"]] == [
         ("text", "text"),
         ("kind", "categorical"),

@@ -65,6 +65,7 @@ def serve(models: Models, place: Place, bounds: Bounds, tell: Output = PLAIN) ->
     """
     RunFolder(models.run).check_is_run()
     try:
+        from foldwise.serving.answers import labels_by
         from foldwise.serving.app import Server
         from foldwise.serving.described import describe
         from foldwise.serving.limits import Limits
@@ -86,7 +87,7 @@ def serve(models: Models, place: Place, bounds: Bounds, tell: Output = PLAIN) ->
     with bind(place.host, place.port, token) as bound:
         predictor = load_models(models)
         served = describe(predictor, limits)
-        server = Server(predictor.predict, served, limits, place.names, token)
+        server = Server(labels_by(predictor), served, limits, place.names, token)
         address = address_of(bound)
         tell.say(f"{who_labels(predictor)} of {models.run} answers at {address}; Ctrl-C ends it")
         listen(server, bound)

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import polars as pl
 from starlette.responses import Response
 
-from foldwise.table.reading import Holds
+from foldwise.evaluation.deciding import with_sureness
+from foldwise.prediction.columns import CONFIDENCE, NOT_FINITE, PREDICTION, with_confidence
+from foldwise.predictor import Predictor
+from foldwise.preparation.build import holds
 from foldwise.tasks.predictions import values_of
 
-PROBLEM = "the model's numbers for this row aren't finite"
+
+def labels_by(predictor: Predictor) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """Return what labels rows as `foldwise predict` does: prediction, confidence and prob_*."""
+    by_threshold = bool(predictor.chosen.decision.thresholds)  # not from a half
+
+    def label(rows: pl.DataFrame) -> pl.DataFrame:
+        labelled = predictor.predict(rows)
+        if by_threshold:
+            return with_sureness(labelled, predictor.task)
+        return with_confidence(labelled, holds(predictor.task))
+
+    return label
 
 
 def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -21,31 +36,24 @@ def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = No
     return Response(body.encode(), status, headers, "application/json")
 
 
-def labelled_rows(labelled: pl.DataFrame, holds: Holds) -> list[dict[str, Any]]:
+def labelled_rows(labelled: pl.DataFrame) -> list[dict[str, Any]]:
     """Return prediction, confidence, probabilities and problem of each row.
 
-    Confidence is the probability of the predicted label. Of a set of labels it is that of its most
-    doubtful decision: the smallest, over the labels, of the probability that the label is there if
-    it was predicted, and that it isn't if it wasn't. Of a number there is none.
-
     Args:
-        labelled: prediction and prob_*, where there are classes.
-        holds: what is predicted: label, labels or number.
+        labelled: prediction; and confidence and prob_*, where there are classes.
     """
     names = [name.removeprefix("prob_") for name in labelled.columns if name.startswith("prob_")]
-    values, rows = values_of(labelled), []
-    for said, row in zip(labelled["prediction"].to_list(), values, strict=True):
-        if not np.isfinite(row).all():
-            rows.append(_row(None, None, None, PROBLEM))
-            continue
-        shares = dict(zip(names, row.tolist(), strict=False)) if names else None
-        if shares is None:
-            sure = None
-        elif holds == "labels":
-            sure = float(np.maximum(row, 1 - row).min())
+    nothing = pl.repeat(None, labelled.height, eager=True)
+    confidence = labelled[CONFIDENCE] if CONFIDENCE in labelled.columns else nothing
+    rows = []
+    for said, sure, values in zip(
+        labelled[PREDICTION].to_list(), confidence.to_list(), values_of(labelled), strict=True
+    ):
+        if np.isfinite(values).all():
+            shares = dict(zip(names, values.tolist(), strict=True)) if names else None
+            rows.append(_row(said, sure, shares, None))
         else:
-            sure = shares[said]
-        rows.append(_row(said, sure, shares, None))
+            rows.append(_row(None, None, None, NOT_FINITE))
     return rows
 
 

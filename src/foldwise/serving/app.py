@@ -125,7 +125,7 @@ class Server:
         """
         rows = await self._rows(request, self.limits.rows)
         labelled = await self._labelled(request, rows)
-        return as_json({"rows": labelled_rows(labelled, self.served.holds)})
+        return as_json({"rows": labelled_rows(labelled)})
 
     async def explain(self, request: Request) -> Response:
         """Say what the label of one row loses without each word and each column."""

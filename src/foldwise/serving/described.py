@@ -6,7 +6,7 @@ In: a loaded run. Out: plain JSON values. No path of this machine is among them.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -20,8 +20,9 @@ from foldwise.run.readers import read_json
 from foldwise.run.seal import read_metrics
 from foldwise.serving.limits import Limits
 from foldwise.serving.rows import Column
-from foldwise.table.reading import Holds
+from foldwise.table.reading import MISSING, Holds
 
+_MOST_VALUES = 200  # of a category that are told: more of them are names or codes of somebody
 _PACKAGES = ("foldwise", "torch", "transformers", "fastapi", "uvicorn")
 
 
@@ -59,7 +60,11 @@ def describe(predictor: Predictor, limits: Limits) -> Served:
         "target": data.target,
         "predicts": holds(predictor.task),
         "classes": list(getattr(predictor.task, "classes", [])),
-        "columns": [{"name": column.name, "role": column.role} for column in columns],
+        "separator": (data.separator or ";") if holds(predictor.task) == "labels" else None,
+        "columns": [
+            {"name": c.name, "role": c.role, "values": _values(predictor.known.get(c.name))}
+            for c in columns
+        ],
         "model": predictor.model,
         "folds": list(predictor.folds),
         "members": {
@@ -77,6 +82,12 @@ def describe(predictor: Predictor, limits: Limits) -> Served:
         },
     }
     return Served(columns, holds(predictor.task), about)
+
+
+def _values(known: Collection[str | None] | None) -> list[str]:
+    """Return the values of a category that can be told; none of a column with very many."""
+    values = sorted(value for value in known or () if value is not None and value != MISSING)
+    return values if len(values) <= _MOST_VALUES else []
 
 
 def _scores(predictor: Predictor) -> dict[str, Any]:

@@ -159,8 +159,10 @@ function label(answer) {
   at("said").textContent = number ? String(answer.prediction) : answer.prediction || "no label";
   at("sure").textContent = answer.confidence === null ? "" : percent(answer.confidence);
   const shares = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
+  const several = about.predicts === "labels";
+  const said = several ? answer.prediction.split(about.separator) : [answer.prediction];
   const lines = shares.map(([name, share]) => {
-    const chosen = about.predicts === "labels" ? share >= 0.5 : name === answer.prediction;
+    const chosen = said.includes(name);
     const line = made("li", "", chosen ? "chosen" : "");
     const track = made("span", "", "track");
     const bar = made("div", "", "bar");
