@@ -6,6 +6,7 @@ use is told at once, and the loop of uvicorn on it until a signal comes.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -110,6 +111,10 @@ def loop_of(server: Server) -> uvicorn.Server:
 def listen(server: Server, bound: socket.socket) -> None:
     """Answer requests until SIGTERM or SIGINT, then those that were taken in, and return."""
     running = loop_of(server)
+    # What is loaded stays: without this, each full collection walks through all of it, and the
+    # requests meanwhile wait.
+    gc.collect()
+    gc.freeze()
     # uvicorn raises the signal that ended it once more at the end, for whoever handled it before.
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
@@ -117,5 +122,6 @@ def listen(server: Server, bound: socket.socket) -> None:
     try:
         running.run(sockets=[bound])
     finally:
+        gc.unfreeze()
         for number, handler in before.items():
             signal.signal(number, handler)
