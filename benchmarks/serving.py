@@ -85,9 +85,10 @@ async def together(
     async def one(client: httpx.AsyncClient, seed: int) -> None:
         draw = random.Random(seed)
         while True:
-            await asyncio.sleep(draw.expovariate(1 / every_s) if every_s else 0)
-            if time.perf_counter() >= ends:
+            wait_s = draw.expovariate(1 / every_s) if every_s else 0
+            if time.perf_counter() + wait_s >= ends:
                 return
+            await asyncio.sleep(wait_s)
             row = draw.randrange(len(rows))
             found.append((row, *await ask(client, rows[row])))
 
