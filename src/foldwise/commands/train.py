@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +14,20 @@ from foldwise.preparation.ownership import folds_of, is_complete, same_or_new
 from foldwise.run.folder import RunFolder
 
 
-def train(config: Path, overrides: Sequence[str], folds: str | None, tell: Output = PLAIN) -> None:
+def train(
+    config: Path,
+    overrides: Sequence[str],
+    folds: str | None,
+    jobs: int = 1,
+    tell: Output = PLAIN,
+) -> None:
     """Cross-validate a config and print the table of scores.
 
     Args:
         config: the YAML file.
         overrides: `key=value` texts of --set.
         folds: comma-separated fold numbers to do in this call; None for all.
+        jobs: processes that train folds side by side.
         tell: prints.
 
     Raises:
@@ -32,6 +40,10 @@ def train(config: Path, overrides: Sequence[str], folds: str | None, tell: Outpu
         folds_of(loaded, only)
         show_results(run, tell)
         return
+    if jobs > 1 and loaded.sweep is None:
+        _side_by_side(config, overrides, run, folds_of(same_or_new(loaded, run), only), jobs, tell)
+        show_results(run, tell)
+        return
     # Imported only now: a typo is told, and a finished run shown, in a blink; torch takes seconds.
     from foldwise.commands.quiet import quiet_libraries
     from foldwise.workflow import cross_validate
@@ -39,6 +51,21 @@ def train(config: Path, overrides: Sequence[str], folds: str | None, tell: Outpu
     quiet_libraries()
     run = cross_validate(loaded, only, tell.progress)
     show_results(run, tell)
+
+
+def _side_by_side(
+    config: Path,
+    overrides: Sequence[str],
+    run: RunFolder,
+    folds: Sequence[int],
+    jobs: int,
+    tell: Output,
+) -> None:
+    from foldwise.jobs.side_by_side import gpus_here, train_side_by_side
+
+    changed = [part for override in overrides for part in ("--set", override)]
+    told = (lambda line: None) if tell.quiet else (lambda line: print(line, file=sys.stderr))
+    train_side_by_side(["train", str(config), *changed], run, folds, jobs, told, gpus_here())
 
 
 def parse_folds(text: str) -> list[int]:

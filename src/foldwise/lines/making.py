@@ -73,13 +73,16 @@ def train(
     config: ConfigPath,
     overrides: Overrides = None,
     folds: FoldList = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Folds to train side by side, in processes.")
+    ] = 1,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train and validate a model for each fold; continues an interrupted run."""
     from foldwise.commands.train import train as command
 
-    command(config, overrides or [], folds, tell=output(quiet, as_json))
+    command(config, overrides or [], folds, jobs, tell=output(quiet, as_json))
 
 
 @app.command()

@@ -14,8 +14,9 @@ function chartTheme() {
     axis: {
       labelColor: soft, titleColor: soft, gridColor: line, domainColor: soft, tickColor: soft,
       labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", labelLimit: 260,
+      labelFlush: false,
     },
-    legend: { labelColor: ink, titleColor: soft, orient: "top", labelFontSize: 12, labelLimit: 260, title: null },
+    legend: { symbolOpacity: 1, labelColor: ink, titleColor: soft, orient: "top", labelFontSize: 12, labelLimit: 260, title: null },
   };
 }
 

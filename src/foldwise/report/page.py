@@ -24,6 +24,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.run.files import finite, write_text
 
 _MARK = "<!-- made by {} -->"
+_SHORT = 12  # characters of a cell that stays on its line
 
 Cell = str | int | float | None
 
@@ -219,7 +220,10 @@ def _cell(cell: Cell | Markup, numeric: bool, wide: bool) -> Markup:
         return Markup('<td class="{}" data-value="">-</td>').format("number" if numeric else "")
     if numeric:
         return Markup('<td class="number" data-value="{}">{}</td>').format(cell, number(cell))
-    return Markup('<td class="{}">{}</td>').format("wide" if wide else "", cell)
+    short = isinstance(cell, str) and len(cell) <= _SHORT  # such as +0.016: not broken on a phone
+    return Markup('<td class="{}">{}</td>').format(
+        "wide" if wide else "short" if short else "", cell
+    )
 
 
 def number(value: Any) -> str:

@@ -94,8 +94,10 @@ def learning_curves(histories: dict[int, list[dict[str, Any]]], name: str) -> di
     ]
     axis = {"tickMinStep": 1, "format": "~g"}
     x = {"field": "epoch", "type": "quantitative", "title": "epoch", "axis": axis}
-    splits = {"domain": list(COLOURS), "range": list(COLOURS.values())}
-    colour = {"field": "split", "type": "nominal", "scale": splits}
+    there = [split for split in COLOURS if any(point["split"] == split for point in points)]
+    splits = {"domain": there, "range": [COLOURS[split] for split in there]}
+    legend: dict[str, Any] | None = {} if len(there) > 1 else None
+    colour = {"field": "split", "type": "nominal", "scale": splits, "legend": legend}
 
     def y(field: str) -> dict[str, Any]:
         return {"field": field, "type": "quantitative", "title": name, "scale": {"zero": False}}

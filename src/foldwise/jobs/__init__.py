@@ -1,0 +1,1 @@
+"""Many folds at once: each share of them in a process of its own."""
