@@ -21,6 +21,7 @@ _PUBLIC = {
     "validate": "foldwise.workflow",
     "cross_validate": "foldwise.workflow",
     "Predictor": "foldwise.predictor",
+    "explain": "foldwise.explanation.explain",
     "FoldwiseClassifier": "foldwise.estimators",
     "FoldwiseRegressor": "foldwise.estimators",
     "refit": "foldwise.condense.refit",

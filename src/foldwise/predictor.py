@@ -7,7 +7,7 @@ Nothing but the run folder is read, so it works without network and away from wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,6 +16,7 @@ import polars.selectors as cs
 from rich.console import Console
 from torch import nn
 
+from foldwise.config.members import beside_the_model
 from foldwise.config.rows import Data
 from foldwise.config.training import Precision
 from foldwise.decisions.asked import Asked
@@ -23,8 +24,10 @@ from foldwise.errors import FoldwiseError
 from foldwise.evaluation.answer import answered, mean_answer
 from foldwise.evaluation.deciding import ONE, Deciding, read_deciding, with_sureness
 from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
-from foldwise.members.member import KnowsCategories, with_vectors
+from foldwise.members.member import KnowsCategories
+from foldwise.members.roster import reads_embedding
 from foldwise.prediction.file import Frames, Labels, Predicted, predict_file
+from foldwise.prediction.fitted import tables_of
 from foldwise.prediction.voters import Loader, choose_members, folders_of
 from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.resolve import resolve_stored
@@ -139,6 +142,23 @@ class Predictor:
         Raises:
             FoldwiseError: a column isn't there, or a cell can't be what its role needs.
         """
+        labels = self._label(self.take(rows))
+        if isinstance(rows, pl.DataFrame) and ROW in rows.columns:
+            return labels
+        labels = labels.drop("row", "target", cs.starts_with("logit_"), strict=False)
+        if is_pandas(rows):
+            return to_pandas(labels, rows)
+        return labels if isinstance(rows, pl.DataFrame) else labels.to_dicts()
+
+    def take(self, rows: Rows) -> pl.DataFrame:
+        """Return rows as tasks and members read them: `row`, the config's columns, gaps filled.
+
+        Args:
+            rows: as for `predict`; of what `read` returned the target stays.
+
+        Raises:
+            FoldwiseError: a column isn't there, or a cell can't be what its role needs.
+        """
         numbered = isinstance(rows, pl.DataFrame) and ROW in rows.columns
         frame, unread = to_frame(rows, self._columns)
         if odd := [name for name in self._columns if name in unread]:
@@ -146,22 +166,25 @@ class Predictor:
         target = self.config.data.target
         beside = [frame[target]] if numbered and target in frame.columns else []
         taken = apply_missing(take_rows(frame, self._data), self._data, need_target=False)[0]
-        labels = self._label(taken.with_columns(beside))
-        if numbered:
-            return labels
-        labels = labels.drop("row", "target", cs.starts_with("logit_"), strict=False)
-        if is_pandas(rows):
-            return to_pandas(labels, rows)
-        return labels if isinstance(rows, pl.DataFrame) else labels.to_dicts()
+        return taken.with_columns(beside)
 
-    def _label(self, frame: pl.DataFrame) -> pl.DataFrame:
-        rows = frame
-        if self._frozen is not None:
-            rows = with_vectors(frame, self._frozen.embed(frame))
-        # Tokenized once: what folds fit of other columns is in their collate, not in the rows.
-        modelled = any(fold.model is not None for fold in self._folds)
-        dataset = self.task.dataset(rows) if modelled else None
-        tables = [fold.predict(rows, dataset, self.accelerator) for fold in self._folds]
+    def by_member(
+        self, taken: pl.DataFrame, names: Collection[str] | None = None
+    ) -> list[dict[str, pl.DataFrame]]:
+        """Return each member's table of rows, fold by fold, before anything is blended.
+
+        Args:
+            taken: what `take` returned.
+            names: of voting members; None for all.
+        """
+        wanted = self.chosen.voting if names is None else names
+        parts = [part for part in beside_the_model(self.config) if part.name in wanted]
+        reading = any(reads_embedding(part, self.config, self.code) for part in parts)
+        frozen = self._frozen if reading else None
+        return tables_of(self._folds, taken, frozen, self.accelerator, wanted)
+
+    def _label(self, taken: pl.DataFrame) -> pl.DataFrame:
+        tables = self.by_member(taken)
         labelled = mean_answer(tables, self.chosen, self.task).drop("repeat", "fold")
         if self.deciding is None:
             return labelled

@@ -40,15 +40,20 @@ class TextRows:
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, Any]:
         """Return a row's input ids, int64 (length,), and its class id or other target."""
-        ids = self.store[position]
-        room = self.max_length - self.frame.size
-        if len(ids) > room:
-            if self.long == "head_tail":
-                ids = np.concatenate([ids[: room - room // 2], ids[len(ids) - room // 2 :]])
-            else:
-                ids = ids[:room]
+        ids = self.store[position][self.read(position)]
         framed = np.concatenate([self.frame.before, ids, self.frame.after]).astype(np.int64)
         return framed, None if self.target is None else self.target[position]
+
+    def read(self, position: int) -> np.ndarray:
+        """Return which of a row's ids are read, ascending int64."""
+        length = int(self.store.offsets[position + 1] - self.store.offsets[position])
+        room = self.max_length - self.frame.size
+        if length <= room:
+            return np.arange(length)
+        if self.long == "head_tail":
+            head, tail = room - room // 2, room // 2
+            return np.concatenate([np.arange(head), np.arange(length - tail, length)])
+        return np.arange(room)
 
     @property
     def lengths(self) -> np.ndarray:

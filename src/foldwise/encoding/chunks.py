@@ -67,19 +67,31 @@ class ChunkRows:
 
     def __getitem__(self, position: int) -> tuple[list[np.ndarray], int | None]:
         """Return a row's windows of input ids, int64 (length,) each, and its class id."""
-        prefix, window, covered, chunks = (int(column[position]) for column in self._layout)
+        kept, read = self.read(position)
         front = np.array(self.frame.before, dtype=np.int64)
         if self.short is not None:
-            separator = self.frame.separator
-            kept = self.short[position][: prefix - len(separator)]
-            front = np.concatenate([front, kept, separator])
-        ids = self.text[position][:covered]
-        starts = np.arange(chunks) * max(0, covered - window) // max(1, chunks - 1)
+            front = np.concatenate([front, self.short[position][:kept], self.frame.separator])
+        ids = self.text[position]
         windows = [
-            np.concatenate([front, ids[start : start + window], self.frame.after]).astype(np.int64)
-            for start in starts
+            np.concatenate([front, ids[part], self.frame.after]).astype(np.int64) for part in read
         ]
         return windows, None if self.target is None else self.target[position]
+
+    def read(self, position: int) -> tuple[int, list[np.ndarray]]:
+        """Return how many ids of the short columns are read, and of each window which of the text.
+
+        Returns:
+            The number, and ascending int64 (length,) a window.
+        """
+        prefix, window, covered, chunks = (int(column[position]) for column in self._layout)
+        kept = (
+            0
+            if self.short is None
+            else min(prefix - len(self.frame.separator), len(self.short[position]))
+        )
+        starts = np.arange(chunks) * max(0, covered - window) // max(1, chunks - 1)
+        whole = np.arange(covered)
+        return kept, [whole[start : start + window] for start in starts]
 
     @property
     def chunks(self) -> np.ndarray:

@@ -41,7 +41,7 @@ def blend(weights: Floats, predictions: Sequence[Floats], holds: Holds) -> Float
     Returns:
         Float64 (n, n_outputs).
     """
-    scores = np.tensordot(weights, [_scores(made, holds) for made in predictions], axes=1)
+    scores = np.tensordot(weights, [scores_of(made, holds) for made in predictions], axes=1)
     if holds == "number":
         return scores
     blended: Floats = softmax(scores, axis=1) if holds == "label" else expit(scores)
@@ -84,7 +84,7 @@ def margins(predictions: Sequence[Floats], target: NDArray[Any], holds: Holds) -
     Returns:
         (members, n, n_outputs).
     """
-    scores = [_scores(made, holds) for made in predictions]
+    scores = [scores_of(made, holds) for made in predictions]
     if holds == "number":
         return np.stack([made - target for made in scores])
     if holds == "label":
@@ -139,7 +139,8 @@ def fit_margins(
     return weights
 
 
-def _scores(made: Floats, holds: Holds) -> Floats:
+def scores_of(made: Floats, holds: Holds) -> Floats:
+    """Return what a blend adds up, by weight: log probabilities, log odds, or numbers."""
     if holds == "number":
         return made
     if holds == "label":

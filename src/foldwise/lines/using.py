@@ -268,3 +268,56 @@ def serve(
     place = Place(host, port, tuple(host_name or ()), token_file)
     bounds = Bounds(max_rows, max_chars, max_body, queue, timeout, batch_rows, batch_wait)
     command(models, place, bounds, tell=output(quiet, as_json))
+
+
+@app.command()
+def explain(
+    run: RunPath,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Table of rows, labelled or not.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="PAGE", help="The page to write, an .html file.")
+    ] = Path("explain.html"),
+    rows: Annotated[
+        str | None,
+        typer.Option("--rows", metavar="0,5,17", help="These rows, numbered from 0."),
+    ] = None,
+    most_unsure: Annotated[
+        int | None,
+        typer.Option(
+            "--most-unsure", metavar="N", min=1, max=1000, help="The N least sure answers."
+        ),
+    ] = None,
+    first: Annotated[
+        int,
+        typer.Option("--first", metavar="N", min=1, max=1000, help="Else the first N rows."),
+    ] = 20,
+    numbers: Annotated[
+        Path | None,
+        typer.Option("--numbers", metavar="FILE", help="Write the numbers too: .parquet."),
+    ] = None,
+    labelled: Annotated[
+        bool,
+        typer.Option(
+            "--labelled", help="Read the target too, and say what each column is worth to a score."
+        ),
+    ] = False,
+    folds: FoldList = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    trust_code: TrustCode = False,
+    online: Online = False,
+    precision: Precision = None,
+    member: Member = None,
+    model: Model = "all",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Show which words, columns and members drove the answers to rows, on one page."""
+    from foldwise.commands.explain import Which
+    from foldwise.commands.explain import explain as command
+    from foldwise.commands.labelling import Models, NewTable
+
+    models = Models(run, folds, trust_code, online, precision, member, model)
+    which = Which(rows, most_unsure, first)
+    table = NewTable(data, delimiter, encoding)
+    command(models, table, which, out, numbers, labelled, tell=output(quiet, as_json))

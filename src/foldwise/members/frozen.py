@@ -111,7 +111,12 @@ class Frozen:
         store = encode(rows, self.config.data.text, self.tokenizer, self.stores, need)
         texts = TextRows(store, frame, length, "truncate", None)
         if self.stores is None:
-            return self._pass(texts)
+            # Of new rows those that read alike are computed once: one text beside many categories.
+            ids = [texts[row][0].tobytes() for row in range(len(texts))]
+            first = {key: row for row, key in reversed(list(enumerate(ids)))}
+            once = sorted(first.values())
+            at = {row: line for line, row in enumerate(once)}
+            return self._pass(texts, np.array(once))[[at[first[key]] for key in ids]]
         path = self.stores.with_name(".embeddings") / f"{self._key(texts)}.safetensors"
         for place in (path.parent, path):
             if place.is_symlink():
@@ -121,7 +126,7 @@ class Frozen:
             print(f"warning: {path}: not as it was written; made anew", file=sys.stderr)
         if kept is not None:
             return kept
-        vectors = self._pass(texts)
+        vectors = self._pass(texts, np.arange(len(texts)))
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path, vectors.nbytes) as temporary:
             save_file({"vectors": vectors}, temporary, metadata={"sha256": _digest(vectors)})
@@ -135,11 +140,10 @@ class Frozen:
             self._model = MeanVectors(backbone).to(self.accelerator.device).eval()
         return self._model
 
-    def _pass(self, texts: TextRows) -> NDArray[np.float32]:
+    def _pass(self, texts: TextRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         def collate(rows: Sequence[Any]) -> dict[str, Tensor]:
             return pad_batch(rows, texts.frame)
 
-        rows = np.arange(len(texts))
         vectors, _ = infer(self.model, texts, rows, collate, self.accelerator, title="embedding")
         return vectors.astype(np.float32)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from foldwise.config.members import MODEL
-from foldwise.members.member import Member
+from foldwise.members.frozen import Frozen
+from foldwise.members.member import Member, with_vectors
 from foldwise.tasks.predictions import to_table, values_to_table
 from foldwise.tasks.task import Task
 from foldwise.training.inference import infer
@@ -31,17 +32,42 @@ class Fitted:
     members: Mapping[str, Member]
 
     def predict(
-        self, rows: pl.DataFrame, dataset: Any, accelerator: Accelerator
+        self, rows: pl.DataFrame, dataset: Any, accelerator: Accelerator, names: Collection[str]
     ) -> dict[str, pl.DataFrame]:
-        """Return each voting member's table of the rows, of which a task made the dataset."""
+        """Return the named members' tables of the rows, of which a task made the dataset."""
         tables = {}
-        if self.model is not None:
+        if self.model is not None and MODEL in names:
             positions = np.arange(rows.height)
             size = ON_CPU if accelerator.device.type == "cpu" else ELSEWHERE
             logits, _ = infer(
                 self.model, dataset, positions, self.task.collate, accelerator, batch_size=size
             )
             tables[MODEL] = to_table(self.task, rows, logits, None, None)
-        for name, member in self.members.items():
+        for name in [name for name in self.members if name in names]:
+            member = self.members[name]
             tables[name] = values_to_table(self.task, rows, member.predict(rows), None, None)
         return tables
+
+
+def tables_of(
+    folds: Sequence[Fitted],
+    rows: pl.DataFrame,
+    frozen: Frozen | None,
+    accelerator: Accelerator,
+    names: Collection[str],
+) -> list[dict[str, pl.DataFrame]]:
+    """Return the tables that the folds' members make of rows.
+
+    Args:
+        folds: of a run.
+        rows: as tasks and members read them.
+        frozen: the backbone whose vectors a member reads; None where none does.
+        accelerator: device and precision.
+        names: of the members.
+    """
+    if frozen is not None:
+        rows = with_vectors(rows, frozen.embed(rows))
+    # Tokenized once: what folds fit of other columns is in their collate, not in the rows.
+    modelled = MODEL in names and any(fold.model is not None for fold in folds)
+    dataset = folds[0].task.dataset(rows) if modelled else None
+    return [fold.predict(rows, dataset, accelerator, names) for fold in folds]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Protocol
 
@@ -71,6 +72,9 @@ def show_progress(
     return Lines(console, title, steps, epochs, metric, unit)
 
 
+_SHOWN: ContextVar[bool] = ContextVar("shown", default=False)  # parts of shown work are silent
+
+
 @contextmanager
 def rows_shown(title: str | None, rows: int) -> Iterator[Callable[[int], None]]:
     """Show work over rows that no console was handed down to: on rich's own, in a command.
@@ -89,11 +93,13 @@ def rows_shown(title: str | None, rows: int) -> Iterator[Callable[[int], None]]:
         yield _whole[-1].part(title, rows)
         return
     console = rich.get_console()
-    heard = title is not None and not console.quiet and console.stderr
+    heard = title is not None and not console.quiet and console.stderr and not _SHOWN.get()
     shown = show_progress(console if heard else None, title or "", rows, unit="row")
+    before = _SHOWN.set(_SHOWN.get() or title is not None)
     try:
         yield shown.advance
     finally:
+        _SHOWN.reset(before)
         shown.stop()
 
 

@@ -54,6 +54,8 @@ def render(
     script: str = "",
     data: Any = None,
     maker: str = "foldwise",
+    *,
+    charts: bool = True,
 ) -> str:
     """Build the page.
 
@@ -64,6 +66,7 @@ def render(
         script: JavaScript of this kind of page, run after the frame's own.
         data: what the script finds as `foldwiseData`; numbers that aren't finite become null.
         maker: stands in the first lines, where `check_page` looks for it.
+        charts: whether `chart` was used, whose library is most of a page's size.
     """
     page: str = _template().render(
         mark=Markup(_MARK.format(maker)),
@@ -71,7 +74,7 @@ def render(
         subtitle=subtitle,
         sections=sections,
         css=Markup(_file("page.css")),
-        library=Markup(_library()),
+        library=Markup(_library() if charts else ""),
         frame_script=Markup(_file("page.js")),
         script=Markup(script),
         data=json_inside(data),
