@@ -1,47 +1,101 @@
-"""`foldwise evaluate`: metrics on labelled rows that no fold has seen."""
+"""`foldwise evaluate`: the whole report on labelled rows that no fold has seen."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foldwise.commands.labelling import Models, NewTable, load_both, who_labels
 from foldwise.commands.output import PLAIN, Output
 
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from rich.table import Table
 
-def evaluate(models: Models, table: NewTable, tell: Output = PLAIN) -> None:
-    """Score a run's answer on a labelled table and print the scores.
+    from foldwise.evaluation.new_rows import Evaluation
+    from foldwise.predictor import Predictor
+    from foldwise.report.source import Judged
+
+
+def evaluate(
+    models: Models, table: NewTable, out: Path | None = None, tell: Output = PLAIN
+) -> None:
+    """Score a run's answer on a labelled table, and say whether cross-validation's promise held.
 
     Args:
         models: of a run.
         table: the rows, with the target column.
+        out: an .html page to write, or None.
         tell: prints.
 
     Raises:
-        FoldwiseError: bad input.
+        FoldwiseError: bad input, or `out` isn't ours to replace.
     """
-    predictor, frame = load_both(models, table, labelled=True, tell=tell)
-    from rich.table import Table
+    if out is not None:
+        from foldwise.report.evaluate_page import MAKER
+        from foldwise.report.page import check_page
 
-    from foldwise.evaluation.bootstrap import intervals
+        check_page(out, MAKER)
+    predictor, frame = load_both(models, table, labelled=True, tell=tell)
+    from foldwise.evaluation.new_rows import evaluate_rows
     from foldwise.preparation.rows import row_groups
 
-    arrays = predictor.task.to_arrays(predictor.predict(frame))
+    labels = predictor.predict(frame)
     groups = row_groups(frame, predictor.config)
-    seed = predictor.config.folds.seed
-    scores = intervals(predictor.task.metrics(), *arrays, groups=groups, seed=seed)
-    title = f"{models.run.name} on {frame.height} rows"
-    shown = Table("metric", "value", "95% interval", title=title)
-    for name, entry in scores.items():
-        shown.add_row(name, f"{entry['value']:.3f}", f"[{entry['low']:.3f}, {entry['high']:.3f}]")
-    tell.show(shown)
-    first, entry = next(iter(scores.items()))
+    found = evaluate_rows(
+        labels, groups, predictor.run, predictor.config, predictor.task, member=models.member
+    )
+    tell.show(_shown(found, models.run.name), found.told)
+    for note in found.notes:
+        tell.note(note)
+    if out is not None:
+        from foldwise.report.evaluate_page import evaluate_page
+        from foldwise.report.page import write_page
+
+        judged = _judged(predictor, frame, labels, groups)
+        write_page(out, evaluate_page(found, judged, table.path, who_labels(predictor)))
+        tell.say(f"page: {out}")
+    first, entry = next(iter(found.scores.items()))
     tell.end(
-        f"{first}: {entry['value']:.3f} on {frame.height} rows, by {who_labels(predictor)}",
+        f"{first}: {entry['value']:.3f} on {found.rows} rows, by {who_labels(predictor)}",
         {
             "run": str(models.run),
             "data": table.path,
-            "rows": frame.height,
+            "rows": found.rows,
             "model": predictor.model,
             "folds": list(predictor.folds),
             "members": list(predictor.chosen.voting),
-            "scores": scores,
+            "scores": found.scores,
+            "promised": None if found.promise is None else found.promise.as_json(),
+            "promised_each": [each.as_json() for each in found.promises],
+            "unknown_labels": found.unknown,
+            "told": found.told,
+            "page": out and str(out),
         },
     )
+
+
+def _shown(found: Evaluation, name: str) -> Table:
+    from rich.table import Table
+
+    promised = {each.metric: f"{each.low:.3f} to {each.high:.3f}" for each in found.promises}
+    more = ["promised"] if promised else []
+    shown = Table("metric", "value", "95% interval", *more, title=f"{name} on {found.rows} rows")
+    for metric, entry in found.scores.items():
+        ends = f"[{entry['low']:.3f}, {entry['high']:.3f}]"
+        beside = [promised[metric]] if promised else []
+        shown.add_row(metric, f"{entry['value']:.3f}", ends, *beside)
+    return shown
+
+
+def _judged(
+    predictor: Predictor, frame: pl.DataFrame, labels: pl.DataFrame, groups: np.ndarray
+) -> Judged:
+    from foldwise.report.source import Judged, lengths_of
+
+    task = predictor.task
+    lengths, bounded = lengths_of(task.dataset(frame))
+    arrays = task.to_arrays(labels)
+    where = "on the new rows"
+    return Judged(predictor.config, task, labels, arrays, groups, where, frame, lengths, bounded)

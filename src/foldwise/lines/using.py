@@ -85,6 +85,9 @@ def predict(
 def evaluate(
     run: RunPath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Table of labelled rows.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="PAGE.html", help="Write a page, too.")
+    ] = None,
     folds: FoldList = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -96,12 +99,12 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Score the run's answer on labelled rows."""
+    """Score the run's answer on labelled rows, and hold it against what was promised."""
     from foldwise.commands.evaluate import evaluate as command
     from foldwise.commands.labelling import Models, NewTable
 
     models = Models(run, folds, trust_code, online, precision, member, model)
-    command(models, NewTable(data, delimiter, encoding), tell=output(quiet, as_json))
+    command(models, NewTable(data, delimiter, encoding), out, tell=output(quiet, as_json))
 
 
 @app.command()

@@ -7,20 +7,16 @@ it the report has everything else and says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import polars as pl
 from markupsafe import Markup
 
 from foldwise.config.load import dump_config
-from foldwise.evaluation import diagnostics
 from foldwise.evaluation.words import duration, in_the_table, signed
 from foldwise.preparation.ownership import told_changes
 from foldwise.report import one_model, page, run_charts, run_rows
-from foldwise.report.decisions import before_tempering, decision_sections
 from foldwise.report.source import Source
+from foldwise.report.target_sections import target_sections
 from foldwise.report.terminal import facts, member_rows
 from foldwise.run.contents import Manifest, Training
 from foldwise.run.history import read_history
@@ -28,9 +24,6 @@ from foldwise.run.readers import read_json
 from foldwise.run.seal import read_metrics
 from foldwise.run.space import size
 from foldwise.tasks.predictions import read_predictions
-
-if TYPE_CHECKING:
-    pass
 
 
 def write_report(source: Source) -> None:
@@ -42,14 +35,14 @@ def build_report(source: Source) -> str:
     """Build the page."""
     metrics = read_metrics(source.run)
     scored = read_predictions(source.run.out_of_fold, source.task)
-    arrays = source.task.to_arrays(scored)
+    judged = source.judged(scored)
     data: dict[str, Any] = {}
     sections = [
         page.Section("Summary", _summary(source, metrics)),
         page.Section("Learning curves", _curves(source, metrics)),
         *one_model.section(source.run),
-        *_of_target(source, scored, arrays, data, metrics),
-        *run_rows.slice_sections(source, scored, arrays),
+        *target_sections(judged, data, metrics),
+        *run_rows.slice_sections(judged),
         page.Section("Data", _data(source)),
         page.Section("Folds", _folds(source, metrics)),
         page.Section("Config", page.code(dump_config(source.config))),
@@ -156,99 +149,6 @@ def _curves(source: Source, metrics: dict[str, Any]) -> Markup:
 def _evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     # Without rows that pick the epoch there are only running losses.
     return [line for line in history if line["split"] != "step"] or history
-
-
-def _of_target(
-    source: Source,
-    scored: pl.DataFrame,
-    arrays: Any,
-    data: dict[str, Any],
-    metrics: dict[str, Any],
-) -> list[page.Section]:
-    """Build what hangs on the kind of target."""
-    target, prediction, probabilities = arrays
-    per_class = getattr(source.task, "per_class", None)
-    sections = []
-    if per_class is not None and (scores := per_class(target, prediction)):
-        sections.append(page.Section("Classes", _classes(scores)))
-    if scored["prediction"].dtype.is_float():
-        error = np.ravel(prediction) - np.ravel(target)
-        sections.append(
-            page.Section("Predictions", _numbers(np.ravel(target), np.ravel(prediction), error))
-        )
-        sections += decision_sections(metrics, None, None)
-        mistakes = run_rows.largest_errors(source, scored, error)
-        sections.append(run_rows.list_section("Largest errors", "mistakes", mistakes, data))
-        return sections
-    if np.ndim(target) != 1 or probabilities.ndim != 2 or not len(source.task.classes):
-        return sections + decision_sections(metrics, None, None)
-    classes = [str(name) for name in source.task.classes]
-    confidence = probabilities[np.arange(len(prediction)), prediction]
-    right = prediction == target
-    body = run_rows.confusion(source, scored, arrays, classes, data)
-    sections.append(page.Section("Confusion matrix", body))
-    raw = before_tempering(
-        metrics.get("answer") or {}, probabilities, scored["fold"].to_numpy(), source.task
-    )
-    before = None if raw is None else raw[np.arange(len(prediction)), prediction]
-    sections.append(page.Section("Confidence", _confidence(confidence, right, before)))
-    sections.append(page.Section("Threshold", _threshold(confidence, right, data)))
-    sections += decision_sections(metrics, confidence, right)
-    mistakes = run_rows.mistakes(source, scored, confidence, right)
-    sections.append(run_rows.list_section("Most confident mistakes", "mistakes", mistakes, data))
-    errors = run_rows.label_errors(source, scored, target, probabilities)
-    sections.append(run_rows.label_error_section(errors, data))
-    return sections
-
-
-def _classes(scores: Sequence[dict[str, Any]]) -> Markup:
-    columns = [name for name in ("f1", "precision", "recall", "support") if name in scores[0]]
-    rows = [[str(entry["label"]), *(entry[name] for name in columns)] for entry in scores]
-    told = "Scores of each class out of fold; support is its rows. Click a heading to sort"
-    return page.table(told, ["class", *columns], rows)
-
-
-def _numbers(target: np.ndarray, prediction: np.ndarray, error: np.ndarray) -> Markup:
-    quantiles = np.quantile(error, [0.05, 0.25, 0.5, 0.75, 0.95])
-    names = ["5%", "25%", "median", "75%", "95%"]
-    table = page.table(
-        "Prediction minus target", names, [[float(q) for q in quantiles]], sortable=False
-    )
-    scatter = run_charts.predicted_against_target(target, prediction)
-    return (
-        page.chart(scatter, "Predicted against true numbers, out of fold")
-        + page.chart(run_charts.residuals(error), "Errors: prediction minus target")
-        + table
-    )
-
-
-def _confidence(confidence: np.ndarray, right: np.ndarray, before: np.ndarray | None) -> Markup:
-    bins, error = diagnostics.calibration(confidence, right)
-    lines = {"the answer": bins}
-    if before is not None:
-        lines["before its temperature"] = diagnostics.calibration(before, right)[0]
-    counts = diagnostics.confidence_counts(confidence, right)
-    return (
-        page.facts({f"expected calibration error ({diagnostics.BINS} bins)": f"{error:.3f}"})
-        + page.chart(
-            run_charts.calibration(lines),
-            "Calibration: where the line lies below the dashed one the model is too sure of itself",
-        )
-        + page.chart(run_charts.confidence(counts), "Right and wrong predictions by confidence")
-    )
-
-
-def _threshold(confidence: np.ndarray, right: np.ndarray, data: dict[str, Any]) -> Markup:
-    points = diagnostics.coverage(confidence, right, np.linspace(0, 1, 101))
-    data["coverage"] = points
-    control = Markup(
-        '<p><label for="threshold-slider">Leave rows of lower confidence to a person:</label><br>'
-        '<input type="range" id="threshold-slider" min="0" max="100" value="50"></p>'
-        '<p><output id="threshold-told" for="threshold-slider"></output></p>'
-    )
-    return control + page.chart(
-        run_charts.coverage(points), "Accuracy on the rows kept, by the share of rows kept"
-    )
 
 
 def _data(source: Source) -> Markup:

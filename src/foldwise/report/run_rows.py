@@ -15,7 +15,7 @@ from foldwise.metrics.metric import confusion as count_pairs
 from foldwise.report import page
 
 if TYPE_CHECKING:
-    from foldwise.report.source import Source
+    from foldwise.report.source import Judged
 
 CELL_ROWS = 20  # rows that are listed for a cell of the confusion matrix
 LISTED = 100  # mistakes and label errors that are listed
@@ -26,18 +26,16 @@ _OF_CELL = ("target", "prediction")
 _MOST_CLASSES = 60  # a larger matrix can't be read
 
 
-def confusion(
-    source: Source, scored: pl.DataFrame, arrays: Any, classes: list[str], data: dict[str, Any]
-) -> Markup:
+def confusion(judged: Judged, classes: list[str], data: dict[str, Any]) -> Markup:
     """Build the confusion matrix, and put the rows behind its cells into the page's data."""
-    target, prediction, probabilities = arrays
+    target, prediction, probabilities = judged.arrays
     if len(classes) > _MOST_CLASSES:
         return page.paragraph(
             f"{len(classes)} classes are too many for a matrix; the table of classes has them all."
         )
     counts = count_pairs(target, prediction, len(classes))
     sure = probabilities[np.arange(len(prediction)), prediction]
-    describe = _Describer(source, scored)
+    describe = _Describer(judged)
     cells: dict[str, list[dict[str, Any]]] = {}
     order = np.argsort(-sure, kind="stable")
     listed = 0
@@ -101,42 +99,41 @@ def _cell(counts: np.ndarray, totals: np.ndarray, classes: list[str], i: int, j:
     )
 
 
-def mistakes(
-    source: Source, scored: pl.DataFrame, confidence: np.ndarray, right: np.ndarray
-) -> list[dict[str, Any]]:
+def mistakes(judged: Judged, confidence: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
     """List the most confident wrong predictions."""
-    describe = _Describer(source, scored)
+    describe = _Describer(judged)
     chosen = most_confident_mistakes(confidence, right, LISTED)
     return [describe(int(i), float(confidence[i])) for i in chosen]
 
 
-def largest_errors(source: Source, scored: pl.DataFrame, error: np.ndarray) -> list[dict[str, Any]]:
+def largest_errors(judged: Judged, error: np.ndarray) -> list[dict[str, Any]]:
     """List the predicted numbers that are furthest from the truth."""
-    describe = _Describer(source, scored)
+    describe = _Describer(judged)
     order = np.argsort(-np.abs(error), kind="stable")[:LISTED]
     return [describe(int(i), None) | {"note": f"off by {error[i]:+.4g}"} for i in order]
 
 
 def label_errors(
-    source: Source, scored: pl.DataFrame, target: np.ndarray, probabilities: np.ndarray
+    judged: Judged,
 ) -> tuple[list[dict[str, Any]], int, Witness]:
     """List the likely label errors, each row once however often it was scored.
 
     Returns:
         The likeliest, how many there are, and how good the model is that says so.
     """
-    rows = scored["row"].to_numpy()
+    target, _, probabilities = judged.arrays
+    rows = judged.table["row"].to_numpy()
     unique, first, place = np.unique(rows, return_index=True, return_inverse=True)
     mean = np.zeros((len(unique), probabilities.shape[1]))
     np.add.at(mean, place, probabilities)
     mean /= np.bincount(place)[:, None]
     found = likely_label_errors(target[first], mean)
-    describe = _Describer(source, scored)
+    describe = _Describer(judged)
     listed = []
     for i in found[:LISTED]:
         own = mean[i, target[first[i]]]
         entry = describe(int(first[i]), float(mean[i].max()))
-        entry["prediction"] = str(source.task.classes[int(mean[i].argmax())])
+        entry["prediction"] = str(judged.task.classes[int(mean[i].argmax())])
         listed.append(entry | {"note": f"its own label has {own:.3f}"})
     return listed, len(found), witness(target[first], mean)
 
@@ -147,8 +144,9 @@ def label_error_section(
     """Build the section of likely label errors."""
     listed, rows, model = found
     told = (
-        f"{rows:,} rows whose label the out-of-fold predictions contradict in a way that the other "
-        "rows don't excuse (confident learning, Northcutt et al. 2021), the likeliest first"
+        f"{rows:,} rows whose label is contradicted, by predictions that had no part in it, in a "
+        "way that the other rows don't excuse (confident learning, Northcutt et al. 2021), the "
+        "likeliest first"
         + (f"; the first {len(listed)} are listed" if rows > len(listed) else "")
         + ". The model may be wrong too: look before you relabel."
     )
@@ -166,30 +164,29 @@ def list_section(
     return page.Section(title, _list(name, listed, data))
 
 
-def slice_sections(source: Source, scored: pl.DataFrame, arrays: Any) -> list[page.Section]:
+def slice_sections(judged: Judged) -> list[page.Section]:
     """Build the scores by categorical column and by token length."""
-    if source.frame is None:
+    frame = judged.frame
+    if frame is None:
         return []
-    values, what = _row_values(arrays, scored)
+    values, what = _row_values(judged)
     if values is None:
         return []
-    rows = scored["row"].to_numpy()
-    groups = source.assignment.groups(rows)
-    places = np.searchsorted(source.frame["row"].to_numpy(), rows)
-    titles = [*source.config.data.categorical]
+    places = np.searchsorted(frame["row"].to_numpy(), judged.table["row"].to_numpy())
+    titles = [*judged.config.data.categorical]
     columns = [
-        by_value(source.frame[name].cast(pl.String).fill_null("missing")[places].to_list())
+        by_value(frame[name].cast(pl.String).fill_null("missing")[places].to_list())
         for name in titles
     ]
-    if source.lengths is not None:
+    if judged.lengths is not None:
         titles.append("Length")
-        columns.append(by_length(source.lengths[places]))
+        columns.append(by_length(judged.lengths[places]))
     scores = score_slices(
         columns,
         values,
-        groups,
+        judged.groups,
         smaller_is_better=what != "accuracy",
-        seed=source.config.folds.seed,
+        seed=judged.config.folds.seed,
     )
     overall = float(values.mean())
     parts = [
@@ -202,9 +199,9 @@ def slice_sections(source: Source, scored: pl.DataFrame, arrays: Any) -> list[pa
         "note",
     )
     sections = []
-    if source.lengths is not None:
-        cut = source.config.text.max_length
-        bounded = source.bounded
+    if judged.lengths is not None:
+        cut = judged.config.text.max_length
+        bounded = judged.bounded
         least = f" Of {bounded} very long rows they are lower bounds." if bounded else ""
         said = f"Lengths before truncation; max_length is {cut}.{least}"
         told = page.paragraph(said, "note")
@@ -226,9 +223,9 @@ def _slices(title: str, slices: list[Slice], what: str, overall: float) -> Marku
     return page.heading(title) + page.table(told, headings, rows)
 
 
-def _row_values(arrays: Any, scored: pl.DataFrame) -> tuple[np.ndarray | None, str]:
-    target, prediction, _ = arrays
-    if scored["prediction"].dtype.is_float():
+def _row_values(judged: Judged) -> tuple[np.ndarray | None, str]:
+    target, prediction, _ = judged.arrays
+    if judged.table["prediction"].dtype.is_float():
         return np.abs(np.ravel(prediction) - np.ravel(target)), "mean absolute error"
     if np.shape(target) != np.shape(prediction):
         return None, ""
@@ -244,18 +241,18 @@ def _list(name: str, listed: list[dict[str, Any]], data: dict[str, Any]) -> Mark
 class _Describer:
     """Describes the rows of a table of predictions as the page lists them."""
 
-    def __init__(self, source: Source, scored: pl.DataFrame) -> None:
-        self.rows = scored["row"].to_list()
-        self.targets = scored["target"].to_list()
-        self.predictions = scored["prediction"].to_list()
+    def __init__(self, judged: Judged) -> None:
+        self.rows = judged.table["row"].to_list()
+        self.targets = judged.table["target"].to_list()
+        self.predictions = judged.table["prediction"].to_list()
         self.place: dict[int, int] = {}
         self.texts: list[pl.Series] = []
         self.others: list[pl.Series] = []
-        if source.frame is not None:
-            data = source.config.data
-            self.place = {row: i for i, row in enumerate(source.frame["row"].to_list())}
-            self.texts = [source.frame[name] for name in data.text]
-            self.others = [source.frame[name] for name in (*data.categorical, *data.numeric)]
+        if (frame := judged.frame) is not None:
+            data = judged.config.data
+            self.place = {row: i for i, row in enumerate(frame["row"].to_list())}
+            self.texts = [frame[name] for name in data.text]
+            self.others = [frame[name] for name in (*data.categorical, *data.numeric)]
 
     def __call__(self, i: int, confidence: float | None) -> dict[str, Any]:
         row = self.rows[i]
