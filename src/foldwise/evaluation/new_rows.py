@@ -11,16 +11,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from foldwise.config.members import MODEL
 from foldwise.config.schema import Config
 from foldwise.evaluation.answer import judged_by
 from foldwise.evaluation.bootstrap import intervals
+from foldwise.evaluation.estimate import groups_in, out_of_fold
 from foldwise.evaluation.promise import Promise, Scored, promises
 from foldwise.run.folder import RunFolder
-from foldwise.run.readers import read_parquet
-from foldwise.run.seal import check
-from foldwise.split.assignment import SCHEMA, read_assignment
-from foldwise.tasks.predictions import read_predictions
 
 _NAMED = 5  # labels that a line names before it stops
 
@@ -94,12 +90,14 @@ def evaluate_rows(
     seed, judged = config.folds.seed, judged_by(config, metrics).name
     one_class = np.ndim(new.target) == 1 and len(task.classes) > 0
     classes = len(task.classes) if one_class else 0
-    estimate = _out_of_fold(run, task, member)
+    estimate = out_of_fold(run, task, member)
     found, why = [], ""
     if estimate is None:
         why = f"{run.path.name} isn't finished: there is no out-of-fold score to hold this against."
     else:
-        found = promises(metrics, estimate, new, classes=classes, seed=seed)
+        groups_of = groups_in(run, estimate["row"].to_numpy())
+        own = _scored(estimate, groups_of, task)
+        found = promises(metrics, own, new, classes=classes, seed=seed)
     unknown = _unknown(table, task)
     known = None
     inside = new.target < classes if classes else np.ones(table.height, dtype=bool)
@@ -108,17 +106,6 @@ def evaluate_rows(
         known = float(judged_by(config, metrics).compute(*kept.arrays))
     scores = intervals(metrics, *new.arrays, groups=groups, seed=seed)
     return Evaluation(table.height, scores, found, judged, why, unknown, known)
-
-
-def _out_of_fold(run: RunFolder, task: Any, member: str | None) -> Scored | None:
-    if not run.finished:
-        return None
-    alone = member is not None and run.member(member).out_of_fold.exists()
-    path = run.member(member or MODEL).out_of_fold if alone else run.out_of_fold
-    check(run.path, "finished", only=[str(path.relative_to(run.path))])
-    table = read_predictions(path, task)
-    assignment = read_assignment(read_parquet(run.folds, SCHEMA))
-    return _scored(table, assignment.groups(table["row"].to_numpy()), task)
 
 
 def _scored(table: pl.DataFrame, groups: np.ndarray, task: Any) -> Scored:

@@ -108,6 +108,40 @@ def evaluate(
 
 
 @app.command()
+def drift(
+    run: RunPath,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Table of new rows.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="PAGE.html", help="Write a page, too.")
+    ] = None,
+    fail_above: Annotated[
+        float | None,
+        typer.Option(
+            "--fail-above",
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Exit with 1 if a clear difference is in more than this share of the rows.",
+        ),
+    ] = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    trust_code: TrustCode = False,
+    online: Online = False,
+    precision: Precision = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare new rows, which need no labels, with those that the run was made from."""
+    from foldwise.commands.drift import drift as command
+    from foldwise.commands.labelling import Models, NewTable
+
+    models = Models(run, None, trust_code, online, precision)
+    table = NewTable(data, delimiter, encoding)
+    command(models, table, out, fail_above, tell=output(quiet, as_json))
+
+
+@app.command()
 def refit(
     run: RunPath,
     every: Annotated[

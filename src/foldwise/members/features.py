@@ -81,6 +81,10 @@ class Features:
         blocks = [block for block in self.blocks if block["kind"] == "category"]
         return {block["column"]: block["values"] for block in blocks}
 
+    def named(self) -> list[tuple[str, str, str]]:
+        """Return each feature's column, kind (ngrams, category, number) and what it is of it."""
+        return [(b["column"], b["kind"], value) for b in self.blocks for value in _values(b)]
+
     def state(self) -> dict[str, Any]:
         """Return what was fitted."""
         return {str(number): block for number, block in enumerate(self.blocks)}
@@ -168,6 +172,14 @@ def _width(block: dict[str, Any]) -> int:
     if block["kind"] == "ngrams":
         return len(block["terms"])
     return len(block["values"]) + block["rare"] if block["kind"] == "category" else 1
+
+
+def _values(block: dict[str, Any]) -> list[str]:
+    if block["kind"] == "ngrams":
+        return list(block["terms"])
+    if block["kind"] == "number":
+        return ["number"]
+    return [*block["values"], *(["a rare value"] if block["rare"] else [])]
 
 
 def _transform(block: dict[str, Any], rows: pl.DataFrame) -> Any:

@@ -1,0 +1,204 @@
+"""A classifier two-sample test: can training rows and new rows be told apart, and by what?
+
+Where both come from one source no classifier can tell them apart on rows it wasn't fitted on, so
+its AUC there is 0.5 but for chance (Lopez-Paz and Oquab 2017; Friedman 2003). With texts it is
+logistic regression on words, word pairs, categories and numbers, without them boosted trees: the
+members of a run. Each fold's rows are scored by a classifier of the others, and each fold's AUC is
+a Mann-Whitney statistic, whose distribution under one source is known without permutations.
+
+The folds' AUCs aren't quite independent, as each fold's rows train the others' classifiers: under
+one source the variance of their mean is taken to be WIDER times that of independent ones, which
+benchmarks/drift.py measures.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from foldwise.drift.measures import Part
+from foldwise.members.boosting import Boosting
+from foldwise.members.features import Features
+from foldwise.members.member import Columns
+from foldwise.members.regression import LinearModel
+from foldwise.metrics.metric import pairs_in_order
+
+MOST = 5_000  # rows a table that the classifier sees
+FEWEST = 20  # rows a table below which there is nothing to learn
+FOLDS = 5
+WIDER = 1.3
+_STRENGTH = 1.0
+_SHOWN = 15
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How well new rows can be told from training rows.
+
+    Attributes:
+        auc: share of pairs of a new and a training row that are told apart; 0.5 is chance.
+        low: lower end of its 95% interval (DeLong et al. 1988).
+        high: upper end.
+        p: chance of such an AUC between samples of one source.
+        rows: rows of each table that were used: training, new.
+        kind: of classifier, in words.
+        by_column: how much of what tells them apart is in each column, the most first.
+        by_value: words, values and numbers that do, the most telling first: shares of training and
+            new rows with them; of numbers the means.
+    """
+
+    auc: float
+    low: float
+    high: float
+    p: float
+    rows: tuple[int, int]
+    kind: str
+    by_column: dict[str, float]
+    by_value: tuple[Part, ...]
+
+
+def tell_apart(
+    training: pl.DataFrame, new: pl.DataFrame, columns: Columns, seed: int
+) -> Apart | None:
+    """Fit the classifier fold by fold, and score what it wasn't fitted on.
+
+    Args:
+        training: rows, each on its own.
+        new: likewise.
+        columns: those that the run reads.
+        seed: of the draw, the folds and the trees.
+
+    Returns:
+        What came out; None where a table has fewer than FEWEST rows.
+    """
+    random = np.random.default_rng([seed, 3])
+    sides = [_drawn(side, random) for side in (training, new)]
+    if min(side.height for side in sides) < FEWEST:
+        return None
+    names = [*columns.text, *columns.categorical, *columns.numeric]
+    rows = pl.concat([side.select(names) for side in sides])
+    is_new = np.repeat([0, 1], [side.height for side in sides])
+    fold = np.concatenate([random.permutation(side.height) % FOLDS for side in sides])
+    fit = _fit_linear if columns.text else _fit_trees
+    areas, spreads, chances = [], [], []
+    for number in range(FOLDS):
+        out = fold == number
+        score = fit(rows.filter(~out), is_new[~out], columns, seed)
+        told = score(rows.filter(out))
+        positive, negative = told[is_new[out] == 1], told[is_new[out] == 0]
+        areas.append(pairs_in_order(told, is_new[out] == 1))
+        spreads.append(_delong(positive, negative))
+        chances.append((len(told) + 1) / (12 * len(positive) * len(negative)))
+    auc = float(np.mean(areas))
+    reach = 1.96 * math.sqrt(WIDER * sum(spreads)) / FOLDS
+    z = (auc - 0.5) / (math.sqrt(WIDER * sum(chances)) / FOLDS)
+    linear = bool(columns.text)
+    by_column, by_value = _by_weights(rows, is_new, columns) if linear else ({}, ())
+    if not linear:
+        by_column = _by_shuffling(rows, is_new, fold, columns, seed)
+    return Apart(
+        auc,
+        max(0.0, auc - reach),
+        min(1.0, auc + reach),
+        float(norm.sf(z)),
+        (sides[0].height, sides[1].height),
+        "logistic regression on words and columns" if linear else "boosted trees on the columns",
+        by_column,
+        by_value,
+    )
+
+
+def _drawn(rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
+    if rows.height <= MOST:
+        return rows
+    return rows[np.sort(random.choice(rows.height, MOST, replace=False))]
+
+
+def _fit_linear(rows: pl.DataFrame, is_new: NDArray[np.int64], columns: Columns, seed: int):  # type: ignore[no-untyped-def]
+    features = Features(columns)
+    model = LinearModel("label", 2, strength=_STRENGTH, seed=seed)
+    model.fit(features.fit(rows), is_new)
+    return lambda others: model.predict(features.transform(others))[:, 1]
+
+
+def _fit_trees(rows: pl.DataFrame, is_new: NDArray[np.int64], columns: Columns, seed: int):  # type: ignore[no-untyped-def]
+    model = Boosting("label", 2, columns, seed)
+    model.fit(rows, is_new, np.zeros(rows.height, dtype=bool))
+    return lambda others: model.predict(others)[:, 1]
+
+
+def _delong(positive: Floats, negative: Floats) -> float:
+    """Return the variance of an AUC by its placements (DeLong et al. 1988)."""
+    of_positive = _placed(positive, negative)
+    of_negative = 1 - _placed(negative, positive)
+    parts = [np.var(x, ddof=1) / len(x) if len(x) > 1 else 0.25 for x in (of_positive, of_negative)]
+    return float(sum(parts))
+
+
+def _placed(values: Floats, among: Floats) -> Floats:
+    ranked = np.sort(among)
+    below = np.searchsorted(ranked, values, side="left")
+    not_above = np.searchsorted(ranked, values, side="right")
+    return (below + not_above) / (2 * len(among))
+
+
+def _by_weights(
+    rows: pl.DataFrame, is_new: NDArray[np.int64], columns: Columns
+) -> tuple[dict[str, float], tuple[Part, ...]]:
+    """Share out the mean difference of the classifier's scores to its features.
+
+    A linear score's difference between the tables is the sum over features of weight times
+    difference of means; a column's part is the sum of its features'.
+    """
+    features = Features(columns)
+    matrix = features.fit(rows)
+    model = LinearModel("label", 2, strength=_STRENGTH, seed=0)
+    model.fit(matrix, is_new)
+    if not len(model.weights):
+        return {}, ()
+    sides = [matrix[is_new == side] for side in (0, 1)]
+    means = [np.asarray(side.mean(axis=0)).ravel() for side in sides]
+    parts = model.weights[0].astype(np.float64) * (means[1] - means[0])
+    named = features.named()
+    by_column: dict[str, float] = {}
+    for (column, _, _), part in zip(named, parts, strict=True):
+        by_column[column] = by_column.get(column, 0.0) + float(part)
+    total = sum(max(0.0, part) for part in by_column.values()) or 1.0
+    shares = {name: max(0.0, part) / total for name, part in by_column.items()}
+    found = []
+    for i in np.argsort(-parts, kind="stable")[:_SHOWN]:
+        column, kind, value = named[i]
+        if parts[i] <= 0:
+            break
+        if kind == "number":
+            continue  # what moved in it is told by the column's own check
+        there = [float((side[:, [i]] != 0).mean()) for side in sides]
+        found.append(Part(f"{column}: {value}", *there))
+    return dict(sorted(shares.items(), key=lambda item: -item[1])), tuple(found)
+
+
+def _by_shuffling(
+    rows: pl.DataFrame,
+    is_new: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    columns: Columns,
+    seed: int,
+) -> dict[str, float]:
+    """Say how much of the AUC goes where one column's cells are shuffled among the rows."""
+    out = fold == 0
+    score = _fit_trees(rows.filter(~out), is_new[~out], columns, seed)
+    held = rows.filter(out)
+    whole = pairs_in_order(score(held), is_new[out] == 1)
+    lost = {}
+    for name in (*columns.categorical, *columns.numeric):
+        cells = held[name].sample(fraction=1.0, shuffle=True, seed=seed)
+        auc = pairs_in_order(score(held.with_columns(cells)), is_new[out] == 1)
+        lost[name] = max(0.0, whole - auc)
+    total = sum(lost.values()) or 1.0
+    return {name: part / total for name, part in sorted(lost.items(), key=lambda x: -x[1])}
