@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from foldwise.drift.look import MATTERS, Drift, is_clear, size_in_words
-from foldwise.drift.measures import Check, Part
+from foldwise.drift.measures import RARER, Check, Part
 
 _SHOWN = 3  # values that a sentence names
 _CHARS = 40
@@ -29,6 +29,29 @@ _TITLES = {
 }
 
 
+_LABELS = {
+    "classes": "predicted classes",
+    "predictions": "predicted numbers",
+    "confidence": "confidence",
+    "length": "length in tokens",
+    "tokens": "unknown tokens",
+    "words": "new words",
+    "missing": "empty",
+    "values": "values",
+    "unseen": "new values",
+    "numbers": "numbers",
+    "range": "out of range",
+    "dropped": "left-out rows",
+    "classifier": "classifier",
+}
+
+
+def label_of(check: Check) -> str:
+    """Name what is compared in a few words: `new values: ZIP code`."""
+    label = _LABELS[check.kind]
+    return label if check.column is None else f"{label}: {shortened(check.column)}"
+
+
 def title_of(check: Check) -> str:
     """Name what is compared: `empty cells of ZIP code`."""
     return _TITLES[check.kind].format(shortened(str(check.column)))
@@ -36,9 +59,14 @@ def title_of(check: Check) -> str:
 
 def sentence(check: Check) -> str:
     """Say what differs, in a line: `values of State: CA 12% (training 5%), ...`."""
+    return f"{title_of(check)}: {what_differs(check)}"
+
+
+def what_differs(check: Check) -> str:
+    """Say how a thing that `title_of` names differs."""
     first = check.parts[0] if check.parts else None
     if first is None:
-        return f"{title_of(check)}: nothing to compare"
+        return "nothing to compare"
     if check.kind == "classifier":
         told = f"in {first.new:.0%} of pairs, where chance is 50%"
     elif not check.percent:
@@ -51,8 +79,8 @@ def sentence(check: Check) -> str:
             told = f"{mean.new:.1%} of a row's words, of training rows {mean.training:.1%}"
             told += _named(check.parts[1:])
     elif check.kind in ("values", "classes"):
-        named = [f"{shortened(p.name)} {_pair(p)}" for p in check.parts[:_SHOWN]]
-        told = ", ".join(named)
+        named = [part for part in check.parts if part.name != RARER] or check.parts
+        told = ", ".join(f"{shortened(part.name)} {_pair(part)}" for part in named[:_SHOWN])
     elif check.kind == "unseen":
         told = f"{_percent(first.new)} of rows, where {_percent(first.training)} are to be expected"
         told += _named(check.parts[1:])
@@ -60,7 +88,7 @@ def sentence(check: Check) -> str:
         told = f"{_percent(first.new)} of rows {first.name}"
     else:
         told = f"{_percent(first.new)} of rows, of training rows {_percent(first.training)}"
-    return f"{title_of(check)}: {told}"
+    return told
 
 
 def verdict(check: Check) -> str:
@@ -78,11 +106,15 @@ def headline(drift: Drift) -> str:
     if not tested:
         return "Nothing could be compared: " + (drift.sides.why or "there are too few new rows.")
     if found:
-        worst = found[0]
-        return (
-            f"Drift: {len(found)} of {tested} comparisons differ clearly, the largest in at least "
-            f"{worst.size:.0%} of the rows ({size_in_words(worst.size)}): {sentence(worst)}."
+        plain = [check for check in found if check.kind != "classifier"]
+        worst = (plain or found)[0]
+        told = (
+            f"Drift: {len(found)} of {tested} comparisons differ clearly. {sentence(worst)} "
+            f"({size_in_words(worst.size)}: at least {worst.size:.0%} of the rows differ)."
         )
+        if drift.apart is not None and 0 < len(plain) < len(found):
+            told += f" A classifier tells {drift.apart.auc:.0%} of pairs apart."
+        return told
     if clear:
         return (
             f"No drift to speak of: {len(clear)} of {tested} comparisons differ by more than "
@@ -169,7 +201,7 @@ def shortened(name: str) -> str:
 def _named(parts: tuple[Part, ...]) -> str:
     if not parts:
         return ""
-    return "; first " + ", ".join(
+    return "; such as " + ", ".join(
         f"{shortened(part.name)} ({_percent(part.new)})" for part in parts[:_SHOWN]
     )
 

@@ -10,7 +10,7 @@ from foldwise.charts.learning_curves import COLOURS
 from foldwise.drift.classifier import Apart
 from foldwise.drift.look import MATTERS, Drift, is_clear
 from foldwise.drift.measures import Check
-from foldwise.drift.words import headline, remarks, sentence, title_of, verdict
+from foldwise.drift.words import headline, label_of, remarks, title_of, verdict, what_differs
 from foldwise.report import page
 from foldwise.report.run_charts import SCHEMA
 
@@ -63,13 +63,7 @@ def _summary(drift: Drift) -> Markup:
         )
         parts.append(page.chart(_sizes(drift), told))
     rows: list[list[page.Cell | Markup]] = [
-        [
-            title_of(c),
-            verdict(c),
-            c.size,
-            _p(c.adjusted),
-            sentence(c).removeprefix(title_of(c) + ": "),
-        ]
+        [title_of(c), _short(verdict(c)), c.size, _short(_p(c.adjusted)), what_differs(c)]
         for c in drift.checks
     ]
     headings = ["compared", "differs", "size", "p of all", "what"]
@@ -82,7 +76,7 @@ def _sizes(drift: Drift) -> dict[str, Any]:
     shown = drift.tested[:_MOST_BARS]
     values = [
         {
-            "check": title_of(check),
+            "check": label_of(check),
             "size": check.size,
             "differs": "clearly" if is_clear(check) else "may be chance",
         }
@@ -113,7 +107,7 @@ def _each(checks: list[Check]) -> Markup:
     body = Markup("")
     for check in checks:
         body += page.heading(_sentence_case(title_of(check)))
-        body += page.paragraph(f"{_sentence_case(verdict(check))}. {sentence(check)}.")
+        body += page.paragraph(f"{_sentence_case(verdict(check))}: {what_differs(check)}.")
         if check.percent and len(check.parts) > 2:
             body += page.chart(_shares(check), f"{_sentence_case(title_of(check))}: share of rows")
         if len(check.parts) > 1:
@@ -207,6 +201,10 @@ def _explained() -> Markup:
             "foldwise evaluate says what became of the score.",
         )
     )
+
+
+def _short(text: str) -> Markup:
+    return Markup('<span class="short">{}</span>').format(text)
 
 
 def _p(p: float) -> str:

@@ -1,0 +1,182 @@
+"""Tables that drift and tables that don't: what is found, what is left alone, what it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from conftest import make_table
+from foldwise.config.schema import Config
+from foldwise.drift import look
+from foldwise.drift import sides as sides_room
+from foldwise.drift.classifier import tell_apart
+from foldwise.drift.look import Drift, find_drift
+from foldwise.drift.sides import Training, set_against
+from foldwise.drift.words import as_json, headline, remarks, sentence, shortened
+from foldwise.members.member import Columns
+
+NO_TEXT = SimpleNamespace(columns=[])
+
+
+@pytest.fixture
+def config(make_config: Callable[..., Config]) -> Config:
+    """Of a table with a text, a category and a number; identical texts are one observation."""
+    return make_config(data={"categorical": ["kind"], "numeric": ["amount"]})
+
+
+def table(rows: int, seed: int) -> pl.DataFrame:
+    """Rows whose texts are all different."""
+    frame = make_table(rows, seed).with_row_index("row").cast({"row": pl.Int64})
+    text = pl.col("text") + pl.lit(f" r{seed}x") + pl.col("row").cast(pl.String)
+    return frame.with_columns(text, amount=pl.col("amount").cast(pl.Float64))
+
+
+def compared(before: pl.DataFrame, after: pl.DataFrame, config: Config) -> Drift:
+    sides = set_against(Training(before, "", (0, before.height)), after, config)
+    answers = [answered(part) for part in (sides.training, sides.new) if part is not None]
+    return find_drift(sides, answers[1], answers[0], config, NO_TEXT)
+
+
+def answered(rows: pl.DataFrame) -> pl.DataFrame:
+    sure = np.random.default_rng(rows.height).uniform(0.5, 1, rows.height)
+    return pl.DataFrame({"prediction": rows["label"], "prob_a": sure, "prob_b": 1 - sure})
+
+
+def found(drift: Drift) -> dict[tuple[str, str | None], float]:
+    return {(check.kind, check.column): check.size for check in drift.found}
+
+
+def test_rows_of_the_same_source_have_not_drifted(config: Config) -> None:
+    drift = compared(table(300, 0), table(200, 1), config)
+    assert drift.found == []
+    assert (
+        headline(drift)
+        == f"No drift: none of {len(drift.tested)} comparisons differs by more than chance."
+    )
+    assert as_json(drift)["drift"] is False
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"kind": pl.lit("new <b>")}, {("values", "kind"), ("unseen", "kind")}),
+        ({"amount": pl.col("amount") + 0.7}, {("numbers", "amount")}),
+        ({"amount": pl.col("amount") + 100}, {("numbers", "amount"), ("range", "amount")}),
+        ({"amount": pl.lit(None, pl.Float64)}, {("missing", "amount")}),
+        ({"text": pl.col("text") + " covid lockdown"}, {("words", "text")}),
+        ({"label": pl.lit("card")}, {("classes", None)}),
+    ],
+)
+def test_what_was_changed_is_what_is_found(
+    config: Config, change: dict[str, Any], expected: set[tuple[str, str | None]]
+) -> None:
+    drift = compared(table(300, 0), table(200, 1).with_columns(**change), config)
+    assert {key for key in found(drift) if key[0] != "classifier"} == expected
+    if "label" not in change and change.keys() != {"amount"}:
+        assert ("classifier", None) in found(drift)
+    assert headline(drift).startswith("Drift: ")
+
+
+def test_what_gives_new_rows_away_is_named(config: Config) -> None:
+    after = table(200, 1).with_columns(pl.col("text") + " covid")
+    drift = compared(table(300, 0), after, config)
+    assert drift.apart is not None
+    assert drift.apart.auc > 0.99
+    assert next(iter(drift.apart.by_column)) == "text"
+    first = drift.apart.by_value[0]
+    assert (first.name, first.training, first.new) == ("text: covid", 0, pytest.approx(1))
+
+
+def test_a_real_difference_that_is_tiny_is_no_drift(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "tell_apart", lambda *_: None)
+    before, after = table(6000, 0), table(6000, 1)
+    after = after.with_columns(amount=pl.col("amount") + 0.08)
+    drift = compared(before, after, config)
+    numbers = next(check for check in drift.checks if check.kind == "numbers")
+    assert numbers.adjusted < 0.05
+    assert numbers.size < 0.05
+    assert drift.found == []
+    assert headline(drift).startswith("No drift to speak of: 1 of ")
+
+
+def test_near_duplicates_count_once_and_twins_of_training_rows_are_left_out(
+    config: Config,
+) -> None:
+    before = table(100, 0)
+    after = pl.concat([before.head(30), *[table(10, 1)] * 5])
+    after = after.with_columns(row=pl.int_range(after.height, dtype=pl.Int64))
+    sides = set_against(Training(before, "", (0, 100)), after, config)
+    assert (sides.rows, sides.twins, sides.copies) == (80, 30, 40)
+    assert sides.new.height == 10
+    assert sides.training is not None
+    assert sides.training.height == 70
+    assert not set(sides.training["row"]) & set(range(30))
+
+
+def test_the_training_table_itself_leaves_nothing_to_compare(config: Config) -> None:
+    before = table(100, 0)
+    drift = compared(before, before, config)
+    assert headline(drift).startswith("Nothing could be compared")
+    assert any("100 of 100 new rows are near-duplicates" in line for line in remarks(drift))
+
+
+def test_rows_that_training_would_drop_are_a_finding(config: Config) -> None:
+    after = table(100, 1).with_columns(
+        text=pl.when(pl.col("row") < 40).then(None).otherwise(pl.col("text"))
+    )
+    drift = compared(table(300, 0), after, config)
+    assert found(drift)[("dropped", None)] == pytest.approx(0.4, abs=0.05)
+    everything = compared(table(300, 0), after.with_columns(text=pl.lit(None, pl.String)), config)
+    assert found(everything)[("dropped", None)] > 0.9
+
+
+def test_large_tables_are_drawn_from_and_it_is_said(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sides_room, "MOST", 50)
+    drift = compared(table(200, 0), table(120, 1), config)
+    assert drift.sides.new.height == 50
+    assert remarks(drift)[0].startswith("50 of 120 new rows and 50 of 200 training rows were drawn")
+
+
+def test_one_row_is_no_drift(config: Config) -> None:
+    drift = compared(table(300, 0), table(1, 1), config)
+    assert drift.found == []
+    assert drift.apart is None
+    assert "1 new rows are too few for a classifier to learn from" in remarks(drift)
+
+
+def test_trees_tell_rows_without_text_apart_by_what_moved() -> None:
+    random = np.random.default_rng(0)
+    before = pl.DataFrame({"a": random.normal(size=400), "b": random.normal(size=400)})
+    after = pl.DataFrame({"a": random.normal(size=300), "b": 2 * random.normal(size=300)})
+    apart = tell_apart(before, after, Columns((), (), ("a", "b")), seed=0)
+    assert apart is not None
+    assert apart.kind == "boosted trees on the columns"
+    assert apart.p < 0.001  # a spread, which no linear model sees
+    assert next(iter(apart.by_column)) == "b"
+    assert apart.low < apart.auc < apart.high
+
+
+def test_without_training_rows_the_answers_are_compared(config: Config) -> None:
+    sides = set_against(Training(None, "table.csv: no such file"), table(100, 1), config)
+    before = answered(table(300, 0))
+    drift = find_drift(sides, answered(sides.new), before, config, NO_TEXT)
+    assert {check.kind for check in drift.checks} == {"classes", "confidence"}
+    assert "table.csv: no such file" in remarks(drift)[0]
+
+
+def test_names_lose_line_breaks_and_control_characters(config: Config) -> None:
+    name = "a\nb\x1b[31m\u202e" + "x" * 60
+    assert shortened(name).isprintable()
+    assert len(shortened(name)) == 40
+    after = table(200, 1).with_columns(kind=pl.lit(name))
+    drift = compared(table(300, 0), after, config)
+    assert all(sentence(check).isprintable() for check in drift.checks)
