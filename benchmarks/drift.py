@@ -126,7 +126,7 @@ def _answered(rows: pl.DataFrame, source: Source, seed: int) -> pl.DataFrame:
 def without_drift(name: str, source: Source, frame: pl.DataFrame, draws: int) -> None:
     """Print how often parts of one table are told apart."""
     clear = found = classifier = 0
-    zs, kinds = [], dict[str, int]()
+    zs, kinds = [], dict[str, list[bool]]()
     began = time.perf_counter()
     for seed in range(draws):
         order = np.random.default_rng(seed).permutation(frame.height)
@@ -136,7 +136,7 @@ def without_drift(name: str, source: Source, frame: pl.DataFrame, draws: int) ->
         clear += bool(drift.clear)
         found += bool(drift.found)
         for check in drift.tested:
-            kinds[check.kind] = kinds.get(check.kind, 0) + (check.p <= 0.05)
+            kinds.setdefault(check.kind, []).append(check.p <= 0.05)
         if drift.apart is not None:
             classifier += drift.apart.p <= 0.05
             zs.append(norm.isf(drift.apart.p))
@@ -144,7 +144,7 @@ def without_drift(name: str, source: Source, frame: pl.DataFrame, draws: int) ->
 
     wider = WIDER * float(np.mean(np.square(zs)))
     seconds = (time.perf_counter() - began) / draws
-    shares = ", ".join(f"{kind} {n / draws:.3f}" for kind, n in sorted(kinds.items()))
+    shares = ", ".join(f"{kind} {np.mean(low):.3f}" for kind, low in sorted(kinds.items()))
     print(
         f"| {name} | {source.training} | {source.new} | {clear / draws:.3f} | {found / draws:.3f} "
         f"| {classifier / draws:.3f} | {wider:.2f} | {seconds:.1f} s | p <= 0.05: {shares}",

@@ -165,7 +165,11 @@ def test_without_its_table_a_run_still_compares_what_it_answers(
     assert "has changed since the run was made from it" in changed["remarks"][0]
     assert "table.csv" in gone["remarks"][0]
     for found in (changed, gone):
-        assert {"classes", "confidence"} <= {check["kind"] for check in found["checks"]}
+        checks = {check["kind"]: check for check in found["checks"]}
+        assert {"classes", "confidence", "unseen", "numbers", "words"} == checks.keys()
+        assert checks["unseen"]["verdict"] == "not tested"
+        assert checks["words"]["parts"][0]["new"] > 0.05  # each row has a word of its own
+        assert checks["numbers"]["parts"][0]["training"] == pytest.approx(0, abs=0.3)
         assert found["classifier"] is None
 
 

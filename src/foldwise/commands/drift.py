@@ -72,6 +72,7 @@ def drift(
 def _look(models: Models, table: NewTable, tell: Output) -> Drift:
     from foldwise.drift.look import find_drift
     from foldwise.drift.sides import set_against, training_rows
+    from foldwise.drift.stored import compare_stored
     from foldwise.evaluation.estimate import out_of_fold_once
 
     first = _fold(models, None)
@@ -84,7 +85,9 @@ def _look(models: Models, table: NewTable, tell: Output) -> Drift:
     answered = None
     if estimate is not None and sides.new.height:
         answered = _as_scored(models, sides.new, sorted(estimate["fold"].unique().to_list()))
-    return find_drift(sides, answered, estimate, config, task)
+    alone = sides.training is None and first.run.finished
+    stored = compare_stored(first.run, sides.new) if alone else []
+    return find_drift(sides, answered, estimate, config, task, stored)
 
 
 def _as_scored(models: Models, rows: pl.DataFrame, folds: list[int]) -> pl.DataFrame:

@@ -9,6 +9,7 @@ beyond chance, one counts as drift only where it is large enough to matter, too.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,6 +87,7 @@ def find_drift(
     estimate: pl.DataFrame | None,
     config: Config,
     task: Any,
+    stored: Sequence[Check] = (),
 ) -> Drift:
     """Compare new rows with those that a run was made from.
 
@@ -96,11 +98,13 @@ def find_drift(
         estimate: out-of-fold predictions of the rows they are set against; None: there are none.
         config: the run's.
         task: the run's.
+        stored: what the run's folder says of columns, where there are no training rows.
     """
     data = config.data
     before, after = sides.dropped
     checks = [compare_rate("dropped", None, before, after, "without what a row must have")]
     checks = [check for check in checks if check.parts and any(n for n, _ in sides.dropped)]
+    checks += stored
     if estimate is not None and answered is not None and estimate.height:
         checks += compare_answers(estimate, answered)
     apart = None

@@ -70,19 +70,20 @@ def what_differs(check: Check) -> str:
     if check.kind == "classifier":
         told = f"in {first.new:.0%} of pairs, where chance is 50%"
     elif not check.percent:
-        told = f"median {_number(first.new)}, of training rows {_number(first.training)}"
+        told = f"{first.name} {_number(first.new)}, of training rows {_number(first.training)}"
         if check.kind == "length":
             cut = check.parts[-1]
             told += f"; {cut.name}: {_percent(cut.new)}, of training rows {_percent(cut.training)}"
         if check.kind == "words":
             mean = check.parts[0]
-            told = f"{mean.new:.1%} of a row's words, of training rows {mean.training:.1%}"
+            told = f"{mean.new:.1%} of a row's words{_beside(mean, ', of training rows {}')}"
             told += _named(check.parts[1:])
     elif check.kind in ("values", "classes"):
         named = [part for part in check.parts if part.name != RARER] or check.parts
         told = ", ".join(f"{shortened(part.name)} {_pair(part)}" for part in named[:_SHOWN])
     elif check.kind == "unseen":
-        told = f"{_percent(first.new)} of rows, where {_percent(first.training)} are to be expected"
+        expected = _beside(first, ", where {} are to be expected")
+        told = f"{_percent(first.new)} of rows{expected}"
         told += _named(check.parts[1:])
     elif check.kind == "range":
         told = f"{_percent(first.new)} of rows {first.name}"
@@ -204,6 +205,10 @@ def _named(parts: tuple[Part, ...]) -> str:
     return "; such as " + ", ".join(
         f"{shortened(part.name)} ({_percent(part.new)})" for part in parts[:_SHOWN]
     )
+
+
+def _beside(part: Part, told: str) -> str:
+    return "" if math.isnan(part.training) else told.format(f"{part.training:.1%}")
 
 
 def _pair(part: Part) -> str:

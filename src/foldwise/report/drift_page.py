@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from markupsafe import Markup
@@ -108,7 +109,7 @@ def _each(checks: list[Check]) -> Markup:
     for check in checks:
         body += page.heading(_sentence_case(title_of(check)))
         body += page.paragraph(f"{_sentence_case(verdict(check))}: {what_differs(check)}.")
-        if check.percent and len(check.parts) > 2:
+        if check.percent and len(check.parts) > 2 and math.isfinite(check.p):
             body += page.chart(_shares(check), f"{_sentence_case(title_of(check))}: share of rows")
         if len(check.parts) > 1:
             rows: list[list[page.Cell | Markup]] = [
@@ -121,6 +122,8 @@ def _each(checks: list[Check]) -> Markup:
 
 
 def _shown(check: Check, value: float, place: int) -> str:
+    if math.isnan(value):
+        return "-"
     share = check.percent or (check.kind == "length" and place == len(check.parts) - 1)
     return f"{value:.1%}" if share or check.kind == "words" else f"{value:,.4g}"
 
