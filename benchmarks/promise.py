@@ -47,9 +47,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--resamples", type=int, default=300)
+    parser.add_argument("--quality", choices=RIGHT, nargs="*", default=list(RIGHT))
     given = parser.parse_args()
     print("| rows | out of fold | new | class shares | " + " | ".join(m.name for m in METRICS))
-    for quality, right in RIGHT.items():
+    for quality in given.quality:
+        right = RIGHT[quality]
         for shifted in (False, True):
             for own, new in SIZES if not shifted else SIZES[1::2]:
                 plain, by_shares = np.zeros(len(METRICS)), np.zeros(len(METRICS))

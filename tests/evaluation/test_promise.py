@@ -88,6 +88,15 @@ def test_one_row_is_promised_any_accuracy() -> None:
     assert found.high == 1.0
 
 
+def test_no_wrong_row_among_few_is_no_promise_of_none() -> None:
+    always = np.array([1.0, 1.0])
+    own, new = rows_of(100, 0, right=always), rows_of(100, 1, right=always)
+    found = promised(own, new)
+    assert (found.estimate, found.high) == (1, 1)
+    # One wrong row in a hundred is expected by a rule of succession, and a few are possible.
+    assert 0.95 <= found.low <= 0.98
+
+
 def test_an_undefined_score_is_held_against_nothing() -> None:
     own = rows_of(300, 0)
     alike = rows_of(20, 1, shares=np.array([1.0, 0.0]))
