@@ -110,7 +110,7 @@ def compare(training: pl.DataFrame, new: pl.DataFrame, source: Source, seed: int
     sides = [part.with_columns(filled) for part in (training, new)]
     rows = (training.height, new.height)
     found = Sides(
-        *sides, "", rows[1], rows[1], rows[0], rows[0], 0, 0, ((0, rows[0]), (0, rows[1]))
+        *sides, "", rows[1], rows[1], rows[0], rows[0], 0, 0, 0, ((0, rows[0]), (0, rows[1]))
     )
     answers = [_answered(part, source, seed + place) for place, part in enumerate(sides)]
     return find_drift(found, answers[1], answers[0], config, SimpleNamespace(columns=[]))

@@ -63,6 +63,8 @@ class Predictor:
         device: auto, cpu, cuda or mps.
         online: ask the hub for the backbone that adapters stand beside.
         precision: float32 or bf16; None: the run's, where the device computes in it.
+        as_scored: of one fold: answer as its own rows were answered, by weights that follow from
+            the other folds; what new rows must be answered by to be compared with them.
 
     Raises:
         FoldwiseError: not a run folder, a fold or model that isn't trained, a member that the run
@@ -80,6 +82,7 @@ class Predictor:
         online: bool = False,
         precision: Precision | None = None,
         member: str | None = None,
+        as_scored: bool = False,
     ) -> None:
         self.run = RunFolder(Path(path))
         stored, self.code = open_run(self.run, trust_code=trust_code)
@@ -97,7 +100,8 @@ class Predictor:
         self.accelerator = build_accelerator(self.config.training)
         self.notes: tuple[str, ...] = ()
         self.deciding: Deciding | None = None
-        self.chosen = choose_members(self.run, self.config, self._folders[0], member)
+        first = self._folders[0]
+        self.chosen = choose_members(self.run, self.config, first, member, as_scored=as_scored)
         loader = Loader(self.run, self.config, self.code, self.chosen, self.accelerator, online)
         self._folds = [loader.fold(folder) for folder in self._folders]
         self._frozen = loader.frozen()

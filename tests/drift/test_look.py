@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +13,14 @@ import pytest
 
 from conftest import make_table
 from foldwise.config.schema import Config
-from foldwise.drift import look
 from foldwise.drift import sides as sides_room
 from foldwise.drift.classifier import tell_apart
 from foldwise.drift.look import Drift, find_drift
-from foldwise.drift.sides import Training, set_against
+from foldwise.drift.measures import Check, Part
+from foldwise.drift.sides import New, Training, read_new, set_against
 from foldwise.drift.words import as_json, headline, remarks, sentence, shortened
 from foldwise.members.member import Columns
+from foldwise.table.chunks import open_rows
 
 NO_TEXT = SimpleNamespace(columns=[])
 
@@ -37,7 +39,7 @@ def table(rows: int, seed: int) -> pl.DataFrame:
 
 
 def compared(before: pl.DataFrame, after: pl.DataFrame, config: Config) -> Drift:
-    sides = set_against(Training(before, "", (0, before.height)), after, config)
+    sides = set_against(Training(before, "", (0, before.height)), New(after, after.height), config)
     answers = [answered(part) for part in (sides.training, sides.new) if part is not None]
     return find_drift(sides, answers[1], answers[0], config, NO_TEXT)
 
@@ -92,18 +94,17 @@ def test_what_gives_new_rows_away_is_named(config: Config) -> None:
     assert (first.name, first.training, first.new) == ("text: covid", 0, pytest.approx(1))
 
 
-def test_a_real_difference_that_is_tiny_is_no_drift(
-    config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(look, "tell_apart", lambda *_: None)
-    before, after = table(6000, 0), table(6000, 1)
-    after = after.with_columns(amount=pl.col("amount") + 0.08)
-    drift = compared(before, after, config)
-    numbers = next(check for check in drift.checks if check.kind == "numbers")
-    assert numbers.adjusted < 0.05
-    assert numbers.size < 0.05
-    assert drift.found == []
-    assert headline(drift).startswith("No drift to speak of: 1 of ")
+def test_a_real_difference_that_is_tiny_is_no_drift(config: Config) -> None:
+    sides = compared(table(60, 0), table(40, 1), config).sides
+    part = (Part("median", 1.0, 1.1),)
+    tiny = Check("numbers", "amount", 0.03, 1e-9, part, percent=False, adjusted=1e-8)
+    large = Check("numbers", "amount", 0.3, 0.2, part, percent=False, adjusted=0.2)
+    drift = Drift(sides, (tiny, large), None)
+    assert (drift.found, drift.size) == ([], 0)
+    assert headline(drift) == (
+        "No drift to speak of: 1 of 2 comparisons differ by more than chance, none of them in 5% "
+        "of the rows or more."
+    )
 
 
 def test_near_duplicates_count_once_and_twins_of_training_rows_are_left_out(
@@ -112,7 +113,7 @@ def test_near_duplicates_count_once_and_twins_of_training_rows_are_left_out(
     before = table(100, 0)
     after = pl.concat([before.head(30), *[table(10, 1)] * 5])
     after = after.with_columns(row=pl.int_range(after.height, dtype=pl.Int64))
-    sides = set_against(Training(before, "", (0, 100)), after, config)
+    sides = set_against(Training(before, "", (0, 100)), New(after, 80), config)
     assert (sides.rows, sides.twins, sides.copies) == (80, 30, 40)
     assert sides.new.height == 10
     assert sides.training is not None
@@ -138,12 +139,31 @@ def test_rows_that_training_would_drop_are_a_finding(config: Config) -> None:
 
 
 def test_large_tables_are_drawn_from_and_it_is_said(
-    config: Config, monkeypatch: pytest.MonkeyPatch
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sides_room, "MOST", 50)
-    drift = compared(table(200, 0), table(120, 1), config)
-    assert drift.sides.new.height == 50
+    table(120, 1).drop("row").write_csv(tmp_path / "new.csv")
+    opened = open_rows(config.data.model_copy(update={"path": str(tmp_path / "new.csv")}))
+    new = read_new(opened, seed=0)
+    assert new.frame.height == 50
+    assert read_new(opened, seed=0).frame.equals(new.frame)
+    sides = set_against(Training(table(200, 0), "", (0, 200)), new, config)
+    drift = find_drift(sides, None, None, config, NO_TEXT)
     assert remarks(drift)[0].startswith("50 of 120 new rows and 50 of 200 training rows were drawn")
+
+
+def test_absent_columns_are_empty_and_unreadable_cells_left_out(
+    config: Config, tmp_path: Path
+) -> None:
+    later = table(60, 1).drop("row", "kind").with_columns(pl.col("amount").cast(pl.String))
+    odd = pl.when(pl.int_range(pl.len()) < 4).then(pl.lit("a lot")).otherwise(pl.col("amount"))
+    later.with_columns(amount=odd).write_csv(tmp_path / "new.csv")
+    opened = open_rows(config.data.model_copy(update={"path": str(tmp_path / "new.csv")}))
+    assert "has no column 'kind'" in opened.notes[-1]
+    sides = set_against(Training(table(200, 0), "", (0, 200)), read_new(opened, seed=0), config)
+    drift = find_drift(sides, None, None, config, NO_TEXT)
+    assert (sides.rows, sides.unreadable, sides.new.height) == (60, 4, 56)
+    assert found(drift)[("missing", "kind")] > 0.9
 
 
 def test_one_row_is_no_drift(config: Config) -> None:
@@ -166,7 +186,7 @@ def test_trees_tell_rows_without_text_apart_by_what_moved() -> None:
 
 
 def test_without_training_rows_the_answers_are_compared(config: Config) -> None:
-    sides = set_against(Training(None, "table.csv: no such file"), table(100, 1), config)
+    sides = set_against(Training(None, "table.csv: no such file"), New(table(100, 1), 100), config)
     before = answered(table(300, 0))
     drift = find_drift(sides, answered(sides.new), before, config, NO_TEXT)
     assert {check.kind for check in drift.checks} == {"classes", "confidence"}

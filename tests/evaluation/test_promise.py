@@ -39,8 +39,8 @@ def test_the_interval_is_the_normal_one_of_a_difference_of_two_shares() -> None:
 
 def test_the_interval_holds_for_nineteen_in_twenty_tables() -> None:
     inside = [
-        promised(rows_of(400, seed, copies=2), rows_of(150, 1000 + seed), 150).where == "inside"
-        for seed in range(60)
+        promised(rows_of(400, seed, copies=2), rows_of(150, 1000 + seed), 100).where == "inside"
+        for seed in range(40)
     ]
     assert 0.85 <= np.mean(inside) < 1
 

@@ -71,15 +71,16 @@ def drift(
 
 def _look(models: Models, table: NewTable, tell: Output) -> Drift:
     from foldwise.drift.look import find_drift
-    from foldwise.drift.sides import set_against, training_rows
+    from foldwise.drift.sides import read_new, set_against, training_rows
     from foldwise.drift.stored import compare_stored
     from foldwise.evaluation.estimate import out_of_fold_once
 
     first = _fold(models, None)
     config, task = first.config, first.task
-    new = first.read_raw(table.path, delimiter=table.delimiter, encoding=table.encoding)
-    for note in first.notes:
+    opened = first.open(table.path, delimiter=table.delimiter, encoding=table.encoding)
+    for note in opened.notes:
         tell.note(note)
+    new = read_new(opened, config.folds.seed)
     sides = set_against(training_rows(config, first.code, first.run, task), new, config)
     estimate = out_of_fold_once(first.run, task, sides.training)
     answered = None

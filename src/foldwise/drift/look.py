@@ -106,7 +106,7 @@ def find_drift(
     checks = [check for check in checks if check.parts and any(n for n, _ in sides.dropped)]
     checks += stored
     if estimate is not None and answered is not None and estimate.height:
-        checks += compare_answers(estimate, answered)
+        checks += compare_answers(estimate, answered, task)
     apart = None
     training, new = sides.training, sides.new
     if training is not None and training.height and new.height:
@@ -117,8 +117,8 @@ def find_drift(
         apart = tell_apart(training, new, columns, config.folds.seed)
     if apart is not None:
         beyond = max(0.0, 2 * apart.auc - 1)
-        part = Part("pairs told apart", 0.5, apart.auc)
-        checks.append(Check("classifier", None, beyond, apart.p, (part,)))
+        parts = (Part("pairs told apart", 0.5, apart.auc), *apart.by_value)
+        checks.append(Check("classifier", None, beyond, apart.p, parts))
     adjusted = holm(checks)
     checks = [replace(check, adjusted=p) for check, p in zip(checks, adjusted, strict=True)]
     # Clear ones first, the largest first; then what is chance, the least likely first.
@@ -126,12 +126,13 @@ def find_drift(
     return Drift(sides, tuple(checks), apart)
 
 
-def compare_answers(estimate: pl.DataFrame, answered: pl.DataFrame) -> list[Check]:
+def compare_answers(estimate: pl.DataFrame, answered: pl.DataFrame, task: Any) -> list[Check]:
     """Compare what the run answers, and how surely.
 
     Args:
         estimate: prediction and prob_* of out-of-fold rows.
         answered: of new rows.
+        task: the run's; says what a prediction holds.
     """
     sides = (estimate, answered)
     if estimate["prediction"].dtype.is_float():
@@ -139,23 +140,27 @@ def compare_answers(estimate: pl.DataFrame, answered: pl.DataFrame) -> list[Chec
         return [compare_numbers("predictions", None, *numbers)]
     names = [name for name in estimate.columns if name.startswith("prob_")]
     both = [values_of(side.select(names)) for side in sides]
-    predicted = [side["prediction"].cast(pl.String).fill_null("") for side in sides]
-    sets = bool(np.abs(both[0].sum(axis=1) - 1).max(initial=0) > 1e-6)
-    if sets:
-        found = [_labels(names, both)]
+    if getattr(task, "holds", "label") == "labels":
+        found = [_labels(names, [_predicted(side, task) for side in sides])]
         sure = [np.abs(side - 0.5).mean(axis=1) + 0.5 for side in both]
     else:
-        before, after = map(counts_of, predicted)
+        before, after = (counts_of(side["prediction"].cast(pl.String)) for side in sides)
         found = [compare_shares("classes", None, before, after)]
         sure = [side.max(axis=1) for side in both]
     return [*found, compare_numbers("confidence", None, *sure)]
 
 
-def _labels(names: list[str], both: list[np.ndarray]) -> Check:
+def _predicted(table: pl.DataFrame, task: Any) -> np.ndarray:
+    """Return which labels are predicted, 0 or 1: (n, labels)."""
+    indicators: np.ndarray = task.to_arrays(table.with_columns(target=pl.col("prediction")))[1]
+    return indicators
+
+
+def _labels(names: list[str], predicted: list[np.ndarray]) -> Check:
     """Compare how often each label is predicted; the one that moved most stands for all."""
     each = []
     for i, name in enumerate(names):
-        before, after = ((int((side[:, i] >= 0.5).sum()), len(side)) for side in both)
+        before, after = ((int(side[:, i].sum()), len(side)) for side in predicted)
         each.append(compare_rate("classes", None, before, after, name.removeprefix("prob_")))
     p = min(1.0, len(each) * min(check.p for check in each))
     each.sort(key=lambda check: -check.size)

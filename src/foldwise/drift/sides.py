@@ -20,8 +20,9 @@ from foldwise.preparation.rows import read_rows, split_rows
 from foldwise.run.contents import Manifest
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
+from foldwise.table.chunks import NewRows
 from foldwise.table.duplicates import find_duplicates
-from foldwise.table.reading import apply_missing
+from foldwise.table.reading import ROW, apply_missing
 from foldwise.tasks.task import Task
 
 _ROLES = ("text", "categorical", "numeric")
@@ -43,6 +44,7 @@ class Sides:
         training_drawn: how many of them were looked at.
         twins: drawn new rows that are near-duplicates of a drawn training row.
         copies: drawn new rows that are near-duplicates of another new row, twins aside.
+        unreadable: new rows left out because a cell can't be read.
         dropped: rows that data.missing drops, and rows read: of the training table, and the new
             one; the former (0, 0) where the table isn't at hand.
     """
@@ -56,6 +58,7 @@ class Sides:
     training_drawn: int
     twins: int
     copies: int
+    unreadable: int
     dropped: tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -74,6 +77,42 @@ class Training:
     dropped: tuple[int, int] = (0, 0)
 
 
+@dataclass(frozen=True)
+class New:
+    """The new rows that are looked at.
+
+    Attributes:
+        frame: all of the table, or MOST of them, with `row` and the run's columns, as read.
+        rows: of the table.
+        unreadable: how many were left out because a cell can't be read.
+    """
+
+    frame: pl.DataFrame
+    rows: int
+    unreadable: int = 0
+
+
+def read_new(table: NewRows, seed: int) -> New:
+    """Read a table of any size chunk by chunk, and draw MOST of its rows.
+
+    Args:
+        table: opened.
+        seed: of the draw.
+    """
+    wanted = np.ones(table.count, dtype=bool)
+    if table.count > MOST:
+        chosen = np.random.default_rng([seed, 4]).choice(table.count, MOST, replace=False)
+        wanted[:] = False
+        wanted[chosen] = True
+    parts, unreadable = list[pl.DataFrame](), 0
+    for chunk in table.chunks():
+        taken = chunk.rows.filter(wanted[chunk.rows[ROW].to_numpy()])
+        kept = taken.filter(~pl.col(ROW).is_in(list(chunk.problems)))
+        unreadable += taken.height - kept.height
+        parts.append(kept)
+    return New(pl.concat(parts), table.count, unreadable)
+
+
 def training_rows(config: Config, code: UserCode, run: RunFolder, task: Task) -> Training:
     """Read the rows that a run's folds train on; none where the table is gone or has changed."""
     try:
@@ -87,18 +126,17 @@ def training_rows(config: Config, code: UserCode, run: RunFolder, task: Task) ->
     return Training(rows, "", (sum(dropped), table.counts["rows_read"]))
 
 
-def set_against(training: Training, new: pl.DataFrame, config: Config) -> Sides:
+def set_against(training: Training, new: New, config: Config) -> Sides:
     """Draw the rows to compare, one a group of near-duplicates.
 
     Args:
         training: of `training_rows`.
-        new: with the run's columns and `row`, as read.
+        new: of `read_new`.
         config: the run's: what it drops for empty cells is dropped of the new rows, too, and its
             rule says what near-duplicates are.
     """
     random = np.random.default_rng([config.folds.seed, 2])
-    drawn = _kept(_drawn(new, random), config)
-    looked_at = min(new.height, MOST)
+    drawn, looked_at = _kept(new.frame, config), new.frame.height
     before = drawn.head(0) if training.frame is None else _drawn(training.frame, random)
     group = _groups(before, drawn, config)
     old, fresh = group[: before.height], group[before.height :]
@@ -109,12 +147,13 @@ def set_against(training: Training, new: pl.DataFrame, config: Config) -> Sides:
         None if training.frame is None else before[of_old],
         drawn[of_new],
         training.why,
-        new.height,
+        new.rows,
         looked_at,
         0 if training.frame is None else training.frame.height,
         before.height,
         int(twin.sum()),
         int((~twin).sum()) - len(of_new),
+        new.unreadable,
         (training.dropped, (looked_at - drawn.height, looked_at)),
     )
 

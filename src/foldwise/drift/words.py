@@ -69,6 +69,8 @@ def what_differs(check: Check) -> str:
         return "nothing to compare"
     if check.kind == "classifier":
         told = f"in {first.new:.0%} of pairs, where chance is 50%"
+        if len(check.parts) > 1 and is_clear(check):
+            told += "; by " + ", ".join(f"{p.name} {_pair(p)}" for p in check.parts[1 : _SHOWN + 1])
     elif not check.percent:
         told = f"{first.name} {_number(first.new)}, of training rows {_number(first.training)}"
         if check.kind == "length":
@@ -135,6 +137,8 @@ def remarks(drift: Drift) -> list[str]:
             f"{sides.drawn:,} of {sides.rows:,} new rows and {sides.training_drawn:,} of "
             f"{sides.training_rows:,} training rows were drawn to be compared"
         )
+    if sides.unreadable:
+        told.append(f"{sides.unreadable:,} new rows are left out: a cell of theirs can't be read")
     if sides.twins:
         told.append(
             f"{sides.twins:,} of {sides.drawn:,} new rows are near-duplicates of training rows, "
@@ -159,6 +163,7 @@ def as_json(drift: Drift) -> dict[str, Any]:
             "new": sides.rows,
             "new_drawn": sides.drawn,
             "new_compared": sides.new.height,
+            "new_unreadable": sides.unreadable,
             "training": sides.training_rows,
             "training_drawn": sides.training_drawn,
             "training_compared": None if sides.training is None else sides.training.height,

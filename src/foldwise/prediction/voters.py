@@ -31,7 +31,7 @@ from foldwise.prediction.fitted import Fitted
 from foldwise.preparation.build import holds
 from foldwise.run import checkpoints
 from foldwise.run.folder import DISTILLED, ONES, REFIT, FoldFolder, RunFolder
-from foldwise.run.seal import check, read_metrics, trained_folds
+from foldwise.run.seal import check, read_metrics, sealed_folds, trained_folds
 from foldwise.run.weights import load_weights
 from foldwise.tasks.task import Task
 
@@ -65,7 +65,12 @@ def folders_of(run: RunFolder, folds: Sequence[int] | None, model: str) -> list[
 
 
 def choose_members(
-    run: RunFolder, config: Config, folder: FoldFolder, member: str | None
+    run: RunFolder,
+    config: Config,
+    folder: FoldFolder,
+    member: str | None,
+    *,
+    as_scored: bool = False,
 ) -> Chosen:
     """Return the members that predict, and their weights.
 
@@ -74,12 +79,17 @@ def choose_members(
         config: as it ran.
         folder: of one of the models that vote.
         member: the name of one that predicts alone; None for the answer.
+        as_scored: the answer's weights are to be those that the fold's own rows were scored by.
 
     Raises:
         FoldwiseError: the run has no such member.
     """
     if member is None:
-        chosen = chosen_of(read_metrics(run) if run.finished else {})
+        metrics = read_metrics(run) if run.finished else {}
+        chosen = chosen_of(metrics)
+        if as_scored and len(sealed_folds(run)) > 1:  # a single fold's rows were dealt to parts
+            folds = (metrics.get("answer") or {}).get("folds", {})
+            chosen = chosen_of({"answer": folds.get(str(folder.number))}) if folds else chosen
         if folder.path.name == DISTILLED:  # it was taught what the members say together, tempered
             decision = replace(chosen.decision, temperature=1.0)
             return Chosen((MODEL,), np.ones(1), False, {}, decision)

@@ -33,8 +33,9 @@ def drift_page(drift: Drift, run: str, table: str) -> str:
     answers += [check for check in drift.checks if check.kind == "confidence"]
     if answers:
         sections.append(page.Section("Predictions", _each(answers)))
+    telling = any(check.kind == "classifier" for check in drift.clear)
     if drift.apart is not None:
-        sections.append(page.Section("What gives new rows away", _apart(drift.apart)))
+        sections.append(page.Section("What gives new rows away", _apart(drift.apart, telling)))
     of_columns = [check for check in drift.checks if check.column is not None]
     for name in sorted({str(check.column) for check in of_columns}):
         checks = [check for check in of_columns if check.column == name]
@@ -162,13 +163,15 @@ def _shares(check: Check) -> dict[str, Any]:
     }
 
 
-def _apart(apart: Apart) -> Markup:
+def _apart(apart: Apart, telling: bool) -> Markup:
     body = page.paragraph(
         f"Shown a new row and a training row it wasn't fitted on, {apart.kind} says which is which "
         f"in {apart.auc:.0%} of pairs (AUC {apart.auc:.3f}, 95% interval {apart.low:.3f} to "
         f"{apart.high:.3f}); chance is 50%. It saw {apart.rows[0]:,} training rows and "
         f"{apart.rows[1]:,} new ones."
     )
+    if not telling:
+        return body + page.paragraph("That is no more than chance: nothing gives them away.")
     if apart.by_column:
         rows: list[list[page.Cell | Markup]] = [
             [name, f"{share:.0%}"] for name, share in apart.by_column.items()
