@@ -14,7 +14,9 @@ benchmarks/drift.py measures.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,7 +33,7 @@ from foldwise.metrics.metric import pairs_in_order
 MOST = 5_000  # rows a table that the classifier sees
 FEWEST = 20  # rows a table below which there is nothing to learn
 FOLDS = 5
-WIDER = 1.3
+WIDER = 1.6
 _STRENGTH = 1.0
 _SHOWN = 15
 Floats = NDArray[np.float64]
@@ -85,30 +87,36 @@ def tell_apart(
     rows = pl.concat([side.select(names) for side in sides])
     is_new = np.repeat([0, 1], [side.height for side in sides])
     fold = np.concatenate([random.permutation(side.height) % FOLDS for side in sides])
-    fit = _fit_linear if columns.text else _fit_trees
+    # What words and values there are is learnt from all rows: that says nothing of their table.
+    features = Features(columns)
+    matrix = features.fit(rows) if columns.text else None
     areas, spreads, chances = [], [], []
     for number in range(FOLDS):
         out = fold == number
-        score = fit(rows.filter(~out), is_new[~out], columns, seed)
-        told = score(rows.filter(out))
-        positive, negative = told[is_new[out] == 1], told[is_new[out] == 0]
-        areas.append(pairs_in_order(told, is_new[out] == 1))
+        if matrix is None:
+            told = _trees(rows.filter(~out), is_new[~out], columns, seed).predict(rows.filter(out))
+        else:
+            told = _linear(matrix[~out], is_new[~out], seed).predict(matrix[out])
+        positive, negative = told[is_new[out] == 1, 1], told[is_new[out] == 0, 1]
+        areas.append(pairs_in_order(told[:, 1], is_new[out] == 1))
         spreads.append(_delong(positive, negative))
         chances.append((len(told) + 1) / (12 * len(positive) * len(negative)))
     auc = float(np.mean(areas))
     reach = 1.96 * math.sqrt(WIDER * sum(spreads)) / FOLDS
     z = (auc - 0.5) / (math.sqrt(WIDER * sum(chances)) / FOLDS)
-    linear = bool(columns.text)
-    by_column, by_value = _by_weights(rows, is_new, columns) if linear else ({}, ())
-    if not linear:
+    by_column, by_value = dict[str, float](), tuple[Part, ...]()
+    if matrix is None:
         by_column = _by_shuffling(rows, is_new, fold, columns, seed)
+    else:
+        model = _linear(matrix, is_new, seed)
+        by_column, by_value = _by_weights(model, matrix, is_new, features.named())
     return Apart(
         auc,
         max(0.0, auc - reach),
         min(1.0, auc + reach),
         float(norm.sf(z)),
         (sides[0].height, sides[1].height),
-        "logistic regression on words and columns" if linear else "boosted trees on the columns",
+        "boosted trees" if matrix is None else "logistic regression on words and columns",
         by_column,
         by_value,
     )
@@ -120,17 +128,16 @@ def _drawn(rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
     return rows[np.sort(random.choice(rows.height, MOST, replace=False))]
 
 
-def _fit_linear(rows: pl.DataFrame, is_new: NDArray[np.int64], columns: Columns, seed: int):  # type: ignore[no-untyped-def]
-    features = Features(columns)
+def _linear(matrix: Any, is_new: NDArray[np.int64], seed: int) -> LinearModel:
     model = LinearModel("label", 2, strength=_STRENGTH, seed=seed)
-    model.fit(features.fit(rows), is_new)
-    return lambda others: model.predict(features.transform(others))[:, 1]
+    model.fit(matrix, is_new)
+    return model
 
 
-def _fit_trees(rows: pl.DataFrame, is_new: NDArray[np.int64], columns: Columns, seed: int):  # type: ignore[no-untyped-def]
+def _trees(rows: pl.DataFrame, is_new: NDArray[np.int64], columns: Columns, seed: int) -> Boosting:
     model = Boosting("label", 2, columns, seed)
     model.fit(rows, is_new, np.zeros(rows.height, dtype=bool))
-    return lambda others: model.predict(others)[:, 1]
+    return model
 
 
 def _delong(positive: Floats, negative: Floats) -> float:
@@ -149,23 +156,21 @@ def _placed(values: Floats, among: Floats) -> Floats:
 
 
 def _by_weights(
-    rows: pl.DataFrame, is_new: NDArray[np.int64], columns: Columns
+    model: LinearModel,
+    matrix: Any,
+    is_new: NDArray[np.int64],
+    named: Sequence[tuple[str, str, str]],
 ) -> tuple[dict[str, float], tuple[Part, ...]]:
     """Share out the mean difference of the classifier's scores to its features.
 
     A linear score's difference between the tables is the sum over features of weight times
     difference of means; a column's part is the sum of its features'.
     """
-    features = Features(columns)
-    matrix = features.fit(rows)
-    model = LinearModel("label", 2, strength=_STRENGTH, seed=0)
-    model.fit(matrix, is_new)
     if not len(model.weights):
         return {}, ()
     sides = [matrix[is_new == side] for side in (0, 1)]
     means = [np.asarray(side.mean(axis=0)).ravel() for side in sides]
     parts = model.weights[0].astype(np.float64) * (means[1] - means[0])
-    named = features.named()
     by_column: dict[str, float] = {}
     for (column, _, _), part in zip(named, parts, strict=True):
         by_column[column] = by_column.get(column, 0.0) + float(part)
@@ -192,13 +197,14 @@ def _by_shuffling(
 ) -> dict[str, float]:
     """Say how much of the AUC goes where one column's cells are shuffled among the rows."""
     out = fold == 0
-    score = _fit_trees(rows.filter(~out), is_new[~out], columns, seed)
+    model = _trees(rows.filter(~out), is_new[~out], columns, seed)
     held = rows.filter(out)
-    whole = pairs_in_order(score(held), is_new[out] == 1)
+    whole = pairs_in_order(model.predict(held)[:, 1], is_new[out] == 1)
     lost = {}
     for name in (*columns.categorical, *columns.numeric):
         cells = held[name].sample(fraction=1.0, shuffle=True, seed=seed)
-        auc = pairs_in_order(score(held.with_columns(cells)), is_new[out] == 1)
+        told = model.predict(held.with_columns(cells))[:, 1]
+        auc = pairs_in_order(told, is_new[out] == 1)
         lost[name] = max(0.0, whole - auc)
     total = sum(lost.values()) or 1.0
     return {name: part / total for name, part in sorted(lost.items(), key=lambda x: -x[1])}
