@@ -74,6 +74,7 @@ def test_a_finished_run_has_a_report_that_works(trained: RunFolder, browser: Bro
         "Confusion matrix",
         "Confidence",
         "Threshold",
+        "Decisions",
         "Most confident mistakes",
         "Likely label errors",
         "By column",
