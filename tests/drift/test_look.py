@@ -15,12 +15,14 @@ from conftest import make_table
 from foldwise.config.schema import Config
 from foldwise.drift import sides as sides_room
 from foldwise.drift.classifier import tell_apart
-from foldwise.drift.look import Drift, find_drift
+from foldwise.drift.look import Drift, compare_answers, find_drift
 from foldwise.drift.measures import Check, Part
 from foldwise.drift.sides import New, Training, read_new, set_against
 from foldwise.drift.words import as_json, headline, remarks, sentence, shortened
 from foldwise.members.member import Columns
+from foldwise.parts.usercode import UserCode
 from foldwise.table.chunks import open_rows
+from foldwise.tasks.task import TargetTask
 
 NO_TEXT = SimpleNamespace(columns=[])
 
@@ -200,3 +202,25 @@ def test_names_lose_line_breaks_and_control_characters(config: Config) -> None:
     after = table(200, 1).with_columns(kind=pl.lit(name))
     drift = compared(table(300, 0), after, config)
     assert all(sentence(check).isprintable() for check in drift.checks)
+
+
+def test_predicted_numbers_and_sets_of_labels_are_compared_too(
+    make_config: Callable[..., Config],
+) -> None:
+    random = np.random.default_rng(0)
+    numbers = [pl.DataFrame({"prediction": random.normal(mean, 1, 300)}) for mean in (0, 1)]
+    (check,) = compare_answers(numbers[0], numbers[1], NO_TEXT)
+    assert (check.kind, check.p < 1e-6) == ("predictions", True)
+
+    config = make_config(task="multilabel", data={"separator": ";"}, metrics=["f1_macro"])
+    task = TargetTask(config, UserCode([]))
+    task.load_state({"target": {"classes": ["a", "b"]}, "rows": {}})
+    sides = []
+    for share in (0.2, 0.6):
+        likely = np.where(random.random((300, 2)) < [0.5, share], 0.9, 0.1)
+        sides.append(pl.DataFrame(task.from_probabilities(likely)))
+    classes, confidence = compare_answers(sides[0], sides[1], task)
+    assert classes.parts[0].name == "b"
+    assert classes.parts[0].new == pytest.approx(0.6, abs=0.08)
+    assert classes.p < 1e-6
+    assert confidence.p > 0.05
