@@ -195,11 +195,15 @@ def test_odd_tables_end_in_a_page_or_one_message(run: RunFolder, tmp_path: Path)
     assert (tmp_path / "mine.html").read_text() == "mine"
 
 
-def test_control_characters_reach_no_terminal(run: RunFolder, tmp_path: Path) -> None:
-    later = table(90, 7).with_columns(pl.lit("red\x1b[31m\u202e").alias(KIND))
+def test_control_characters_reach_no_terminal(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    later = table(90, 7).with_columns(pl.lit("red\x1b[31m\u202e [/b]").alias(KIND))
     later.write_parquet(tmp_path / "later.parquet")
     result = call("drift", run.path, tmp_path / "later.parquet")
     assert result.exit_code == 0, result.output
     assert "\x1b" not in result.output
     assert "\u202e" not in result.output
+    assert "[/b]" in result.output  # no markup of the terminal's library either
     assert np.isfinite(asked("drift", run.path, tmp_path / "later.parquet")["size"])

@@ -172,7 +172,7 @@ def test_one_row_is_no_drift(config: Config) -> None:
     drift = compared(table(300, 0), table(1, 1), config)
     assert drift.found == []
     assert drift.apart is None
-    assert "1 new rows are too few for a classifier to learn from" in remarks(drift)
+    assert "too few rows for a classifier to learn from: 1 new ones" in remarks(drift)
 
 
 def test_trees_tell_rows_without_text_apart_by_what_moved() -> None:

@@ -121,12 +121,13 @@ def _fold(models: Models, number: int | None) -> Predictor:
 
 def _shown(found: Drift, name: str) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     from foldwise.drift.words import sentence, verdict
 
     shown = Table("differs", "in rows", "what", title=f"{name}: new rows against training rows")
     for check in found.checks[:_SHOWN]:
-        shown.add_row(verdict(check), f"{check.size:.0%}", sentence(check))
+        shown.add_row(verdict(check), f"{check.size:.0%}", Text(sentence(check)))
     if len(found.checks) > _SHOWN:
         shown.caption = f"and {len(found.checks) - _SHOWN} more comparisons"
     return shown

@@ -38,6 +38,8 @@ def evaluate(
 
         check_page(out, MAKER)
     predictor, frame = load_both(models, table, labelled=True, tell=tell)
+    from rich.text import Text
+
     from foldwise.evaluation.new_rows import evaluate_rows
     from foldwise.preparation.rows import row_groups
 
@@ -46,7 +48,7 @@ def evaluate(
     found = evaluate_rows(
         labels, groups, predictor.run, predictor.config, predictor.task, member=models.member
     )
-    tell.show(_shown(found, models.run.name), found.told)
+    tell.show(_shown(found, models.run.name), Text(found.told))
     for note in found.notes:
         tell.note(note)
     if out is not None:

@@ -33,7 +33,7 @@ from foldwise.metrics.metric import pairs_in_order
 MOST = 5_000  # rows a table that the classifier sees
 FEWEST = 20  # rows a table below which there is nothing to learn
 FOLDS = 5
-WIDER = 1.6
+WIDER = 2.0
 _STRENGTH = 1.0
 _SHOWN = 15
 Floats = NDArray[np.float64]

@@ -147,7 +147,7 @@ def remarks(drift: Drift) -> list[str]:
     if sides.copies:
         told.append(f"{sides.copies:,} more are near-duplicates of another new row and count once")
     if drift.apart is None and sides.training is not None:
-        told.append(f"{sides.new.height} new rows are too few for a classifier to learn from")
+        told.append(f"too few rows for a classifier to learn from: {sides.new.height} new ones")
     return told
 
 
