@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from foldwise.evaluation.new_rows import Evaluation
 from foldwise.evaluation.promise import Promise, Scored, promises
 from foldwise.metrics.metric import builtin_metric
 
@@ -112,3 +113,12 @@ def test_labels_that_the_run_does_not_know_have_no_part_in_the_shares() -> None:
     found = promised(rows_of(1000, 0), new)
     assert found.by_shares == pytest.approx(0, abs=0.05)
     assert found.where == "below"
+
+
+def test_another_metric_outside_its_promise_is_told_beside_the_verdict() -> None:
+    kept = Promise("f1_macro", True, 0.6, 0.6, 0.5, 0.7)
+    broken = Promise("accuracy", True, 0.4, 0.6, 0.5, 0.7)
+    found = Evaluation(10, {}, [kept, broken], "f1_macro", "", {"odd": 3}, 0.7)
+    assert found.told.startswith("macro-F1 0.600 lies within")
+    assert found.notes[0].startswith("accuracy 0.400 lies below")
+    assert found.notes[1].startswith("3 rows count as wrong: the run doesn't know 'odd' (3)")

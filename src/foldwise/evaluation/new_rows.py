@@ -56,15 +56,17 @@ class Evaluation:
 
     @property
     def notes(self) -> list[str]:
-        """Say what else there is to know of the rows."""
+        """Say what else there is to know: other metrics that lie outside, labels nobody knows."""
+        others = [each for each in self.promises if each.metric != self.judged and each.defined]
+        told = [each.told(self.rows) for each in others if each.where != "inside"]
         if not self.unknown:
-            return []
+            return told
         names = list(self.unknown.items())
         shown = ", ".join(f"{name[:50]!r} ({rows:,})" for name, rows in names[:_NAMED])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         rest = "" if self.known is None else f"; without them {self.judged} is {self.known:.3f}"
         rows = sum(self.unknown.values())
-        return [f"{rows:,} rows count as wrong: the run doesn't know {shown}{more}{rest}"]
+        return [*told, f"{rows:,} rows count as wrong: the run doesn't know {shown}{more}{rest}"]
 
 
 def evaluate_rows(
