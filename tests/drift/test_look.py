@@ -19,6 +19,7 @@ from foldwise.drift.look import Drift, compare_answers, find_drift
 from foldwise.drift.measures import Check, Part
 from foldwise.drift.sides import New, Training, read_new, set_against
 from foldwise.drift.words import as_json, headline, remarks, sentence, shortened
+from foldwise.members.boosting import Boosting
 from foldwise.members.member import Columns
 from foldwise.parts.usercode import UserCode
 from foldwise.table.chunks import open_rows
@@ -185,6 +186,26 @@ def test_trees_tell_rows_without_text_apart_by_what_moved() -> None:
     assert apart.p < 0.001  # a spread, which no linear model sees
     assert next(iter(apart.by_column)) == "b"
     assert apart.low < apart.auc < apart.high
+
+
+def test_no_row_is_scored_by_what_it_had_a_part_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted, scored = set[float](), set[float]()
+    fit, predict = Boosting.fit, Boosting.predict
+
+    def fits(self: Boosting, rows: pl.DataFrame, *rest: Any) -> None:
+        fitted.update(rows["a"])
+        fit(self, rows, *rest)
+
+    def predicts(self: Boosting, rows: pl.DataFrame) -> Any:
+        scored.update(rows["a"])
+        return predict(self, rows)
+
+    monkeypatch.setattr(Boosting, "fit", fits)
+    monkeypatch.setattr(Boosting, "predict", predicts)
+    rows = pl.DataFrame({"a": np.arange(100.0)})
+    assert tell_apart(rows[:60], rows[60:], Columns((), (), ("a",)), seed=0) is not None
+    assert not fitted & scored
+    assert (len(fitted), len(scored)) == (50, 50)
 
 
 def test_without_training_rows_the_answers_are_compared(config: Config) -> None:

@@ -6,17 +6,17 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import polars as pl
 import pytest
 
-from foldwise.cli import app
+from foldwise.cli import app, main
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.serving.listening import address_of, bind, listen, read_token
@@ -65,32 +65,60 @@ def test_a_signal_ends_it_when_what_was_taken_in_is_answered(number: signal.Sign
     assert signal.getsignal(number) is before
 
 
-def test_the_command_serves_a_run_and_exits_with_0(trained: Predictor) -> None:
-    command = [sys.executable, "-m", "foldwise", "serve", str(trained.run.path), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        told = process.stdout.readline()
-        found = re.search(
-            r"^the model of fold 1, 2 of .* answers at (http://127\.0\.0\.1:\d+);", told
-        )
-        assert found is not None
-        row = {"text": "my credit card", "kind": "c1", "amount": 0.5}
-        for _ in range(200):
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    """Give back the handlers that a command sets for its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_the_command_serves_a_run_and_exits_with_0(
+    trained: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"text": "my credit card", "kind": "c1", "amount": 0.5}
+    told, answers = list[str](), list[httpx.Response]()
+    read, write = os.pipe()
+    with os.fdopen(read) as printed, os.fdopen(write, "w") as terminal:
+
+        def ask() -> None:
+            told.append(printed.readline())
+            address = re.search(r"http://127\.0\.0\.1:\d+", told[0])
+            if address is None:
+                return
             try:
-                answer = httpx.post(f"{found[1]}/predict", json={"rows": [row]}, timeout=20)
-                break
-            except httpx.ConnectError:
-                time.sleep(0.05)
-        expected = trained.predict(pl.DataFrame([row])).to_dicts()[0]
-        assert answer.json()["rows"][0]["prediction"] == expected["prediction"]
-        assert answer.json()["rows"][0]["probabilities"]["card"] == expected["prob_card"]
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout.read() == f"stopped: {found[1]}\n"
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.stdout.close()
+                for _ in range(200):
+                    try:
+                        where = f"{address[0]}/predict"
+                        answers.append(httpx.post(where, json={"rows": [row]}, timeout=20))
+                        break
+                    except httpx.ConnectError:
+                        time.sleep(0.05)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(sys, "stdout", terminal)
+        words = ["foldwise", "serve", str(trained.run.path), "--port", "0"]
+        monkeypatch.setattr(sys, "argv", words)
+        asking = threading.Thread(target=ask)
+        asking.start()
+        with pytest.raises(SystemExit) as end:
+            main()
+        terminal.close()
+        asking.join(20)
+        rest = printed.read()
+    assert end.value.code == 0
+    found = re.search(
+        r"^the model of fold 1, 2 of .* answers at (http://127\.0\.0\.1:\d+);", told[0]
+    )
+    assert found is not None
+    assert rest == f"stopped: {found[1]}\n"
+    expected = trained.predict(pl.DataFrame([row])).to_dicts()[0]
+    (answer,) = answers[0].json()["rows"]
+    assert answer["prediction"] == expected["prediction"]
+    assert answer["probabilities"]["card"] == expected["prob_card"]
 
 
 def test_an_address_that_others_can_reach_needs_a_token() -> None:

@@ -3,12 +3,13 @@
 Where both come from one source no classifier can tell them apart on rows it wasn't fitted on, so
 its AUC there is 0.5 but for chance (Lopez-Paz and Oquab 2017; Friedman 2003). With texts it is
 logistic regression on words, word pairs, categories and numbers, without them boosted trees: the
-members of a run. Each fold's rows are scored by a classifier of the others, and each fold's AUC is
-a Mann-Whitney statistic, whose distribution under one source is known without permutations.
+members of a run.
 
-The folds' AUCs aren't quite independent, as each fold's rows train the others' classifiers: under
-one source the variance of their mean is taken to be WIDER times that of independent ones, which
-benchmarks/drift.py measures.
+It is fitted once, on half of each table, and scores the other half. Under one source the scored
+rows are then in any order with the same chance, whatever the classifier has learnt, so the test of
+Mann and Whitney holds. That of a mean over cross-validated folds doesn't: one row's part in
+another's score is the other's part in its own, so every pair of rows counts twice. Its variance is
+up to twice that of independent folds; by how much depends on the columns (benchmarks/drift.py).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import mannwhitneyu
 
 from foldwise.drift.measures import Part
 from foldwise.members.boosting import Boosting
@@ -32,8 +33,6 @@ from foldwise.metrics.metric import pairs_in_order
 
 MOST = 5_000  # rows a table that the classifier sees
 FEWEST = 20  # rows a table below which there is nothing to learn
-FOLDS = 5
-WIDER = 2.0
 _STRENGTH = 1.0
 _SHOWN = 15
 Floats = NDArray[np.float64]
@@ -44,11 +43,12 @@ class Apart:
     """How well new rows can be told from training rows.
 
     Attributes:
-        auc: share of pairs of a new and a training row that are told apart; 0.5 is chance.
+        auc: share of pairs of a new and a training row, of those that it wasn't fitted on, that are
+            told apart; 0.5 is chance.
         low: lower end of its 95% interval (DeLong et al. 1988).
         high: upper end.
         p: chance of such an AUC between samples of one source.
-        rows: rows of each table that were used: training, new.
+        rows: rows of each table that were used, half to fit and half to score: training, new.
         kind: of classifier, in words.
         by_column: how much of what tells them apart is in each column, the most first.
         by_value: words, values and numbers that do, the most telling first: shares of training and
@@ -68,13 +68,13 @@ class Apart:
 def tell_apart(
     training: pl.DataFrame, new: pl.DataFrame, columns: Columns, seed: int
 ) -> Apart | None:
-    """Fit the classifier fold by fold, and score what it wasn't fitted on.
+    """Fit the classifier on half of both tables, and score the other half.
 
     Args:
         training: rows, each on its own.
         new: likewise.
         columns: those that the run reads.
-        seed: of the draw, the folds and the trees.
+        seed: of the draw, the halves and the trees.
 
     Returns:
         What came out; None where a table has fewer than FEWEST rows.
@@ -86,37 +86,28 @@ def tell_apart(
     names = [*columns.text, *columns.categorical, *columns.numeric]
     rows = pl.concat([side.select(names) for side in sides])
     is_new = np.repeat([0, 1], [side.height for side in sides])
-    fold = np.concatenate([random.permutation(side.height) % FOLDS for side in sides])
-    # What words and values there are is learnt from all rows: that says nothing of their table.
-    features = Features(columns)
-    matrix = features.fit(rows) if columns.text else None
-    areas, spreads, chances = [], [], []
-    for number in range(FOLDS):
-        out = fold == number
-        if matrix is None:
-            told = _trees(rows.filter(~out), is_new[~out], columns, seed).predict(rows.filter(out))
-        else:
-            told = _linear(matrix[~out], is_new[~out], seed).predict(matrix[out])
-        positive, negative = told[is_new[out] == 1, 1], told[is_new[out] == 0, 1]
-        areas.append(pairs_in_order(told[:, 1], is_new[out] == 1))
-        spreads.append(_delong(positive, negative))
-        chances.append((len(told) + 1) / (12 * len(positive) * len(negative)))
-    auc = float(np.mean(areas))
-    reach = 1.96 * math.sqrt(WIDER * sum(spreads)) / FOLDS
-    z = (auc - 0.5) / (math.sqrt(WIDER * sum(chances)) / FOLDS)
-    by_column, by_value = dict[str, float](), tuple[Part, ...]()
-    if matrix is None:
-        by_column = _by_shuffling(rows, is_new, fold, columns, seed)
-    else:
+    out = np.concatenate([random.permutation(side.height) % 2 == 1 for side in sides])
+    if columns.text:
+        # What words and values there are is learnt from all rows: that says nothing of their table.
+        features = Features(columns)
+        matrix = features.fit(rows)
+        told = _linear(matrix[~out], is_new[~out], seed).predict(matrix[out])[:, 1]
         model = _linear(matrix, is_new, seed)
         by_column, by_value = _by_weights(model, matrix, is_new, features.named())
+    else:
+        trees = _trees(rows.filter(~out), is_new[~out], columns, seed)
+        told = trees.predict(rows.filter(out))[:, 1]
+        by_column, by_value = _by_shuffling(trees, rows.filter(out), is_new[out], columns, seed), ()
+    positive, negative = told[is_new[out] == 1], told[is_new[out] == 0]
+    auc = pairs_in_order(told, is_new[out] == 1)
+    reach = 1.96 * math.sqrt(_delong(positive, negative))
     return Apart(
         auc,
         max(0.0, auc - reach),
         min(1.0, auc + reach),
-        float(norm.sf(z)),
+        float(mannwhitneyu(positive, negative, alternative="greater").pvalue),
         (sides[0].height, sides[1].height),
-        "boosted trees" if matrix is None else "logistic regression on words and columns",
+        "logistic regression on words and columns" if columns.text else "boosted trees",
         by_column,
         by_value,
     )
@@ -189,22 +180,19 @@ def _by_weights(
 
 
 def _by_shuffling(
-    rows: pl.DataFrame,
+    model: Boosting,
+    held: pl.DataFrame,
     is_new: NDArray[np.int64],
-    fold: NDArray[np.int64],
     columns: Columns,
     seed: int,
 ) -> dict[str, float]:
     """Say how much of the AUC goes where one column's cells are shuffled among the rows."""
-    out = fold == 0
-    model = _trees(rows.filter(~out), is_new[~out], columns, seed)
-    held = rows.filter(out)
-    whole = pairs_in_order(model.predict(held)[:, 1], is_new[out] == 1)
+    whole = pairs_in_order(model.predict(held)[:, 1], is_new == 1)
     lost = {}
     for name in (*columns.categorical, *columns.numeric):
         cells = held[name].sample(fraction=1.0, shuffle=True, seed=seed)
         told = model.predict(held.with_columns(cells))[:, 1]
-        auc = pairs_in_order(told, is_new[out] == 1)
+        auc = pairs_in_order(told, is_new == 1)
         lost[name] = max(0.0, whole - auc)
     total = sum(lost.values()) or 1.0
     return {name: part / total for name, part in sorted(lost.items(), key=lambda x: -x[1])}

@@ -167,8 +167,8 @@ def _apart(apart: Apart, telling: bool) -> Markup:
     body = page.paragraph(
         f"Shown a new row and a training row it wasn't fitted on, {apart.kind} says which is which "
         f"in {apart.auc:.0%} of pairs (AUC {apart.auc:.3f}, 95% interval {apart.low:.3f} to "
-        f"{apart.high:.3f}); chance is 50%. It saw {apart.rows[0]:,} training rows and "
-        f"{apart.rows[1]:,} new ones."
+        f"{apart.high:.3f}); chance is 50%. Of {apart.rows[0]:,} training rows and "
+        f"{apart.rows[1]:,} new ones half were to fit it on, and half to try it on."
     )
     if not telling:
         return body + page.paragraph("That is no more than chance: nothing gives them away.")
