@@ -356,7 +356,7 @@ def test_evaluate_prints_what_scikit_learn_makes_of_the_predictions(
     values = {
         cells[0]: cells[1]
         for line in printed.splitlines()
-        if len(cells := [cell.strip() for cell in line.split("│")[1:-1]]) == 3
+        if len(cells := [cell.strip() for cell in line.split("│")[1:-1]]) == 4
     }
     assert values == {
         "accuracy": f"{accuracy_score(target, predicted):.3f}",
