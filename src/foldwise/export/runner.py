@@ -340,8 +340,9 @@ def _normal(share: float) -> float:
 
 
 def _safe(value: Any) -> Any:
-    # A spreadsheet would run a label that begins so.
-    return f"'{value}" if isinstance(value, str) and re.match(r"[=+\-@\t\r]", value) else value
+    # A spreadsheet would run a label that begins so, unless it is a number.
+    run = isinstance(value, str) and re.match(r"(?![+-][\d.,]+\Z)[=+\-@\t\r]", value)
+    return f"'{value}" if run else value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -353,9 +354,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoding", default="utf-8-sig", help="of the table (default: UTF-8)")
     parser.add_argument("--threads", type=int, help="that compute; all cores by default")
     parser.add_argument("--raw", action="store_true", help="leave cells that look like formulas")
-    given = parser.parse_args(arguments)
     try:
-        _label(given)
+        _label(parser.parse_args(arguments))
     except (OSError, ValueError, csv.Error) as error:
         sys.exit(f"error: {error}")
 
