@@ -33,7 +33,7 @@ from foldwise.preparation.build import holds, open_run
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.preparation.rows import group_column
 from foldwise.run.files import sha256
-from foldwise.run.folder import RunFolder
+from foldwise.run.folder import DISTILLED, RunFolder
 from foldwise.run.seal import SEAL
 from foldwise.table.chunks import NewRows, columns_of, open_rows
 from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
@@ -115,7 +115,9 @@ class Predictor:
         Raises:
             FoldwiseError: the run isn't finished, or its task has nothing of the kind.
         """
-        self.deciding = read_deciding(asked, self.task, self.run, self.folds, self._alone)
+        distilled = self._folders[0] if self.model == DISTILLED else None
+        task, folds = self.task, self.folds
+        self.deciding = read_deciding(asked, task, self.run, folds, self._alone, distilled)
         return self.deciding
 
     @overload

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,6 +16,7 @@ from foldwise.condense import distill as module
 from foldwise.condense.distill import Unlabelled, distill
 from foldwise.condense.one import open_finished
 from foldwise.config.members import MODEL
+from foldwise.decisions.asked import Asked
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.run.folder import STARTS, RunFolder
@@ -90,3 +93,25 @@ def test_a_task_of_ones_own_is_refused(plain: RunFolder) -> None:
     config = prepared.config.model_copy(update={"task": "my_parts.MyTask"})
     with pytest.raises(FoldwiseError, match=r"task my_parts\.MyTask is of your own"):
         module._check_teachable(replace(prepared, config=config))
+
+
+def test_sets_follow_from_its_own_answers_to_the_holdout(run: RunFolder) -> None:
+    predictor = Predictor(run.path, model="distilled")
+    found = predictor.decide(Asked(abstain=0.34, sets=0.8))
+    held = pl.read_parquet(run.one("distilled").holdout)
+    own = held.select(f"prob_{name}" for name in predictor.task.classes).to_numpy()
+    assert found.known is not None
+    assert found.known.values.tolist() == own.tolist()
+    sure = held.filter(own.max(axis=1) >= 0.34)
+    right = (sure["prediction"] == sure["target"]).mean()
+    assert found.kept == (sure.height / held.height, right)
+    (line, _) = found.told(12, 0)
+    assert f"; on the holdout {sure.height / held.height:.1%} have" in line
+    assert predictor.predict([{"text": "card", "kind": "c0"}])[0]["set_size"] >= 0
+
+
+def test_without_a_holdout_it_decides_nothing(run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "distilled" / "holdout.parquet").unlink()
+    with pytest.raises(FoldwiseError, match="the run has no holdout; leave out --model distilled"):
+        Predictor(tmp_path / "run", model="distilled").decide(Asked(sets=0.8))

@@ -1,7 +1,8 @@
 """What `predict` does with labels beyond naming them: abstain, weigh costs, give sets or intervals.
 
-In: the run's out-of-fold predictions and what was asked for. Out: what adds columns to labelled
-rows, and in words what cross-validation promises of it.
+In: predictions of rows whose truth is known, and what was asked for. Out: what adds columns to
+labelled rows, and in words what is promised of it. The rows are the out-of-fold ones; of the
+distilled model, which says other things than the answer that taught it, the holdout's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.evaluation.diagnostics import Flags, coverage
 from foldwise.evaluation.sets import known_rows
 from foldwise.preparation.build import holds
-from foldwise.run.folder import RunFolder
+from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.run.readers import read_parquet
 from foldwise.run.seal import check
 from foldwise.split.assignment import SCHEMA, read_assignment
@@ -29,6 +30,7 @@ from foldwise.tasks.predictions import read_predictions, values_of
 
 Floats = NDArray[np.float64]
 ONE = 0  # the number of an answer that isn't a fold's
+OUT_OF_FOLD, ON_HOLDOUT = "out of fold", "on the holdout"
 _SEPARATORS = (";", "|", "\t", "\n")
 
 
@@ -41,9 +43,10 @@ class Deciding:
         task: of the run.
         classes: of the run; none where numbers are predicted.
         costs: as they were read.
-        known: the out-of-fold rows.
-        kept: of these, the share that isn't abstained from, and how many of it are right.
+        known: the rows whose truth is known, for sets and intervals.
+        kept: of such rows, the share that isn't abstained from, and how many of it are right.
         paid: what the cheapest decision cost a row of these in the mean, and what the label would.
+        where: says which rows these are.
     """
 
     asked: Asked
@@ -53,6 +56,7 @@ class Deciding:
     known: Known | None
     kept: tuple[float, float] | None
     paid: tuple[float, float | None] | None
+    where: str = OUT_OF_FOLD
 
     def identity(self) -> dict[str, Any]:
         """Return JSON values that say which columns these are."""
@@ -122,12 +126,12 @@ class Deciding:
             right = "none are" if np.isnan(accuracy) else f"{accuracy:.1%} of them are right"
             lines.append(
                 f"{here} of the rows have a confidence of {self.asked.abstain} or more and keep "
-                f"their prediction; out of fold {share:.1%} have, and {right}"
+                f"their prediction; {self.where} {share:.1%} have, and {right}"
             )
         if self.paid is not None:
             decided, labels = self.paid
             beside = "" if labels is None else f", against {labels:.4g} of taking each label"
-            lines.append(f"out of fold the cheapest decisions cost {decided:.4g} a row{beside}")
+            lines.append(f"{self.where} the cheapest decisions cost {decided:.4g} a row{beside}")
         if self.asked.sets is not None:
             what = "set" if self.classes else "interval"
             each = " of each class" if self.asked.by_class else ""
@@ -139,7 +143,12 @@ class Deciding:
 
 
 def read_deciding(
-    asked: Asked, task: Any, run: RunFolder, folds: Sequence[int], member: str | None
+    asked: Asked,
+    task: Any,
+    run: RunFolder,
+    folds: Sequence[int],
+    member: str | None,
+    distilled: FoldFolder | None = None,
 ) -> Deciding:
     """Prepare what was asked for of a finished run.
 
@@ -149,17 +158,22 @@ def read_deciding(
         run: its folder.
         folds: that vote; none where one model stands for all.
         member: that labels alone; None for the answer.
+        distilled: the folder of the distilled model, if it labels.
 
     Raises:
-        FoldwiseError: as `deciding` does, and of a run that isn't finished or is damaged.
+        FoldwiseError: as `deciding` does, and of a run that isn't finished or is damaged, or of a
+            distilled model that no row has measured.
     """
     if not run.finished:
         raise FoldwiseError(
             f"{run.path}: isn't finished, and --abstain, --costs and --sets follow from the "
             "out-of-fold predictions of all folds; finish it by: foldwise train"
         )
-    path = run.out_of_fold if member is None else run.member(member).out_of_fold
     check(run.path, "begun", only=[run.folds.name])
+    if distilled is not None:
+        table = _of_distilled(distilled, task)
+        return deciding(asked, task, table, np.arange(table.height), ON_HOLDOUT)
+    path = run.out_of_fold if member is None else run.member(member).out_of_fold
     check(run.path, "finished", only=[str(path.relative_to(run.path))])
     table = read_predictions(path, task)
     if folds:  # where fewer vote, their rows alone are answered as new ones are
@@ -168,16 +182,35 @@ def read_deciding(
     return deciding(asked, task, table, assignment.groups(table["row"].to_numpy()))
 
 
+def _of_distilled(one: FoldFolder, task: Any) -> pl.DataFrame:
+    if not one.holdout.exists():
+        raise FoldwiseError(
+            f"{one.path}: --abstain, --costs and --sets follow from rows that the model has not "
+            "trained on, and the run has no holdout; leave out --model distilled, or train the run "
+            "with a holdout"
+        )
+    check(one.path, "measured")
+    table = read_predictions(one.holdout, task)
+    if holds(task) == "label":  # a holdout of its own file may have a label that no fold has
+        table = table.filter(pl.col("target").is_in(task.classes))
+    return table.with_columns(fold=pl.lit(ONE))
+
+
 def deciding(
-    asked: Asked, task: Any, out_of_fold: pl.DataFrame, group: NDArray[np.int64]
+    asked: Asked,
+    task: Any,
+    table: pl.DataFrame,
+    group: NDArray[np.int64],
+    where: str = OUT_OF_FOLD,
 ) -> Deciding:
     """Prepare what was asked for.
 
     Args:
         asked: for what.
         task: of the run.
-        out_of_fold: predictions of who labels, as they were cross-validated.
+        table: predictions by who labels, of rows that it hasn't trained on.
         group: of near-duplicates, of each of these rows.
+        where: says which rows these are.
 
     Raises:
         FoldwiseError: the task has nothing of the kind, costs can't be read, or the rows are too
@@ -188,19 +221,19 @@ def deciding(
     classes = () if kind == "number" else tuple(str(name) for name in task.classes)
     kept, paid, costs, known = None, None, None, None
     if asked.abstain is not None:
-        kept = _kept(asked.abstain, out_of_fold, task)
+        kept = _kept(asked.abstain, table, task)
     if asked.costs is not None:
         costs = read_costs(asked.costs, classes)
-        paid = _paid(costs, out_of_fold, task)
+        paid = _paid(costs, table, task)
     if asked.sets is not None:
-        known = known_rows(out_of_fold, task, group)
+        known = known_rows(table, task, group)
         groups = len(np.unique(group))
         if (1 - asked.sets) * (groups + 1) < 1:
             raise FoldwiseError(
-                f"--sets {asked.sets}: {groups} out-of-fold rows (near-duplicates count once) "
+                f"--sets {asked.sets}: {groups} rows {where} (near-duplicates count once) "
                 f"can't tell more than a level of {groups / (groups + 1):.3g}"
             )
-    return Deciding(asked, task, classes, costs, known, kept, paid)
+    return Deciding(asked, task, classes, costs, known, kept, paid, where)
 
 
 def sureness(labelled: pl.DataFrame, task: Any) -> Floats:
