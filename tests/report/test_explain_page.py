@@ -18,7 +18,7 @@ from foldwise.explanation.explained import (
     Share,
 )
 from foldwise.explanation.words import words_in
-from foldwise.report.explain_page import explanation_page
+from foldwise.report.explain_page import explanation_page, passed_in_words
 
 HOSTILE = '</script><script>document.title="owned"</script>\u202e<img src=x>\x00' + "w" * 300
 
@@ -63,7 +63,7 @@ def test_nothing_in_a_cell_runs_or_widens_the_page(browser: Browser, tmp_path: P
 
 
 def test_a_column_that_decides_is_said_and_the_check_counted() -> None:
-    rows = [explained("loan", 0.8), explained("loan", 0.9, removal=None)]
+    rows = [explained("loan", 0.8), explained("loan", 0.9, row=4, removal=None)]
     html = explanation_page(Explanation(rows, [], None, 0), "run", "the model", ())
     assert "In 1 of 1 checked rows (100%) removing the named words moves the answer more" in html
     assert "Without them the answer goes from 0.800 to 0.700, without random words to 0.780" in html
@@ -75,6 +75,13 @@ def test_a_column_that_decides_is_said_and_the_check_counted() -> None:
         "passed_share": 1.0,
         "passed_share_of_shades": 1.0,
     }
+
+
+def test_several_labels_of_a_row_are_counted_as_labels() -> None:
+    rows = [explained("loan", 0.8), explained("card", 0.9)]
+    assert passed_in_words(Explanation(rows, [], None, 0)).startswith(
+        "in 2 of 2 checked labels of rows (100%) "
+    )
 
 
 def test_a_number_has_no_probability() -> None:

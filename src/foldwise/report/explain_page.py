@@ -48,8 +48,11 @@ def passed_in_words(explanation: Explanation) -> str:
     if not tested:
         return "no row has words enough to check by removing them"
     passed = sum(test.passed for test in explanation.tested)
+    # A row of a set of labels has an explanation for each of them.
+    several = len({row.row for row in explanation.rows}) < len(explanation.rows)
+    what = "labels of rows" if several else "rows"
     return (
-        f"in {passed} of {tested} checked rows ({100 * passed / tested:.0f}%) removing the named "
+        f"in {passed} of {tested} checked {what} ({100 * passed / tested:.0f}%) removing the named "
         "words moves the answer more than removing random ones"
     )
 
