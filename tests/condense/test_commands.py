@@ -6,10 +6,15 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from foldwise.cli import main
+from foldwise.commands.export import tell_findings
+from foldwise.commands.output import PLAIN
+from foldwise.export.bundle import Checked
 from foldwise.run.folder import RunFolder
 
 
@@ -74,3 +79,16 @@ def test_bad_requests_end_in_one_message(
         assert told in error
         assert "Traceback" not in error
     assert not (tmp_path / "moved" / "distilled").exists()
+
+
+def test_an_export_of_one_model_says_what_it_came_to_beside_the_folds(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = Checked("18 rows", 0.0, 0, {}, {})
+    task = SimpleNamespace(holds="label")
+    source: Any = SimpleNamespace(run=run, name="distilled", metrics={}, task=task)
+    tell_findings(source, rows, None, PLAIN)
+    difference = json.loads(run.one("distilled").measured.read_text())["difference"]["f1_macro"]
+    printed = " ".join("".join(capsys.readouterr()).split())
+    assert f"distilled, on the holdout's 18 rows: f1_macro {difference['value']:+.3f}" in printed
+    assert "than the folds' answer" in printed or "from the folds' answer" in printed

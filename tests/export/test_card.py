@@ -12,7 +12,8 @@ import yaml
 from huggingface_hub import ModelCard
 
 from conftest import HOSTILE
-from foldwise.export.card import compared, plain
+from foldwise.export.bundle import Checked
+from foldwise.export.card import compared, lost, plain
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
 
@@ -91,3 +92,17 @@ def test_a_model_that_is_less_than_the_answer_is_told_with_both_scores() -> None
     assert compared(distilled) == ""
     metrics["answer"] = {"weights": {"model": 1.0, "linear": 0.0}}
     assert compared(source) == ""
+
+
+def test_what_int8_loses_of_numbers_is_no_label_and_no_probability() -> None:
+    quantized = Checked("120 rows", 0.04, 0, {"rmse": 1.0}, {"rmse": 1.5})
+    of_numbers: Any = SimpleNamespace(task=SimpleNamespace(holds="number"))
+    told = lost(of_numbers, quantized)
+    assert told.startswith(
+        "In int8, of 120 rows, numbers differ from those in float32 by up to 0.04 deviations of "
+        "the target. Scores there: RMSE"
+    )
+    of_labels: Any = SimpleNamespace(task=SimpleNamespace(holds="label"))
+    assert "0 get another label than in float32, and probabilities differ" in lost(
+        of_labels, quantized
+    )

@@ -97,7 +97,7 @@ def export(wanted: Wanted, to: Push | None = None, tell: Output = PLAIN) -> None
     }
     if to is not None:
         result["uploaded"] = _upload(wanted.out, to, token, tell)
-    _tell_findings(source, found, quantized, tell)
+    tell_findings(source, found, quantized, tell)
     tell.end(f"{source.name} for {wanted.kind}: {wanted.out}", result)
 
 
@@ -132,18 +132,41 @@ def _write(wanted: Wanted, tell: Output) -> tuple[Source, Checked, Checked | Non
     return source, found, quantized
 
 
-def _tell_findings(source: Source, found: Checked, quantized: Checked | None, tell: Output) -> None:
+def tell_findings(source: Source, found: Checked, quantized: Checked | None, tell: Output) -> None:
+    """Print how closely a copy answers, and what the exported model is worth beside the folds.
+
+    Args:
+        source: what was exported.
+        found: by the check in float32.
+        quantized: by that in int8; None without it.
+        tell: prints.
+    """
     from foldwise.export.card import compared
     from foldwise.export.card import lost as lost_in_int8
 
+    number = source.task.holds == "number"
+    labels = "" if number else f"{found.differing} get another label, and "
+    unit = " deviations of the target" if number else ""
     tell.say(
-        f"{found.rows}: {found.differing} get another label than by the run's own model; the "
-        f"largest difference is {found.largest:.1e}"
+        f"{found.rows}: {labels}the largest difference from the run's own model is "
+        f"{found.largest:.1e}{unit}"
     )
     if quantized is not None:
-        tell.say(lost_in_int8(quantized))
-    if told := compared(source):
-        tell.note(told)
+        tell.say(lost_in_int8(source, quantized))
+    for told in (compared(source), _beside_the_folds(source)):
+        if told:
+            tell.note(told)
+
+
+def _beside_the_folds(source: Source) -> str:
+    """Say what a model that stands for all folds came to on the holdout; nothing of others."""
+    from foldwise.report.one_model import judged, measured, verdict
+
+    for result in measured(source.run):
+        if result["model"] == source.name:
+            told = verdict(result, judged(source.run))
+            return f"{source.name}, on the holdout's {result['rows']:,} rows: {told}"
+    return ""
 
 
 def _upload(folder: Path, to: Push, token: str | None, tell: Output) -> str | None:

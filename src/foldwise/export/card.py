@@ -306,25 +306,31 @@ def _classes(scored: Sequence[Scored]) -> Iterator[str]:
 def _checked(
     source: Source, kind: Kind, found: Checked, quantized: Checked | None
 ) -> Iterator[str]:
-    what = "probabilities" if source.task.holds != "number" else "numbers, in their deviations,"
-    what = "logits" if kind == "huggingface" else what
+    number = source.task.holds == "number"
+    what = "numbers, in deviations of the target," if number else "probabilities"
+    what = "logits" if kind == "huggingface" and not number else what
+    labels = "" if number else f"{found.differing} get another label and "
     yield "## Checked"
     yield ""
     yield (
-        f"On {plain(found.rows)}, {found.differing} get another label than by the run's own model "
-        f"in PyTorch, and {what} differ by {found.largest:.1e} at most."
+        f"On {plain(found.rows)}, beside the run's own model in PyTorch, {labels}{what} differ by "
+        f"{found.largest:.1e} at most."
     )
     if quantized is not None:
         yield ""
-        yield lost(quantized)
+        yield lost(source, quantized)
 
 
-def lost(quantized: Checked) -> str:
+def lost(source: Source, quantized: Checked) -> str:
     """Say what int8 costs, on the same rows."""
-    told = (
-        f"In int8, of {quantized.rows}, {quantized.differing} get another label than in float32, "
-        f"and probabilities differ by up to {quantized.largest:.2f}."
-    )
+    differ = f"differ from those in float32 by up to {quantized.largest:.2g}"
+    if source.task.holds == "number":
+        told = f"In int8, of {quantized.rows}, numbers {differ} deviations of the target."
+    else:
+        told = (
+            f"In int8, of {quantized.rows}, {quantized.differing} get another label than in "
+            f"float32, and probabilities {differ}."
+        )
     changes = [
         f"{metric_name(name)} {figure(quantized.before[name])} to {figure(quantized.scores[name])}"
         for name in quantized.scores
