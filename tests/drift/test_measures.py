@@ -85,3 +85,10 @@ def test_an_empty_side_is_not_tested() -> None:
     assert isnan(compare_numbers("numbers", "a", np.array([np.nan]), np.ones(3)).p)
     assert isnan(compare_shares("values", "a", {}, {"x": 3}).p)
     assert isnan(compare_rate("missing", "a", (0, 0), (1, 3), "empty").p)
+
+
+@pytest.mark.parametrize("new", [1, 2, 5])
+def test_few_rows_have_the_chance_that_counting_gives(new: int) -> None:
+    # All new rows above 96 known ones: one order of all, or the other, of so many.
+    found = compare_numbers("numbers", "a", np.arange(96.0), 200.0 + np.arange(new))
+    assert found.p == pytest.approx(2 / comb(96 + new, new))
