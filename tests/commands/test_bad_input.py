@@ -353,7 +353,8 @@ TABLES: dict[str, tuple[str, bytes, list[str], str]] = {
         "table.csv",
         csv(label=lambda i: "" if i in (3, 5) else "ab"[i % 2]),
         [],
-        "2 rows have no 'label': row 3, row 5; fill them in, or set data.missing.target: drop",
+        "2 rows have no 'label': row 3, row 5; fill them in or take those rows out; "
+        "a config drops them by data.missing.target: drop",
     ),
     "one-class": (
         "table.csv",

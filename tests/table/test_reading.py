@@ -531,7 +531,8 @@ def test_a_missing_target_is_an_error_that_names_rows_and_advice(gaps: pl.DataFr
     with pytest.raises(FoldwiseError) as caught:
         apply_missing(gaps, with_missing())
     assert str(caught.value) == (
-        "1 rows have no 'y': row 3; fill them in, or set data.missing.target: drop"
+        "1 rows have no 'y': row 3; fill them in or take those rows out; "
+        "a config drops them by data.missing.target: drop"
     )
 
 

@@ -239,7 +239,7 @@ def apply_missing(
         if role == "target" and policy.target == "error" and bad.any():
             raise FoldwiseError(
                 f"{bad.sum()} rows have no {data.target!r}: {_rows(frame.filter(bad))}; fill them "
-                "in, or set data.missing.target: drop"
+                "in or take those rows out; a config drops them by data.missing.target: drop"
             )
         frame = frame.filter(~bad)
         counts[f"dropped:{role}"] = int(bad.sum())
