@@ -23,7 +23,8 @@ class Browser:
         self.wait("return document.body.dataset.charts === 'drawn'")
 
     def window(self, width: int, *, dark: bool = False) -> None:
-        """Set the window's width, and whether its user likes it dark."""
+        """Set the window's width, and whether its user likes it dark, and forget earlier errors."""
+        self.errors()
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},

@@ -166,13 +166,22 @@ def run(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
     return cross_validate(config).path
 
 
+# What is wrong with one row alone, which keeps its place and says so.
+A_ROWS_OWN = ("lone surrogate", "bad bytes in a text", "nested text", "key twice")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", DIRTY)
 def test_new_rows_are_labelled_one_line_each_or_refused(run: Path, case: str) -> None:
     dirty = written(case)
     before = files()
     result = call("predict", str(run), dirty.file, "-o", "out.csv")
-    if check(result, expected(dirty.predict, dirty), before):
+    if case in A_ROWS_OWN:
+        out = pl.read_csv("out.csv")
+        assert out["row"].to_list() == list(range(max(dirty.rows, out.height)))
+        assert out.filter(pl.col("prediction").is_null())["problem"].null_count() == 0
+        assert out["problem"].drop_nulls().str.contains("'text'").to_list() == [True]
+    elif check(result, expected(dirty.predict, dirty), before):
         out = pl.read_csv("out.csv")
         assert out["row"].to_list() == list(range(dirty.rows))
         assert set(out["prediction"]) <= {"card", "loan"}
