@@ -20,8 +20,9 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from conftest import PRECISION, ROUNDING
 from foldwise import cli
-from foldwise.commands.labelling import Models, NewTable
+from foldwise.commands.labelling import Models
 from foldwise.config.load import load_config
+from foldwise.table.written import NewTable
 
 FOLDWISE = [sys.executable, "-c", "from foldwise.cli import main; main()"]
 HEAVY = ("torch", "transformers", "sklearn", "polars", "accelerate", "altair", "pandas")

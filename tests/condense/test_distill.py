@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from foldwise.condense import distill as module
-from foldwise.condense.distill import Unlabelled, distill
+from foldwise.condense.distill import distill
 from foldwise.condense.one import open_finished
 from foldwise.config.members import MODEL
 from foldwise.decisions.asked import Asked
@@ -21,6 +21,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.run.folder import STARTS, RunFolder
 from foldwise.run.readers import read_json
+from foldwise.table.written import NewTable
 
 
 def weights(run: RunFolder, name: str) -> dict[str, np.ndarray]:
@@ -67,7 +68,7 @@ def test_taught_the_answer_it_says_what_the_answer_says(run: RunFolder) -> None:
 @pytest.mark.usefixtures("unmeasured")
 def test_rows_without_labels_are_taught_the_answer(copy: RunFolder, plain: RunFolder) -> None:
     more = str(plain.path.parents[1] / "more.csv")
-    distill(copy.path, Unlabelled(more))
+    distill(copy.path, NewTable(more))
     rows = pl.read_parquet(copy.folds).filter(pl.col("role") == "cv").height
     events = copy.one("distilled").events()
     assert [e["rows"] for e in events if e["event"] == STARTS] == [rows + 12]

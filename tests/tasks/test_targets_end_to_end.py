@@ -22,7 +22,7 @@ from sklearn.metrics import (
 )
 
 from conftest import PRECISION, make_table
-from foldwise.commands.labelling import Models, NewTable
+from foldwise.commands.labelling import Models
 from foldwise.commands.predict import Written, predict
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
@@ -30,6 +30,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
+from foldwise.table.written import NewTable
 from foldwise.workflow import cross_validate, validate
 
 NUMBERS = {"card": 100.0, "loan": 130.0, "debt": 190.0}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foldwise.commands.labelling import NewTable
 from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.refit import tell_one
 from foldwise.run.folder import RunFolder
+from foldwise.table.written import NewTable
 
 
 def distill(
@@ -37,15 +37,11 @@ def distill(
 
     stay_offline(online)
     quiet_libraries()
-    from foldwise.condense.distill import Unlabelled
     from foldwise.condense.distill import distill as made
 
-    more = None
-    if unlabelled is not None:
-        more = Unlabelled(unlabelled.path, unlabelled.delimiter, unlabelled.encoding)
     one = made(
         path,
-        more,
+        unlabelled,
         label_share=label_share,
         trust_code=trust_code,
         online=online,

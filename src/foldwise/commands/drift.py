@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foldwise.commands.labelling import Models, NewTable
+from foldwise.commands.labelling import Models
 from foldwise.commands.output import PLAIN, Output
+from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foldwise.commands.labelling import Models, NewTable, load_both, who_labels
+from foldwise.commands.labelling import Models, load_both, who_labels
 from foldwise.commands.output import PLAIN, Output
+from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
     import numpy as np

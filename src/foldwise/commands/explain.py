@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foldwise.commands.labelling import Models, NewTable, load_both, who_labels
+from foldwise.commands.labelling import Models, load_both, who_labels
 from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
+from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,6 +14,7 @@ from foldwise.commands.output import Output
 from foldwise.commands.train import parse_folds
 from foldwise.config.training import Precision
 from foldwise.run.folder import RunFolder
+from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,21 +43,6 @@ class Models:
     precision: Precision | None = None
     member: str | None = None
     model: str = "all"
-
-
-@dataclass(frozen=True)
-class NewTable:
-    """The rows to label, and how their file is written.
-
-    Attributes:
-        path: as in data.path.
-        delimiter: instead of the run's data.delimiter.
-        encoding: instead of the run's data.encoding.
-    """
-
-    path: str
-    delimiter: str | None = None
-    encoding: str | None = None
 
 
 def load_models(models: Models) -> Predictor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldwise.commands.labelling import Models, NewTable, load_models, who_labels
+from foldwise.commands.labelling import Models, load_models, who_labels
 from foldwise.commands.output import PLAIN, Output
 from foldwise.decisions.asked import NOTHING, Asked
 from foldwise.prediction.out import check_out
+from foldwise.table.written import NewTable
 
 
 @dataclass(frozen=True)

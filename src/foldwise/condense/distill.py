@@ -11,7 +11,7 @@ its share. Rows without labels are taught by the run's answer, which has seen no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared, encode_rows
 from foldwise.run.folder import DISTILLED, FoldFolder
 from foldwise.run.seal import check, is_made
+from foldwise.table.written import NewTable
 from foldwise.tasks.predictions import read_predictions, values_of
 from foldwise.tasks.task import with_taught
 from foldwise.training.fold import train_fold
@@ -43,24 +44,9 @@ from foldwise.training.fold import train_fold
 LABEL_SHARE = 0.5  # of what a row teaches, beside the answer
 
 
-@dataclass(frozen=True)
-class Unlabelled:
-    """A table of rows that only the answer teaches.
-
-    Attributes:
-        path: as in data.path.
-        delimiter: instead of the run's data.delimiter.
-        encoding: instead of the run's data.encoding.
-    """
-
-    path: str
-    delimiter: str | None = None
-    encoding: str | None = None
-
-
 def distill(
     path: Path,
-    unlabelled: Unlabelled | None = None,
+    unlabelled: NewTable | None = None,
     *,
     label_share: float = LABEL_SHARE,
     trust_code: bool = False,

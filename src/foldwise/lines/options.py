@@ -80,3 +80,6 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print the result as one JSON object; all else goes to stderr."),
 ]
+Page = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="PAGE.html", help="Write a page, too.")
+]

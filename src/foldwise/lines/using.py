@@ -19,6 +19,7 @@ from foldwise.lines.options import (
     Member,
     Model,
     Online,
+    Page,
     Precision,
     Quiet,
     RunPath,
@@ -70,10 +71,11 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Label new rows by the run's answer: its members, blended, fold by fold."""
-    from foldwise.commands.labelling import Models, NewTable
+    from foldwise.commands.labelling import Models
     from foldwise.commands.predict import Written
     from foldwise.commands.predict import predict as command
     from foldwise.decisions.asked import Asked
+    from foldwise.table.written import NewTable
 
     models = Models(run, folds, trust_code, online, precision, member, model)
     table, written = NewTable(data, delimiter, encoding), Written(out, raw, carry)
@@ -85,9 +87,7 @@ def predict(
 def evaluate(
     run: RunPath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Table of labelled rows.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="PAGE.html", help="Write a page, too.")
-    ] = None,
+    out: Page = None,
     folds: FoldList = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -101,7 +101,8 @@ def evaluate(
 ) -> None:
     """Score the run's answer on labelled rows, and hold it against what was promised."""
     from foldwise.commands.evaluate import evaluate as command
-    from foldwise.commands.labelling import Models, NewTable
+    from foldwise.commands.labelling import Models
+    from foldwise.table.written import NewTable
 
     models = Models(run, folds, trust_code, online, precision, member, model)
     command(models, NewTable(data, delimiter, encoding), out, tell=output(quiet, as_json))
@@ -111,9 +112,7 @@ def evaluate(
 def drift(
     run: RunPath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Table of new rows.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="PAGE.html", help="Write a page, too.")
-    ] = None,
+    out: Page = None,
     fail_above: Annotated[
         float | None,
         typer.Option(
@@ -134,7 +133,8 @@ def drift(
 ) -> None:
     """Compare new rows, which need no labels, with those that the run was made from."""
     from foldwise.commands.drift import drift as command
-    from foldwise.commands.labelling import Models, NewTable
+    from foldwise.commands.labelling import Models
+    from foldwise.table.written import NewTable
 
     models = Models(run, None, trust_code, online, precision)
     table = NewTable(data, delimiter, encoding)
@@ -184,7 +184,7 @@ def distill(
 ) -> None:
     """Teach one model the run's answer; predict --model distilled uses it."""
     from foldwise.commands.distill import distill as command
-    from foldwise.commands.labelling import NewTable
+    from foldwise.table.written import NewTable
 
     more = None if unlabelled is None else NewTable(unlabelled, delimiter, encoding)
     command(run, more, label_share, trust_code, online, tell=output(quiet, as_json))
@@ -352,7 +352,8 @@ def explain(
     """Show which words, columns and members drove the answers to rows, on one page."""
     from foldwise.commands.explain import Which
     from foldwise.commands.explain import explain as command
-    from foldwise.commands.labelling import Models, NewTable
+    from foldwise.commands.labelling import Models
+    from foldwise.table.written import NewTable
 
     models = Models(run, folds, trust_code, online, precision, member, model)
     which = Which(rows, most_unsure, first)

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import ValidationError
 
 from foldwise.config.rows import Data
 from foldwise.errors import FoldwiseError
+
+
+@dataclass(frozen=True)
+class NewTable:
+    """A table of other rows than the run's, and how its file is written.
+
+    Attributes:
+        path: as in data.path.
+        delimiter: instead of the run's data.delimiter.
+        encoding: instead of the run's data.encoding.
+    """
+
+    path: str
+    delimiter: str | None = None
+    encoding: str | None = None
 
 
 def data_written(data: Data, delimiter: str | None, encoding: str | None) -> Data:
