@@ -2,17 +2,16 @@
 
     python benchmarks/scoreboard.py [CELL ...] [--dir runs-score] [--shared DIR] [--rows N]
                                     [--tokens N] [--steps N] [--minutes N] [--trainer]
+                                    [--autogluon PYTHON]
 
 Each cell is a table, its columns and a number of rows, trained with three folds and Foldwise's
 defaults; --rows and --tokens bound the rows and the tokens of every cell, --steps sets the
 optimizer steps of a fold, and the lines say so. A cell that is finished is kept, a training that
 was stopped goes on, and no cell is begun once the minutes are over. Printed for each: the answer's
 out-of-fold score on the metric that picks it, with its interval, the best member alone and the
-difference, every member, what the language model adds, the minutes of its training and of all other
-members, and the peak memory of the whole run. With --trainer the Hugging Face Trainer trains the
-same backbone with its own defaults (3 epochs, batches of 8, 5e-5) on the same training rows of
-every cell of classes, columns joined to one text. Last come the bars: the mean difference, and the
-lowest.
+difference, every member, two peers on the same rows (`peers.py`; --trainer and --autogluon ask for
+them), what the language model adds, the minutes of its training and of all other members, and the
+peak memory of the whole run. Last come the bars: the mean difference, and the lowest.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,12 +36,13 @@ from foldwise.config.load import load_config
 from foldwise.run.files import write_json, write_text
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
-from foldwise.split.assignment import read_assignment
+from peers import autogluon, trainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT = REPOSITORY.parent / "shared" / "data"
 BATCH, FOLDS = 32, 3
 MEMBERS = ("model", "linear", "embedding", "boosting", "lookup")
+PEERS = ("trainer", "autogluon")
 DEFAULTS = {"regression": "rmse"}  # of the others: f1_macro
 
 
@@ -75,13 +74,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--minutes", type=float, default=600.0)
     parser.add_argument("--trainer", action="store_true")
+    parser.add_argument("--autogluon", type=Path, metavar="PYTHON")
     options = parser.parse_args()
     if unknown := set(options.names) - set(CELLS):
         sys.exit(f"no cell {', '.join(sorted(unknown))}; there are {', '.join(CELLS)}")
     options.dir.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * options.minutes
     print("| cell | rows | metric | answer | best alone | gain | " + " | ".join(MEMBERS), end="")
-    print(" | Trainer | model adds | minutes, model + rest | GiB |")
+    print(" | Trainer | AutoGluon | model adds | minutes, model + rest | GiB |")
     gains = []
     for name in options.names or CELLS:
         run = RunFolder(options.dir / "runs" / name)
@@ -92,9 +92,10 @@ def main() -> None:
             if not train(name, options):
                 print(f"| {name} | failed: see {options.dir / name}.txt |")
                 continue
-        if options.trainer and not (options.dir / f"{name}-trainer.json").exists():
-            found = trainer(run) if load_config(run.config).task == "multiclass" else None
-            write_json(options.dir / f"{name}-trainer.json", found)
+        if options.trainer and not (path := options.dir / f"{name}-trainer.json").exists():
+            write_json(path, trainer(run, options.dir / f"{name}.csv"))
+        if options.autogluon and not (path := options.dir / f"{name}-autogluon.json").exists():
+            write_json(path, autogluon(run, options.dir / f"{name}.csv", options.autogluon))
         told, gain = line(name, run, options.dir)
         gains.append(gain)
         print(told, flush=True)
@@ -144,69 +145,20 @@ def line(name: str, run: RunFolder, folder: Path) -> tuple[str, float]:
     # Errors are in the target's units: relative to the best member's, they can be set beside F1.
     gain = sign * (oof["value"] - values[best]) / (1 if sign > 0 else values[best])
     cells = [f"{values[n]:.3f}" if n in values else "" for n in MEMBERS]
-    path = folder / f"{name}-trainer.json"
-    peer = read_json(path) if path.exists() else None
+    paths = [folder / f"{name}-{peer}.json" for peer in PEERS]
+    peers = [read_json(path) if path.exists() else None for path in paths]
+    beside = " | ".join("" if score is None else f"{score:.3f}" for score in peers)
     adds = scores["answer"]["adds"].get("model")
     model, rest = (sum(manifest[key].values()) / 60 for key in ("training_s", "members_s"))
     memory = read_json(folder / f"{name}-memory.json") / 2**30
     told = (
         f"| {name} | {scores['rows']['oof']} | {metric} | "
         f"**{oof['value']:.3f}** [{oof['low']:.3f}, {oof['high']:.3f}] | {best} | {gain:+.4f} | "
-        f"{' | '.join(cells)} | {'' if peer is None else format(peer, '.3f')} | "
+        f"{' | '.join(cells)} | {beside} | "
         f"{'' if adds is None else format(sign * adds, '+.3f')} | {model:.1f} + {rest:.1f} | "
         f"{memory:.1f} |"
     )
     return told, gain
-
-
-def trainer(run: RunFolder) -> float:
-    """Train by the Trainer's defaults on each fold's training rows; return pooled macro-F1."""
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        Trainer,
-        TrainingArguments,
-    )
-
-    from foldwise.metrics.metric import builtin_metric
-    from foldwise.models.resolve import resolve_backbone
-    from foldwise.run.readers import read_parquet
-
-    config = load_config(run.config)
-    data, folder = config.data, str(resolve_backbone(config.model.backbone).folder)
-    rows = pl.read_csv(run.path.parents[1] / f"{run.path.name}.csv", infer_schema=False)
-    columns = [*data.numeric, *data.categorical, *data.text]
-    texts = rows.select(pl.concat_str(columns, separator=" ", ignore_nulls=True)).to_series()
-    names = sorted(rows[str(data.target)].unique().to_list())
-    target = np.array([names.index(value) for value in rows[str(data.target)]])
-    assignment = read_assignment(read_parquet(run.folds))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    encoded = tokenizer(texts.to_list(), truncation=True, max_length=config.text.max_length)
-    ids = encoded["input_ids"]
-    prediction = np.full(len(target), -1)
-    for number in range(1, assignment.n_folds + 1):
-        fitted = [*assignment.training(number), *assignment.inner(number)]
-        scored = assignment.scored(number)
-
-        def part(chosen: Any) -> list[dict[str, Any]]:
-            return [
-                {"input_ids": ids[i], "attention_mask": [1] * len(ids[i]), "labels": int(target[i])}
-                for i in chosen
-            ]
-
-        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(names))
-        with tempfile.TemporaryDirectory() as output:
-            quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True}
-            arguments = TrainingArguments(output_dir=output, use_cpu=True, **quiet)
-            peer = Trainer(
-                model=model, args=arguments, train_dataset=part(fitted), processing_class=tokenizer
-            )
-            peer.train()
-            found = peer.predict(part(scored))
-        prediction[scored] = found.predictions.argmax(axis=1)
-    seen = prediction >= 0
-    none = np.empty((int(seen.sum()), len(names)))
-    return builtin_metric("f1_macro").compute(target[seen], prediction[seen], none)
 
 
 def made_words(rows: int, rng: np.random.Generator) -> pl.DataFrame:
