@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=Path("runs-enough"))
     parser.add_argument("--shared", type=Path, default=DEFAULT)
     options = parser.parse_args()
-    quiet_libraries()
+    quiet_libraries(online=True)
     options.dir.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * options.minutes
     kinds = [(name, *kind) for kind in KINDS for name in TABLES]

@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=Path("runs-levers"))
     parser.add_argument("--shared", type=Path, default=DEFAULT)
     options = parser.parse_args()
-    quiet_libraries()
+    quiet_libraries(online=True)
     options.dir.mkdir(parents=True, exist_ok=True)
     for name in options.tables.split(","):
         bench = open_bench(name, options.dir, options.shared)

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from safetensors.torch import load_file
 
-from foldwise.commands.quiet import quiet_libraries, stay_offline
+from foldwise.commands.quiet import quiet_libraries
 from foldwise.config.members import MODEL
 from foldwise.evaluation.answer import answered, chosen_of
 from foldwise.evaluation.bootstrap import percentiles, resample
@@ -81,7 +81,7 @@ def answers(prepared: Prepared) -> Iterator[tuple[str, pl.DataFrame]]:
     yield "model alone, all folds", read_predictions(run.member(MODEL).holdout, task)
     for fold in map(run.fold, prepared.folds):
         yield f"model alone, fold {fold.number}", read_predictions(fold.holdout, task)
-    if REFIT in made:
+    if run.one(REFIT).trained.exists():  # else the model has no vote
         yield "model alone, refit", Predictor(run.path, model=REFIT, member=MODEL).predict(held)
     yield "model alone, mean of the folds' weights", averaged(prepared)
 
@@ -93,8 +93,7 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path)
     path = parser.parse_args().run
-    stay_offline(False)
-    quiet_libraries()
+    quiet_libraries(online=False)
     run = RunFolder(path.resolve())
     stored, code = open_run(run, trust_code=False)
     config = resolve_stored(stored)

@@ -210,7 +210,7 @@ def prepared(run: Path, data: Path, rows: int, folds: list[int] | None) -> tuple
     from foldwise.commands.quiet import quiet_libraries
     from foldwise.predictor import Predictor
 
-    quiet_libraries()
+    quiet_libraries(online=True)
     predictor = Predictor(run, folds, member="model", device="cpu")
     table = Path(tempfile.mkdtemp()) / "new.csv"
     columns = [*predictor.config.data.text, *predictor.config.data.categorical]

@@ -59,6 +59,8 @@ from foldwise.training.check import check_training
 from foldwise.training.fold import tell_fold, train_fold
 from foldwise.training.lr_finder import find_rate, with_optimizer
 
+_OTHER_INPUTS = "put them back, or choose another run.name"
+
 
 def cross_validate(
     config: Config | str | os.PathLike[str] | Mapping[str, Any],
@@ -130,7 +132,7 @@ def _cross_validate(
         prepared = prepare(config, code, run, task, online=True)
         check_training(config, code)
         check_members(config, code, task)
-        check_continues(prepared)
+        check_continues(prepared, _OTHER_INPUTS)
         prepared = encode_rows(prepared)
         accelerator = build_accelerator(config.training)
         found = None
@@ -144,7 +146,7 @@ def _cross_validate(
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             if new and run.config.exists():  # another process has begun it since
                 prepared = with_optimizer(prepared, same_or_new(config, run).optimizer)
-                check_continues(prepared)
+                check_continues(prepared, _OTHER_INPUTS)
             if not new:
                 clear_leftovers(run, [run.fold(number) for number in todo])
                 _reopen(run, every)

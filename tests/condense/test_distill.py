@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from foldwise.condense import distill as module
+from foldwise.condense import one as making
 from foldwise.condense.distill import distill
 from foldwise.condense.one import open_finished
 from foldwise.config.members import MODEL
@@ -43,7 +44,7 @@ def test_a_row_is_taught_by_its_out_of_fold_answer_and_its_label(plain: RunFolde
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes most of the time."""
-    monkeypatch.setattr(module, "measure", lambda *_: None)
+    monkeypatch.setattr(making, "measure", lambda *_: None)
 
 
 @pytest.mark.usefixtures("unmeasured")

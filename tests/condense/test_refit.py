@@ -11,21 +11,27 @@ import numpy as np
 import polars as pl
 import pytest
 
+from foldwise.condense.distill import distill
 from foldwise.condense.refit import refit
+from foldwise.config.load import dump_config, load_config
 from foldwise.decisions.temperature import temper
 from foldwise.ensemble.blend import blend
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.answer import chosen_of
+from foldwise.members.fold import Members
 from foldwise.metrics.metric import builtin_metric, evaluate
 from foldwise.predictor import Predictor
-from foldwise.report.one_model import lines, measured, section, verdict
+from foldwise.report.one_model import lines, measured, section, stale, verdict
 from foldwise.report.upkeep_terminal import in_a_line
 from foldwise.run.audit import findings, seal_anew
+from foldwise.run.files import to_json
 from foldwise.run.folder import FITTED, ONES, STARTS, RunFolder
 from foldwise.run.readers import read_json
+from foldwise.run.seal import replace
 from foldwise.training.update import Update
 from foldwise.upkeep.standing import standing_of
 from foldwise.upkeep.waste import waste_of
+from foldwise.workflow import validate
 
 
 def digests(run: RunFolder) -> dict[str, str]:
@@ -143,6 +149,110 @@ def test_it_is_measured_beside_the_folds_answer_on_the_holdout(run: RunFolder, n
     assert ahead["low"] <= ahead["value"] <= ahead["high"]
     assert found["rows"] == pl.read_parquet(run.holdout).height
     assert found["ms_a_row"][name] > 0
+
+
+def test_validated_anew_both_are_measured_again_and_left_as_they_were_trained(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    shutil.copytree(run.path, tmp_path / "runs" / "test")
+    copy = RunFolder(tmp_path / "runs" / "test")
+    before = {one.path.name: read_json(one.measured) for one in copy.ones()}
+    fits = {path: path.stat().st_mtime_ns for path in copy.weights()}
+    validate(copy.path, precision="bf16")
+    assert measured(copy) == []
+    (first, second) = stale(copy)
+    assert first == (
+        f"refit: was measured beside an earlier answer of the run; foldwise refit {copy.path} "
+        "measures it again"
+    )
+    assert f"foldwise distill {copy.path} measures it again" in second
+    drawn = copy.report.read_text(encoding="utf-8")
+    assert "refit: was measured beside an earlier answer of the run" in drawn
+    refit(copy.path)
+    distill(copy.path)
+    assert stale(copy) == []
+    assert {path: path.stat().st_mtime_ns for path in copy.weights()} == fits
+    held = pl.read_parquet(copy.holdout)
+    truth = [held[f"prob_{label}"][row] for row, label in enumerate(held["target"])]
+    loss = -np.log(truth).mean()
+    for result in measured(copy):
+        assert result["scores"]["all"]["log_loss"]["value"] == pytest.approx(loss)
+        was = before[result["model"]]["scores"]["all"]["log_loss"]["value"]
+        assert was != pytest.approx(loss, abs=1e-9)
+    assert findings(copy, []) == []
+
+
+def answered_by(run: RunFolder, weights: dict[str, float]) -> None:
+    """Let members answer as a run might have chosen."""
+    metrics = read_json(run.metrics)
+    metrics["answer"] |= {"weights": weights, "blended": False, "temperature": 1.0}
+    replace(run.path, run.metrics, to_json(metrics))
+
+
+def test_where_the_model_has_no_vote_it_is_not_trained(
+    copy: RunFolder, plain: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered_by(copy, {"model": 0.0, "lookup": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(Members, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            refit(copy.path)
+    with pytest.raises(FoldwiseError, match="has no model 'refit'; make it by: foldwise refit"):
+        Predictor(copy.path, model="refit")
+    refit(copy.path)
+    one = copy.one("refit")
+    assert [event["event"] for event in one.events()] == [FITTED]
+    assert read_json(one.asked)["epochs"] == 0
+    assert not one.trained.exists()
+    assert not one.checkpoints.exists()
+    assert findings(copy, []) == []
+    assert standing_of(copy).ones["refit"].state == "done"
+
+    table = pl.read_csv(plain.path.parents[1] / "table.csv")
+    kept = table[pl.read_parquet(copy.folds).filter(pl.col("role") == "cv")["row"].to_list()]
+    predictor = Predictor(copy.path, model="refit")
+    (kind,) = kept["kind"].unique().sort().head(1)
+    seen = kept.filter(pl.col("kind") == kind)["label"].value_counts()
+    (answer,) = predictor.predict([{"text": "anything", "kind": kind}])
+    most = seen.sort("count", descending=True)["label"][0]
+    assert answer["prediction"] == most
+    with pytest.raises(FoldwiseError, match=r"has no member 'model'; it has: lookup"):
+        Predictor(copy.path, model="refit", member="model")
+
+    seal_anew(copy, [])
+    assert findings(copy, []) == []
+    files = {p: p.stat().st_mtime_ns for p in one.path.rglob("*") if p.is_file()}
+    refit(copy.path)
+    assert {p: p.stat().st_mtime_ns for p in one.path.rglob("*") if p.is_file()} == files
+    answered_by(copy, {"model": 1.0, "lookup": 0.0})
+    told = (
+        r"refit: was made with answer \['lookup'\], not \['model'\]; remove it to have it made anew"
+    )
+    with pytest.raises(FoldwiseError, match=told):
+        refit(copy.path)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_table_that_has_changed_is_refused_with_what_can_be_done(
+    copy: RunFolder, plain: RunFolder, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text((plain.path.parents[1] / "table.csv").read_text() + "new,c0,1.0,card\n")
+    config = load_config(copy.config)
+    placed = config.data.model_copy(update={"path": str(table)})
+    replace(copy.path, copy.config, dump_config(config.model_copy(update={"data": placed})))
+    told = (
+        r"the table's bytes have changed \(\w+ then, \w+ now\); put them back, or train a new run "
+        "on what is there now$"
+    )
+    with pytest.raises(FoldwiseError, match=told):
+        refit(copy.path)
+    with pytest.raises(FoldwiseError, match=r"now\); put them back$"):
+        validate(copy.path)
+    assert not copy.one("refit").path.exists()
 
 
 def test_the_report_shows_both_beside_the_folds(run: RunFolder, plain: RunFolder) -> None:

@@ -36,13 +36,12 @@ def compare(
     if out is not None:
         check_page(out)
     # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import quiet_libraries, stay_offline
+    from foldwise.commands.quiet import quiet_libraries
     from foldwise.evaluation import compare as tests
     from foldwise.evaluation.candidates import read_candidates
     from foldwise.report.compare_terminal import comparison_tables
 
-    stay_offline(online)
-    quiet_libraries()
+    quiet_libraries(online=online)
     comparison = tests.compare(read_candidates(runs, trust_code=trust_code, online=online), metric)
     tell.show(*comparison_tables(comparison))
     if out is not None:

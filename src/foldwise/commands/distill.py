@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from foldwise.commands.output import PLAIN, Output
+from foldwise.commands.quiet import begin
 from foldwise.commands.refit import tell_one
-from foldwise.run.folder import RunFolder
 from foldwise.table.written import NewTable
 
 
@@ -31,12 +31,7 @@ def distill(
     Raises:
         FoldwiseError: not a finished run, other data, or code that isn't trusted.
     """
-    RunFolder(path).check_is_run()
-    # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import quiet_libraries, stay_offline
-
-    stay_offline(online)
-    quiet_libraries()
+    begin(path, online=online)
     from foldwise.condense.distill import distill as made
 
     one = made(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from foldwise.commands.labelling import Models
 from foldwise.commands.output import PLAIN, Output
+from foldwise.commands.quiet import begin
 from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
@@ -39,20 +40,14 @@ def drift(
     Raises:
         FoldwiseError: bad input, or `out` isn't ours to replace.
     """
-    from foldwise.run.folder import RunFolder
-
-    RunFolder(models.run).check_is_run()
     if out is not None:
         from foldwise.report.drift_page import MAKER
         from foldwise.report.page import check_page
 
         check_page(out, MAKER)
-    # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import quiet_libraries, stay_offline
+    begin(models.run, online=models.online)
     from foldwise.drift.words import as_json, headline, remarks
 
-    stay_offline(models.online)
-    quiet_libraries()
     found = _look(models, table, tell)
     tell.show(_shown(found, models.run.name))
     for line in remarks(found):

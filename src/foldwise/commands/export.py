@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foldwise.commands.output import PLAIN, Output
+from foldwise.commands.quiet import begin
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import atomic_folder, write_text
-from foldwise.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from foldwise.export.bundle import Checked
@@ -71,7 +71,6 @@ def export(wanted: Wanted, to: Push | None = None, tell: Output = PLAIN) -> None
     Raises:
         FoldwiseError: bad input, a model that can't be exported, or one that answers otherwise.
     """
-    RunFolder(wanted.run).check_is_run()
     _check_place(wanted.out)
     if wanted.int8 and wanted.kind != "onnx":
         raise FoldwiseError("--int8 is for --to onnx; a Hugging Face folder holds float32")
@@ -79,13 +78,10 @@ def export(wanted: Wanted, to: Push | None = None, tell: Output = PLAIN) -> None
         raise FoldwiseError(
             f"export needs the package {lacking[0]}: pip install 'foldwise[export]'"
         )
-    from foldwise.commands.quiet import quiet_libraries, stay_offline
-
-    stay_offline(wanted.online or (to is not None and not to.dry_run))
+    begin(wanted.run, online=wanted.online or (to is not None and not to.dry_run))
     from foldwise.export import hub
 
     token = None if to is None else hub.ready(to.name, dry_run=to.dry_run)
-    quiet_libraries()
     source, found, quantized = _write(wanted, tell)
     result: dict[str, Any] = {
         "run": str(wanted.run),

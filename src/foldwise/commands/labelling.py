@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldwise.commands.output import Output
+from foldwise.commands.quiet import begin
 from foldwise.commands.train import parse_folds
 from foldwise.config.training import Precision
-from foldwise.run.folder import RunFolder
 from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
@@ -51,14 +51,10 @@ def load_models(models: Models) -> Predictor:
     Raises:
         FoldwiseError: not a run, or a fold that isn't trained.
     """
-    RunFolder(models.run).check_is_run()
     voting = None if models.folds is None else parse_folds(models.folds)
-    # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import quiet_libraries, stay_offline
+    begin(models.run, online=models.online)
     from foldwise.predictor import Predictor
 
-    stay_offline(models.online)
-    quiet_libraries()
     return Predictor(
         models.run,
         voting,

@@ -100,7 +100,7 @@ def lr_find(
     from foldwise.training.check import check_training
     from foldwise.training.lr_finder import try_rates, usual_range
 
-    quiet_libraries()
+    quiet_libraries(online=True)
     resolved = resolve(loaded)
     set_deterministic(resolved.run.deterministic, resolved.training.device)
     code = UserCode(resolved.code)

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from rich.console import Console
 
+from foldwise.run.folder import RunFolder
 
-def stay_offline(online: bool) -> None:
-    """Keep libraries from asking the hub, unless the user wants it; before they are imported.
 
-    What Foldwise loads of a run is loaded from files on this machine anyway; this holds for what
-    the libraries do beside that.
+def begin(path: Path, *, online: bool) -> RunFolder:
+    """Begin a command on a run: what each does before it imports torch.
+
+    A wrong path is told in a blink; importing takes seconds.
+
+    Args:
+        path: the run folder.
+        online: let libraries ask the hub.
+
+    Raises:
+        FoldwiseError: no run lies there.
+    """
+    run = RunFolder(path)
+    run.check_is_run()
+    quiet_libraries(online=online)
+    return run
+
+
+def quiet_libraries(*, online: bool) -> None:
+    """Silence transformers' loading bars and advice; errors still come through.
+
+    Args:
+        online: let libraries ask the hub. What Foldwise loads of a run is loaded from files on this
+            machine anyway; this holds for what the libraries do beside that.
     """
     if not online:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def quiet_libraries() -> None:
-    """Silence transformers' loading bars and advice; errors still come through."""
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read as they are imported
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from transformers.utils import logging
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldwise.commands.output import PLAIN, Output
-from foldwise.run.folder import RunFolder
+from foldwise.commands.quiet import begin
 
 if TYPE_CHECKING:
     from foldwise.run.folder import FoldFolder
@@ -31,12 +31,7 @@ def refit(
     Raises:
         FoldwiseError: not a finished run, other data, or code that isn't trusted.
     """
-    RunFolder(path).check_is_run()
-    # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import quiet_libraries, stay_offline
-
-    stay_offline(online)
-    quiet_libraries()
+    begin(path, online=online)
     from foldwise.condense.refit import refit as made
 
     one = made(path, every=every, trust_code=trust_code, online=online, console=tell.progress)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from foldwise.commands.output import PLAIN, Output
+from foldwise.commands.quiet import begin
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import RunFolder
 
 
 def report(path: Path, trust_code: bool, online: bool = False, tell: Output = PLAIN) -> None:
@@ -24,16 +24,11 @@ def report(path: Path, trust_code: bool, online: bool = False, tell: Output = PL
     Raises:
         FoldwiseError: not a finished run, or code that isn't trusted.
     """
-    run = RunFolder(path.resolve())  # "." has its token stores beside it too
-    run.check_is_run()
+    run = begin(path.resolve(), online=online)  # "." has its token stores beside it too
     if not run.finished:
         raise FoldwiseError(f"{path}: not finished (it has no metrics.json); train it to the end")
-    # Imported only now: a wrong path is told in a blink, torch takes seconds.
-    from foldwise.commands.quiet import quiet_libraries, stay_offline
     from foldwise.preparation.build import open_run
     from foldwise.workflow import draw_report
 
-    stay_offline(online)
-    quiet_libraries()
     draw_report(*open_run(run, trust_code=trust_code), run, online=online)
     tell.end(f"report: {run.report}", {"run": str(path), "report": str(run.report)})

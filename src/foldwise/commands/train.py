@@ -48,7 +48,7 @@ def train(
     from foldwise.commands.quiet import quiet_libraries
     from foldwise.workflow import cross_validate
 
-    quiet_libraries()
+    quiet_libraries(online=True)
     run = cross_validate(loaded, only, tell.progress)
     show_results(run, tell)
 

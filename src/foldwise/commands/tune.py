@@ -38,7 +38,7 @@ def tune(path: Path, overrides: Sequence[str], tell: Output = PLAIN) -> None:
     from foldwise.training.fold import metric_by_name
     from foldwise.workflow import cross_validate
 
-    quiet_libraries()
+    quiet_libraries(online=True)
     code = UserCode(config.code)
     metric = metric_by_name(build_task(config, code), config.selection.metric)
     shown = tell.progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from foldwise.commands.output import PLAIN, Output
+from foldwise.commands.quiet import begin
 from foldwise.config.training import Precision
-from foldwise.run.folder import RunFolder
 
 
 def validate(
@@ -28,14 +28,12 @@ def validate(
     Raises:
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
     """
-    run = RunFolder(path)
-    run.check_is_run()
-    # Imported only now: a wrong path is told in a blink, torch takes seconds.
+    run = begin(path, online=online)
     from foldwise import workflow
-    from foldwise.commands.quiet import quiet_libraries, stay_offline
     from foldwise.commands.show import show_results
+    from foldwise.report.one_model import stale
 
-    stay_offline(online)
-    quiet_libraries()
     workflow.validate(path, trust_code=trust_code, online=online, precision=precision)
+    for note in stale(run):
+        tell.note(note)
     show_results(run, tell)

@@ -20,26 +20,19 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 
-from foldwise.condense.measure import measure
-from foldwise.condense.one import (
-    check_asked,
-    claimed,
-    of_all_rows,
-    open_finished,
-    usual_epochs,
-    with_rows,
-)
+from foldwise.condense.one import make, open_finished
+from foldwise.condense.rows import with_rows
 from foldwise.config.grammar import BUILTIN
+from foldwise.config.members import MODEL
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.preparation.build import holds
-from foldwise.preparation.prepare import Prepared, encode_rows
+from foldwise.preparation.prepare import Prepared
 from foldwise.run.folder import DISTILLED, FoldFolder
-from foldwise.run.seal import check, is_made
+from foldwise.run.seal import check
 from foldwise.table.written import NewTable
 from foldwise.tasks.predictions import read_predictions, values_of
 from foldwise.tasks.task import with_taught
-from foldwise.training.fold import train_fold
 
 LABEL_SHARE = 0.5  # of what a row teaches, beside the answer
 
@@ -55,7 +48,8 @@ def distill(
 ) -> FoldFolder:
     """Teach one model what a run answers.
 
-    Called again on an interrupted one it goes on where that stopped; a finished one is left alone.
+    Called again on an interrupted one it goes on where that stopped; a finished one is left alone,
+    and measured again where the run was validated anew and answers the holdout otherwise.
 
     Args:
         path: the run folder of a finished run; its table must still be where the config says.
@@ -77,7 +71,6 @@ def distill(
     opened = open_finished(path, trust_code=trust_code, online=online)
     prepared = opened.prepared
     _check_teachable(prepared)
-    one = prepared.run.one(DISTILLED)
     teacher, more = None, prepared.frame.clear()
     if unlabelled is not None:
         teacher = Predictor(prepared.run.path, trust_code=trust_code, online=online)
@@ -88,26 +81,19 @@ def distill(
             encoding=unlabelled.encoding,
         )
         more = found.drop(str(prepared.config.data.target), strict=False)
-    asked: dict[str, Any] = {
-        "model": DISTILLED,
+    wanted = {
         "label_share": label_share,
         "unlabelled": None if teacher is None else f"{more.height} rows, {_digest(more)}",
-        "epochs": usual_epochs(prepared),
-        "answer": opened.weights,
     }
-    if is_made(one):
-        check_asked(one, asked)
-        return one
-    single, values = of_all_rows(prepared, one, asked["epochs"]), _taught(prepared, label_share)
-    if teacher is not None:
-        single = with_rows(single, more)
-        values = np.concatenate([values, values_of(teacher.predict(more))])
-    single = encode_rows(replace(single, frame=with_taught(single.frame, values)))
-    with claimed(one, asked):
-        train_fold(single, 1, opened.accelerator, console)
-        if prepared.holdout is not None:
-            measure(opened, one)
-    return one
+
+    def teach(single: Prepared) -> Prepared:
+        values = _taught(prepared, label_share)
+        if teacher is not None:
+            single = with_rows(single, more)
+            values = np.concatenate([values, values_of(teacher.predict(more))])
+        return replace(single, frame=with_taught(single.frame, values))
+
+    return make(opened, DISTILLED, [MODEL], wanted, teach, console)
 
 
 def _check_teachable(prepared: Prepared) -> None:

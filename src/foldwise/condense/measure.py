@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from foldwise.condense.one import Opened
 from foldwise.evaluation.bootstrap import LEVEL, Resampled, percentiles, resample
 from foldwise.evaluation.diagnostics import calibration
 from foldwise.evaluation.summary import holdout_groups
 from foldwise.metrics.metric import Metric
 from foldwise.predictor import Predictor
 from foldwise.preparation.build import holds
+from foldwise.preparation.prepare import Prepared
 from foldwise.run.files import to_json, write_parquet
 from foldwise.run.folder import FoldFolder
+from foldwise.run.ones import holdout_sha256
 from foldwise.run.seal import check, commit
 from foldwise.tasks.predictions import read_predictions
 
@@ -28,18 +29,17 @@ ALL = "all"  # what `--model` calls the folds' answer
 TIMED, PASSES = 128, 2  # rows, and how often; the quicker pass counts
 
 
-def measure(opened: Opened, one: FoldFolder) -> None:
+def measure(prepared: Prepared, one: FoldFolder) -> None:
     """Let the one model answer the holdout and set it beside the folds' answer.
 
     Args:
-        opened: the run, with a holdout.
-        one: where the model lies, trained.
+        prepared: of the run, with a holdout.
+        one: where the model lies, fitted.
     """
-    prepared = opened.prepared
     run, task, held = prepared.run, prepared.task, prepared.holdout
     assert held is not None
     name = one.path.name
-    predictors = {model: _load(opened, model) for model in (ALL, name)}
+    predictors = {model: _load(prepared, model) for model in (ALL, name)}
     nothing = pl.lit(None, dtype=pl.Int32)
     answer = predictors[name].predict(held)
     write_parquet(one.holdout, answer.with_columns(repeat=nothing, fold=nothing))
@@ -60,18 +60,18 @@ def measure(opened: Opened, one: FoldFolder) -> None:
         "calibration_error": {model: _error(task, table) for model, table in tables.items()},
         "ms_a_row": _times(predictors, held),
         "smaller_is_better": [m.name for m in metrics if not m.greater_is_better],
+        "beside": holdout_sha256(run),
     }
     commit(one.path, "measured", [one.holdout], one.measured, to_json(result))
 
 
-def _load(opened: Opened, model: str) -> Predictor:
-    config, online = opened.prepared.config, opened.prepared.online
+def _load(prepared: Prepared, model: str) -> Predictor:
     return Predictor(
-        opened.prepared.run.path,
+        prepared.run.path,
         model=model,
         trust_code=True,  # it has run already
-        device=config.training.device,
-        online=online,
+        device=prepared.config.training.device,
+        online=prepared.online,
     )
 
 

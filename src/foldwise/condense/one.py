@@ -1,29 +1,32 @@
-"""A single fold that trains on the rows of all: a finished run in, a folder like a fold's out.
+"""One model for all folds, made and measured: a finished run in, a folder like a fold's out.
 
-It has no row to score and none to pick an epoch, so it trains as long as cross-validation found
-best and keeps the last weights. All else is a fold's: it is trained, sealed, killed, gone on with
-and loaded by the same code. Nothing that the run itself has sealed is touched.
+What is made differs in who votes and which rows teach; all else is here, and is a fold's: it is
+trained, sealed, killed, gone on with and loaded by the same code. Nothing that the run itself has
+sealed is touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import polars as pl
 from accelerate import Accelerator
+from rich.console import Console
 
+from foldwise.condense.measure import measure
+from foldwise.condense.rows import of_all_rows
 from foldwise.config.members import MODEL
 from foldwise.ensemble.choose import Chosen
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.answer import chosen_of
 from foldwise.hardware.device import build_accelerator, placement, set_deterministic
+from foldwise.members.fold import Members
 from foldwise.preparation.build import build_task, open_run
-from foldwise.preparation.prepare import Prepared, prepare
+from foldwise.preparation.prepare import Prepared, encode_rows, prepare
 from foldwise.preparation.provenance import check_continues
 from foldwise.preparation.resolve import resolve_stored
 from foldwise.run.contents import Asked, Training
@@ -32,10 +35,11 @@ from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.run.history import best_epoch
 from foldwise.run.leftovers import clear_leftovers
 from foldwise.run.lock import lock
+from foldwise.run.ones import is_fitted, is_measurable, read_measured
 from foldwise.run.readers import read_json
-from foldwise.run.seal import check, read_metrics
-from foldwise.split.assignment import Assignment
+from foldwise.run.seal import add, check, read_metrics
 from foldwise.training.check import check_training
+from foldwise.training.fold import train_fold
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,6 @@ class Opened:
     prepared: Prepared
     chosen: Chosen
     accelerator: Accelerator
-
-    @property
-    def members(self) -> list[str]:
-        """The members of its answer, beside the model."""
-        return [name for name in self.chosen.voting if name != MODEL]
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Its answer, as a JSON value."""
-        return dict(zip(self.chosen.names, self.chosen.weights.tolist(), strict=True))
 
 
 def open_finished(path: Path, *, trust_code: bool, online: bool) -> Opened:
@@ -85,74 +79,59 @@ def open_finished(path: Path, *, trust_code: bool, online: bool) -> Opened:
     task = build_task(config, code, stores=run.token_stores)
     prepared = prepare(config, code, run, task, online=online)
     check_training(config.model_copy(update={"trackers": []}), code)
-    check_continues(prepared)
+    check_continues(prepared, "put them back, or train a new run on what is there now")
     return Opened(prepared, chosen, build_accelerator(config.training))
 
 
-def of_all_rows(prepared: Prepared, one: FoldFolder, epochs: int) -> Prepared:
-    """Return a run of one fold that trains on the rows of all, the holdout aside.
+def make(
+    opened: Opened,
+    name: str,
+    voting: Sequence[str],
+    wanted: Mapping[str, Any],
+    teach: Callable[[Prepared], Prepared],
+    console: Console | None,
+) -> FoldFolder:
+    """Fit members on the rows of all folds, and measure them beside the folds' answer.
+
+    What is fitted already is left alone, and measured again where the run's answer to the holdout
+    has changed since.
 
     Args:
-        prepared: the run's.
-        one: where the fold lies.
-        epochs: how long it trains; the schedule ends with them.
+        opened: the run.
+        name: of the model, one of `ONES`.
+        voting: the members that are fitted.
+        wanted: JSON values; what was made of other ones is refused.
+        teach: given a run of one fold of all rows, returns the rows that are to be trained on.
+        console: where progress is shown; None for silence.
+
+    Returns:
+        The model's folder.
 
     Raises:
-        FoldwiseError: the run's schedule follows scores, and no row is left to have any.
+        FoldwiseError: another process is at work there, or it was made of something else.
     """
-    config = prepared.config
-    if config.schedule.name == "plateau":
-        raise FoldwiseError(
-            f"{prepared.run.path}: schedule plateau lowers the rate when scores stand still, and a "
-            "model of all rows has no rows to score; train the run with another schedule"
-        )
-    update: dict[str, Any] = {
-        "training": config.training.model_copy(
-            update={"epochs": epochs, "patience": None, "evaluate_every": None}
-        ),
-        "selection": config.selection.model_copy(update={"rows": "last"}),
-        "folds": config.folds.model_copy(update={"run": "all"}),
-        "trackers": [],  # they know the run's folds; metrics.jsonl has every number
-    }
-    nobody = pl.lit([], dtype=pl.List(pl.Int32))
-    frame = prepared.assignment.frame.filter(pl.col("repeat") == 1).with_columns(
-        fold=pl.lit(None, dtype=pl.Int32), inner_of=nobody, unused_in=nobody
-    )
-    return replace(
-        prepared,
-        config=config.model_copy(update=update),
-        assignment=Assignment(frame, 1),
-        holdout=None,
-        one=one,
-    )
+    prepared, chosen = opened.prepared, opened.chosen
+    one = prepared.run.one(name)
+    epochs = _usual_epochs(prepared) if MODEL in voting else 0
+    answer = dict(zip(chosen.names, chosen.weights.tolist(), strict=True))
+    asked = {"model": name, **wanted, "answer": answer, "epochs": epochs}
+    single = None
+    if is_fitted(one):
+        _check_asked(one, asked)
+        if not is_measurable(one) or read_measured(one) is not None:
+            return one
+    else:
+        single = teach(of_all_rows(prepared, one, epochs))
+        single = encode_rows(single) if MODEL in voting else single
+    with _claimed(one, asked):
+        if single is not None:
+            _fit(single, voting, opened.accelerator, console)
+        if is_measurable(one):
+            measure(prepared, one)
+    return one
 
 
-def with_rows(prepared: Prepared, rows: pl.DataFrame) -> Prepared:
-    """Return a run of one fold that trains on more rows, numbered past its own.
-
-    Args:
-        prepared: of `of_all_rows`.
-        rows: with the columns that the run's rows have, or some of them.
-    """
-    known, frame = prepared.assignment.frame, prepared.frame
-    begin = int(known["row"].max()) + 1  # type: ignore[arg-type]
-    numbers = pl.int_range(begin, begin + rows.height, dtype=pl.Int64, eager=True)
-    added = rows.select(name for name in frame.columns if name in rows.columns)
-    added = added.with_columns(row=numbers)
-    more = pl.DataFrame({"row": numbers}).with_columns(
-        repeat=pl.lit(1, dtype=pl.Int32),
-        role=pl.lit("train_only"),
-        inner_of=pl.lit([], dtype=pl.List(pl.Int32)),
-        unused_in=pl.lit([], dtype=pl.List(pl.Int32)),
-    )
-    return replace(
-        prepared,
-        frame=pl.concat([frame, added], how="diagonal_relaxed").cast(frame.schema),
-        assignment=Assignment(pl.concat([known, more], how="diagonal"), 1),
-    )
-
-
-def usual_epochs(prepared: Prepared) -> int:
+def _usual_epochs(prepared: Prepared) -> int:
     """Return how long the folds trained until they were best: the mean, in whole epochs."""
     bests = []
     for number in prepared.folds:
@@ -164,21 +143,35 @@ def usual_epochs(prepared: Prepared) -> int:
     return max(1, int(fmean(bests) + 0.5))
 
 
-@contextmanager
-def claimed(one: FoldFolder, asked: dict[str, Any]) -> Iterator[None]:
-    """Hold the model's folder, which goes on if it was begun by the same request.
-
-    Args:
-        one: where it lies, or is to.
-        asked: what it is made of.
+def _check_asked(one: FoldFolder, asked: dict[str, Any]) -> None:
+    """Check that a model that lies there was made, or begun, by the same request.
 
     Raises:
-        FoldwiseError: another process is at work there, or it was made of something else.
+        FoldwiseError: naming what differs.
     """
+    stored, wanted = (_by_voters(each) for each in (read_json(one.asked, Asked), asked))
+    differing = [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
+    if differing:
+        key = differing[0]
+        raise FoldwiseError(
+            f"{one.path}: was made with {key} {stored.get(key)!r}, not {wanted.get(key)!r}; remove "
+            "it to have it made anew"
+        )
+
+
+def _by_voters(asked: dict[str, Any]) -> dict[str, Any]:
+    # Weights that validation moved by a digit need no other fit, only to be measured again.
+    weights = asked.get("answer", {})
+    return {**asked, "answer": [name for name, weight in weights.items() if weight]}
+
+
+@contextmanager
+def _claimed(one: FoldFolder, asked: dict[str, Any]) -> Iterator[None]:
+    # Holds the model's folder, which goes on if it was begun by the same request.
     run = one.run
     with lock(one.path / ".lock", f"{one.title} of {run.path}"):
         if one.asked.exists() or one.trained.exists():
-            check_asked(one, asked)
+            _check_asked(one, asked)
         with lock(run.path / ".lock", f"{run.path}", wait=True):
             clear_leftovers(run, [one])
         if not one.asked.exists():
@@ -186,17 +179,14 @@ def claimed(one: FoldFolder, asked: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def check_asked(one: FoldFolder, asked: dict[str, Any]) -> None:
-    """Check that a model that lies there was made, or begun, by the same request.
-
-    Raises:
-        FoldwiseError: naming what differs.
-    """
-    stored = read_json(one.asked, Asked)
-    differing = [key for key in {**stored, **asked} if stored.get(key) != asked.get(key)]
-    if differing:
-        key = differing[0]
-        raise FoldwiseError(
-            f"{one.path}: was made with {key} {stored.get(key)!r}, not {asked.get(key)!r}; remove "
-            "it to have it made anew"
-        )
+def _fit(
+    single: Prepared, voting: Sequence[str], accelerator: Accelerator, console: Console | None
+) -> None:
+    one, others = single.fold(1), [name for name in voting if name != MODEL]
+    if MODEL in voting:
+        train_fold(single, 1, accelerator, console)
+    else:
+        single.task.fit_rows(single.part(single.assignment.training(1)))
+        write_json(one.encoders, single.task.state()["rows"])
+        add(one.path, "fitted", [one.asked, one.encoders])
+    Members(single, accelerator, others).fit(1)

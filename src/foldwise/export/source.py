@@ -22,6 +22,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.run.contents import Manifest
 from foldwise.run.folder import DISTILLED, ONES, REFIT, RunFolder
+from foldwise.run.ones import first_stage
 from foldwise.run.readers import read_json
 from foldwise.run.seal import check, read_metrics
 from foldwise.table.formats import find_files, sha256_of
@@ -130,7 +131,7 @@ def open_source(
 
 
 def _usual(run: RunFolder) -> str:
-    made = (name for name in (DISTILLED, REFIT) if run.one(name).trained.exists())
+    made = (name for name in (DISTILLED, REFIT) if first_stage(run.one(name)) == "trained")
     return next(made, "fold-1")
 
 

@@ -31,6 +31,7 @@ from foldwise.prediction.fitted import Fitted
 from foldwise.preparation.build import holds
 from foldwise.run import checkpoints
 from foldwise.run.folder import DISTILLED, ONES, REFIT, FoldFolder, RunFolder
+from foldwise.run.ones import first_stage, is_fitted
 from foldwise.run.seal import check, read_metrics, sealed_folds, trained_folds
 from foldwise.run.weights import load_weights
 from foldwise.tasks.task import Task
@@ -50,12 +51,12 @@ def folders_of(run: RunFolder, folds: Sequence[int] | None, model: str) -> list[
     numbers = [] if model in ONES and not folds else _trained(run, folds, model)
     folders = [run.fold(number) for number in numbers] or [run.one(model)]
     for folder in folders:
-        if folder.for_all and not folder.trained.exists():
+        if folder.for_all and not is_fitted(folder):
             making = "distill" if model == DISTILLED else model
             raise FoldwiseError(
                 f"{run.path}: has no model {model!r}; make it by: foldwise {making} {run.path}"
             )
-        check(folder.path, "trained")
+        check(folder.path, first_stage(folder) or "trained")
     if model == REFIT and not run.finished:
         raise FoldwiseError(
             f"{run.path}: isn't finished any more, so the weights of its answer aren't known; go "
@@ -101,10 +102,10 @@ def choose_members(
             )
         return chosen
     there = [path.name for path in sorted(folder.member("").path.glob("*"))]
-    if member not in (MODEL, *there):
-        raise FoldwiseError(
-            f"{run.path}: has no member {member!r}; it has: {', '.join([MODEL, *there])}"
-        )
+    if first_stage(folder) == "trained":
+        there = [MODEL, *there]
+    if member not in there:
+        raise FoldwiseError(f"{run.path}: has no member {member!r}; it has: {', '.join(there)}")
     return Chosen((member,), np.ones(1), False, {})
 
 

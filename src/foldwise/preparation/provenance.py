@@ -39,8 +39,12 @@ PACKAGES = (
 )
 
 
-def check_continues(prepared: Prepared) -> None:
+def check_continues(prepared: Prepared, advice: str = "put them back") -> None:
     """Refuse to continue a run with other data, code or weights than it began with.
+
+    Args:
+        prepared: of the inputs as they are now.
+        advice: what can be done about it.
 
     Raises:
         FoldwiseError: naming what differs.
@@ -57,8 +61,7 @@ def check_continues(prepared: Prepared) -> None:
         if current[key] is not None and stored.get(key) != current[key]:
             raise FoldwiseError(
                 f"{prepared.run.path} was made with other inputs: {what} have changed "
-                f"({stored.get(key)} then, {current[key]} now); put them back, or choose another "
-                "run.name"
+                f"({stored.get(key)} then, {current[key]} now); {advice}"
             )
 
 

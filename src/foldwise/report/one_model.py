@@ -8,26 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
 from rich.table import Table
 
 from foldwise.evaluation.words import figure, signed
 from foldwise.report import page
-from foldwise.run.contents import Measured
-from foldwise.run.folder import RunFolder
-from foldwise.run.readers import read_json
-from foldwise.run.seal import check, read_metrics
+from foldwise.run.folder import DISTILLED, RunFolder
+from foldwise.run.ones import read_measured
+from foldwise.run.seal import read_metrics
 
 HEADINGS = ("", "score", "difference", "log loss", "ECE", "ms/row")
 
 
 def measured(run: RunFolder) -> list[dict[str, Any]]:
-    """Read what each such model of a run comes to on the holdout; none where none is measured."""
-    found = []
-    for one in run.ones():
-        if one.measured.exists():
-            check(one.path, "measured", only=[one.measured.name])
-            found.append(read_json(one.measured, Measured))
-    return found
+    """Read what each such model of a run comes to on the holdout, beside the answer it has now."""
+    return [found for one in run.ones() if (found := read_measured(one)) is not None]
+
+
+def stale(run: RunFolder) -> list[str]:
+    """Say which such models were measured beside another answer than the run has now."""
+    return [
+        f"{one.title}: was measured beside an earlier answer of the run; foldwise "
+        f"{'distill' if one.title == DISTILLED else one.title} {run.path} measures it again"
+        for one in run.ones()
+        if one.measured.exists() and read_measured(one) is None
+    ]
 
 
 def judged(run: RunFolder) -> str:
@@ -87,15 +92,15 @@ def verdict(result: Mapping[str, Any], metric: str) -> str:
 
 
 def section(run: RunFolder) -> list[page.Section]:
-    """Build the report's section; none where no such model is measured."""
+    """Build the report's section; none where no such model was measured."""
     results = measured(run)
-    if not results:
-        return []
-    metric = judged(run)
-    rows = f"{metric} on the holdout's {results[0]['rows']:,} rows. {CAPTION}"
-    headings = ["model", *HEADINGS[1:]]
-    body = page.table(rows, headings, lines(results, metric), sortable=False)
-    return [page.Section("One model for all folds", body)]
+    body = Markup("").join(page.paragraph(told, "warning") for told in stale(run))
+    if results:
+        metric = judged(run)
+        rows = f"{metric} on the holdout's {results[0]['rows']:,} rows. {CAPTION}"
+        headings = ["model", *HEADINGS[1:]]
+        body = page.table(rows, headings, lines(results, metric), sortable=False) + body
+    return [page.Section("One model for all folds", body)] if body else []
 
 
 def _cells(result: Mapping[str, Any], model: str, metric: str, ahead: str) -> list[str]:

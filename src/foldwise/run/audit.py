@@ -16,6 +16,7 @@ from foldwise.run import checkpoints
 from foldwise.run.contents import Event, Logged
 from foldwise.run.folder import ONES, FoldFolder, RunFolder
 from foldwise.run.manifests import WEIGHTS, steps, verify
+from foldwise.run.ones import first_stage
 from foldwise.run.readers import read_lines
 from foldwise.run.seal import (
     SEAL,
@@ -74,7 +75,7 @@ def seal_anew(run: RunFolder, trackers: Collection[str]) -> None:
             record.append(path)
     add(run.path, "begun", record)
     folds = [run.fold(n) for n in run.fold_numbers() if run.fold(n).trained.exists()]
-    for fold in [*folds, *(one for one in run.ones() if one.trained.exists())]:
+    for fold in [*folds, *(one for one in run.ones() if _can_be_sealed(one))]:
         _seal_fold(fold)
     if run.finished:
         held = [run.holdout] if run.holdout.exists() else []
@@ -84,9 +85,18 @@ def seal_anew(run: RunFolder, trackers: Collection[str]) -> None:
         add(run.path, "finished", [*left, run.metrics])
 
 
+def _can_be_sealed(one: FoldFolder) -> bool:
+    # What is still in the making isn't; one of members alone has no end to tell it by.
+    return one.trained.exists() or first_stage(one) == "fitted"
+
+
 def _seal_fold(fold: FoldFolder) -> None:
-    left = [fold.encoders, fold.best, fold.history, *([fold.asked] if fold.for_all else [])]
-    add(fold.path, "trained", [*left, fold.trained], checkpoints.pointed(fold) / WEIGHTS)
+    left = [fold.encoders, *([fold.asked] if fold.for_all else [])]
+    if fold.trained.exists():
+        left += [fold.best, fold.history, fold.trained]
+        add(fold.path, "trained", left, checkpoints.pointed(fold) / WEIGHTS)
+    else:
+        add(fold.path, "fitted", left)
     held = [fold.holdout] if fold.holdout.exists() else []
     if fold.validation.exists():
         add(fold.path, "validated", [fold.predictions, *held, fold.validation])

@@ -76,7 +76,8 @@ class Asked(Contents):
     """asked.json: what the one model for all folds was to be made of."""
 
     model: str
-    epochs: int
+    epochs: int  # of the fine-tuned model; 0 where it has no vote in the answer
+    answer: dict[str, Weight] = {}
 
 
 class Measured(Contents):
@@ -90,6 +91,7 @@ class Measured(Contents):
     calibration_error: dict[str, float | None]
     ms_a_row: dict[str, float]
     smaller_is_better: list[str] = []
+    beside: str | None = None  # sha256 of the run's holdout.parquet then
 
 
 class Constant(Contents):

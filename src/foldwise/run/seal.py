@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.contents import Asked, Metrics, Seal
+from foldwise.run.contents import Metrics, Seal
 from foldwise.run.files import to_json, write_json, write_text
-from foldwise.run.folder import DISTILLED, ONES, FoldFolder, RunFolder
+from foldwise.run.folder import ONES, FoldFolder, RunFolder
 from foldwise.run.manifests import WEIGHTS, read_manifest
 from foldwise.run.readers import read_json
 
@@ -34,11 +34,13 @@ STAGES: dict[str, tuple[str | None, set[str]]] = {
     "begun": ("manifest.json", {"config.yaml", "classes.json", "folds.parquet"}),
     "finished": ("metrics.json", {"oof.parquet"}),
     "trained": ("training.json", {"encoders.json", "best.json", "metrics.jsonl"}),
+    "fitted": (None, {"asked.json", "encoders.json"}),  # of members alone, in place of "trained"
     "validated": ("validation.json", {"predictions.parquet"}),
     "members": (None, set()),
     "measured": ("measured.json", {"holdout.parquet"}),
     "before": (None, set()),  # what a file was that is being replaced
 }
+_FIRST = {"begun", "trained", "fitted"}
 _GONE = "is gone"
 Stages = dict[str, dict[str, dict[str, Any]]]
 
@@ -83,7 +85,7 @@ def commit(
 
     Args:
         folder: of the run or the fold.
-        stage: a key of STAGES; a first one ("begun", "trained") starts the seal anew.
+        stage: a key of STAGES; a first one starts the seal anew.
         files: those that are on the disk.
         last: the file to write.
         text: what it is to hold.
@@ -242,18 +244,6 @@ def is_done(fold: FoldFolder) -> bool:
     return fold.validation.exists() and wanted <= read_seal(fold.path).keys()
 
 
-def is_made(one: FoldFolder) -> bool:
-    """Whether the one model for all folds is trained, its members are fitted, and it is measured.
-
-    It is measured where the run has a holdout that it hasn't trained on.
-    """
-    if not one.trained.exists():
-        return False
-    fitted = one.path.name == DISTILLED or "members" in read_seal(one.path)
-    alone = not one.run.holdout.exists() or read_json(one.asked, Asked).get("all", False)
-    return fitted and (alone or one.measured.exists())
-
-
 def intact(folder: Path, stage: str) -> set[Path]:
     """Return the files of a stage that are as they were sealed; none where it isn't sealed."""
     entries = read_seal(folder).get(stage, {})
@@ -285,7 +275,7 @@ def _seal(
     weights: Path | None,
     planned: dict[str, dict[str, Any]],
 ) -> None:
-    stages = {} if stage in ("begun", "trained") else read_seal(folder)
+    stages = {} if stage in _FIRST else read_seal(folder)
     entries = {str(path.relative_to(folder)): entry_of(path) for path in files} | planned
     if weights is not None:
         entries[str(weights.relative_to(folder))] = _of_weights(weights)

@@ -21,8 +21,8 @@ from foldwise.run.contents import Training, Validation
 from foldwise.run.folder import FAILED, NOT_FINITE, STARTS, FoldFolder, RunFolder
 from foldwise.run.history import read_history
 from foldwise.run.lock import holder
+from foldwise.run.ones import is_made
 from foldwise.run.readers import read_json
-from foldwise.run.seal import is_made
 
 State = Literal["done", "running", "stopped", "failed"]
 FoldState = Literal["done", "running", "stopped", "failed", "waiting"]
@@ -137,8 +137,10 @@ def _one_standing(one: FoldFolder) -> FoldStanding:
     events = one.events()
     state: FoldState = "stopped" if holder(one.path / ".lock") is None else "running"
     stood = _fold_standing(one, events, "running", state == "running")
-    done = is_made(one) and state == "stopped"
-    stood = replace(stood, state="done" if done else state)
+    if is_made(one) and state == "stopped":  # one of members alone has no steps
+        stood = replace(stood, state="done", share=1.0)
+    else:
+        stood = replace(stood, state=state)
     return _with_time_left([stood], [_seconds_a_step(one, events)])[0]
 
 
