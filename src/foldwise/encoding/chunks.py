@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from foldwise.encoding.batches import pad_batch, stack_targets
+from foldwise.encoding.bound import Need
 from foldwise.encoding.text import Frame, TokenStore
 
 
@@ -142,6 +143,19 @@ class ChunkRows:
             chunks = np.minimum(chunks, self.max_chunks)
         covered = np.minimum(text, window + (chunks - 1) * step)
         return Layout(prefix, window, covered, chunks)
+
+
+def tokens_needed(max_length: int, frame: Frame, max_chunks: int | None) -> Need | None:
+    """Return how much of a text its windows hold at most; None for all of it.
+
+    Args:
+        max_length: tokens a window has at most.
+        frame: special ids around it.
+        max_chunks: windows a row has at most; None for no limit.
+    """
+    # A step between windows is at most the room.
+    room = max_length - frame.size
+    return None if max_chunks is None else Need(head=(max_chunks + 1) * room + 1)
 
 
 def narrowest_window(max_length: int, frame: Frame, *, short: bool) -> int:

@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from foldwise.config.schema import Config
 from foldwise.encoding.batches import TextRows, pad_batch
 from foldwise.encoding.bound import Need
-from foldwise.encoding.text import encode, frame_of
+from foldwise.encoding.chunks import ChunkRows, pad_chunks, tokens_needed
+from foldwise.encoding.text import TokenStore, encode, frame_of
 from foldwise.errors import FoldwiseError
 from foldwise.models.backbone import load_backbone, load_tokenizer
+from foldwise.models.chunks import ChunkPooling
 from foldwise.models.pooling import MeanPooling
 from foldwise.models.resolve import resolve_again
 from foldwise.preparation.prepare import Prepared
@@ -44,18 +46,31 @@ Weights = Path | dict[str, Tensor]
 
 
 class MeanVectors(nn.Module):
-    """A backbone and the mean of its last hidden states over the real tokens."""
+    """A backbone and the mean of its last hidden states over the real tokens.
+
+    The windows of a long text are all of one width, so the mean over them is that over their
+    tokens.
+    """
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = MeanPooling()
+        self.chunks = ChunkPooling(MeanPooling())
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return one vector a text, (B, H), of (B, L) ids and mask."""
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, chunk_row: Tensor | None = None
+    ) -> Tensor:
+        """Return one vector a text, (B, H).
+
+        Args:
+            input_ids: (B, L), or (C, L) of windows.
+            attention_mask: of the same shape.
+            chunk_row: (C,), the text of each window; None where each is a text.
+        """
         hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
         vectors: Tensor = self.pooling(hidden.last_hidden_state, attention_mask)
-        return vectors
+        return vectors if chunk_row is None else self.chunks(vectors, chunk_row)
 
 
 class Frozen:
@@ -106,13 +121,10 @@ class Frozen:
 
     def embed(self, rows: pl.DataFrame) -> NDArray[np.float32]:
         """Return the rows' vectors, float32 (n, hidden size)."""
-        frame, length = frame_of(self.tokenizer), self.config.text.max_length
-        need = Need(head=length - frame.size + 1)
-        store = encode(rows, self.config.data.text, self.tokenizer, self.stores, need)
-        texts = TextRows(store, frame, length, "truncate", None)
+        texts = self.texts(rows)
         if self.stores is None:
             # Of new rows those that read alike are computed once: one text beside many categories.
-            ids = [texts[row][0].tobytes() for row in range(len(texts))]
+            ids = [_read(texts, row) for row in range(len(texts))]
             first = {key: row for row, key in reversed(list(enumerate(ids)))}
             once = sorted(first.values())
             at = {row: line for line, row in enumerate(once)}
@@ -132,6 +144,16 @@ class Frozen:
             save_file({"vectors": vectors}, temporary, metadata={"sha256": _digest(vectors)})
         return vectors
 
+    def texts(self, rows: pl.DataFrame) -> TextRows | ChunkRows:
+        """Return the rows' texts as they are read: to their end where `text.long` is chunks."""
+        text, frame = self.config.text, frame_of(self.tokenizer)
+        if text.long != "chunks":
+            store = self._encode(rows, Need(head=text.max_length - frame.size + 1))
+            return TextRows(store, frame, text.max_length, "truncate", None)
+        store = self._encode(rows, tokens_needed(text.max_length, frame, text.max_chunks))
+        stride = text.stride or 0
+        return ChunkRows(None, store, frame, text.max_length, stride, text.max_chunks, None)
+
     @property
     def model(self) -> MeanVectors:
         """The backbone with its pretrained weights, on its device; built when first needed."""
@@ -140,14 +162,19 @@ class Frozen:
             self._model = MeanVectors(backbone).to(self.accelerator.device).eval()
         return self._model
 
-    def _pass(self, texts: TextRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _encode(self, rows: pl.DataFrame, need: Need | None) -> TokenStore:
+        return encode(rows, self.config.data.text, self.tokenizer, self.stores, need)
+
+    def _pass(self, texts: TextRows | ChunkRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        pad = pad_chunks if isinstance(texts, ChunkRows) else pad_batch
+
         def collate(rows: Sequence[Any]) -> dict[str, Tensor]:
-            return pad_batch(rows, texts.frame)
+            return pad(rows, texts.frame)
 
         vectors, _ = infer(self.model, texts, rows, collate, self.accelerator, title="embedding")
         return vectors.astype(np.float32)
 
-    def _key(self, texts: TextRows) -> str:
+    def _key(self, texts: TextRows | ChunkRows) -> str:
         digest = hashlib.sha256((self.folder / "config.json").read_bytes())
         facts = [
             SCHEMA,
@@ -157,10 +184,19 @@ class Frozen:
             self.accelerator.device.type,
             [*texts.frame.before, -1, *texts.frame.after],
         ]
+        if isinstance(texts, ChunkRows):
+            facts += [texts.stride, texts.max_chunks]
+        store = texts.text if isinstance(texts, ChunkRows) else texts.store
         digest.update(json.dumps(facts, sort_keys=True).encode("utf-8"))
-        digest.update(np.ascontiguousarray(texts.store.offsets).tobytes())
-        digest.update(np.ascontiguousarray(texts.store.ids).tobytes())
+        digest.update(np.ascontiguousarray(store.offsets).tobytes())
+        digest.update(np.ascontiguousarray(store.ids).tobytes())
         return digest.hexdigest()
+
+
+def _read(texts: TextRows | ChunkRows, row: int) -> tuple[bytes, ...]:
+    # What of a text the backbone reads, window by window.
+    ids = texts[row][0]
+    return tuple(window.tobytes() for window in (ids if isinstance(ids, list) else [ids]))
 
 
 def keep_backbone(prepared: Prepared) -> None:

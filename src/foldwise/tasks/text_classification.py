@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from foldwise.config.schema import Config
 from foldwise.encoding.batches import TextRows, pad_batch
 from foldwise.encoding.bound import Need
-from foldwise.encoding.chunks import ChunkRows, narrowest_window, pad_chunks
+from foldwise.encoding.chunks import ChunkRows, narrowest_window, pad_chunks, tokens_needed
 from foldwise.encoding.mixed import MixedRows, mixed_batch
 from foldwise.encoding.tabular import Encoders, read_cells
 from foldwise.encoding.text import TokenStore, encode, frame_of
@@ -288,11 +288,9 @@ class TextClassification(TargetTask):
         long = self.config.data.text
         short = [column for column in self.columns if column not in long]
         room = text.max_length - self._frame.size
-        # A step between chunks is at most the room; without max_chunks every token is in a chunk.
-        most = None if text.max_chunks is None else Need(head=(text.max_chunks + 1) * room + 1)
-        front = Need(head=room + 1)
+        most = tokens_needed(text.max_length, self._frame, text.max_chunks)
         return ChunkRows(
-            short=self._encode(frame, short, front) if short else None,
+            short=self._encode(frame, short, Need(head=room + 1)) if short else None,
             text=self._encode(frame, long, most),
             frame=self._frame,
             max_length=text.max_length,
