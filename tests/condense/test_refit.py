@@ -257,7 +257,11 @@ def test_a_table_that_has_changed_is_refused_with_what_can_be_done(
 
 def test_the_report_shows_both_beside_the_folds(run: RunFolder, plain: RunFolder) -> None:
     results = measured(run)
-    assert [line[0] for line in lines(results, "f1_macro")] == ["all 2 folds", "refit", "distilled"]
+    headings, rows = lines(results, "f1_macro")
+    assert headings == ["", "score", "difference", "log loss", "ECE", "ms/row"]
+    assert [row[0] for row in rows] == ["all 2 folds", "refit", "distilled"]
+    assert rows[0][2] == ""
+
     (shown,) = section(run)
     assert shown.title == "One model for all folds"
     assert "distilled" in shown.body

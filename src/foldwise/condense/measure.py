@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 import polars as pl
 
+from foldwise.decisions.temperature import log_loss
+from foldwise.evaluation.answer import probabilities_of
 from foldwise.evaluation.bootstrap import LEVEL, Resampled, percentiles, resample
+from foldwise.evaluation.calibration import confidence_of
 from foldwise.evaluation.diagnostics import calibration
 from foldwise.evaluation.summary import holdout_groups
-from foldwise.metrics.metric import Metric
+from foldwise.metrics.metric import Floats, Ids, Metric
 from foldwise.predictor import Predictor
 from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared
@@ -24,6 +26,7 @@ from foldwise.run.folder import FoldFolder
 from foldwise.run.ones import holdout_sha256
 from foldwise.run.seal import check, commit
 from foldwise.tasks.predictions import read_predictions
+from foldwise.training.fold import metric_by_name
 
 ALL = "all"  # what `--model` calls the folds' answer
 TIMED, PASSES = 128, 2  # rows, and how often; the quicker pass counts
@@ -79,9 +82,20 @@ def _metrics(task: Any) -> list[Metric]:
     # The log loss beside those of the run: what the probabilities themselves are worth.
     metrics: list[Metric] = task.metrics()
     named = {metric.name for metric in metrics}
-    if holds(task) == "label" and hasattr(task, "built_in_metric") and "log_loss" not in named:
-        return [*metrics, task.built_in_metric("log_loss")]
-    return metrics
+    if not _has_probabilities(task) or "log_loss" in named:
+        return metrics
+    if holds(task) == "labels":
+        return [*metrics, Metric("log_loss", _loss_of_labels, False, "probabilities")]
+    return [*metrics, metric_by_name(task, "log_loss")]
+
+
+def _has_probabilities(task: Any) -> bool:
+    return holds(task) != "number" and hasattr(task, "classes")
+
+
+def _loss_of_labels(target: Ids, prediction: Ids, probabilities: Floats) -> float:
+    # A holdout of its own file may have labels that no model knows.
+    return log_loss(probabilities, target[:, : probabilities.shape[1]], "labels")
 
 
 def _differences(one: Resampled, folds: Resampled) -> dict[str, dict[str, float]]:
@@ -96,11 +110,9 @@ def _differences(one: Resampled, folds: Resampled) -> dict[str, dict[str, float]
 
 
 def _error(task: Any, table: pl.DataFrame) -> float | None:
-    if holds(task) != "label" or not hasattr(task, "classes"):
+    if not _has_probabilities(task):
         return None
-    target, prediction, probabilities = task.to_arrays(table)
-    confidence = probabilities[np.arange(len(prediction)), prediction]
-    return calibration(confidence, prediction == target)[1]
+    return calibration(*confidence_of(table, task, probabilities_of(task)))[1]
 
 
 def _times(predictors: dict[str, Predictor], rows: pl.DataFrame) -> dict[str, float]:

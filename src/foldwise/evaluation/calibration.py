@@ -51,6 +51,8 @@ def confidence_of(table: pl.DataFrame, task: Any, of: Of) -> tuple[Floats, Flags
     """
     target, prediction, probabilities = task.to_arrays(table)
     if of == "labels":
-        likely = probabilities.ravel()
-        return np.maximum(likely, 1 - likely), (likely >= 0.5) == (target.ravel() == 1)
+        # A holdout of its own file may have labels that no model knows.
+        known = target[:, : probabilities.shape[1]] == 1
+        sure = np.maximum(probabilities, 1 - probabilities)
+        return sure.ravel(), ((probabilities >= 0.5) == known).ravel()
     return probabilities[np.arange(len(prediction)), prediction], prediction == target

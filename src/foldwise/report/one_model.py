@@ -41,8 +41,10 @@ def judged(run: RunFolder) -> str:
     return str((metrics.get("verdict") or {}).get("metric") or next(iter(metrics["mean"])))
 
 
-def lines(results: Sequence[Mapping[str, Any]], metric: str) -> list[list[str]]:
-    """Return the table's rows: the folds' answer, then each model.
+def lines(results: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[str], list[list[str]]]:
+    """Return the table's headings and rows: the folds' answer, then each model.
+
+    What is of probabilities is left out where numbers are predicted.
 
     Args:
         results: of `measured`, at least one.
@@ -54,30 +56,27 @@ def lines(results: Sequence[Mapping[str, Any]], metric: str) -> list[list[str]]:
         ahead = result["difference"][metric]
         told = f"{signed(ahead['value'])} {_bounds(ahead, signed)}"
         made.append([result["model"], *_cells(result, result["model"], metric, told)])
-    return made
+    known = [i for i in range(len(HEADINGS)) if any(row[i] is not None for row in made)]
+    rows = [["n/a" if row[i] is None else str(row[i]) for i in known] for row in made]
+    return [HEADINGS[i] for i in known], rows
 
 
 def table(result: Mapping[str, Any], metric: str) -> Table:
     """Build what `foldwise refit` and `foldwise distill` print."""
+    headings, rows = lines([result], metric)
     shown = Table(
         title=f"{metric} on the holdout's {result['rows']:,} rows",
-        caption=CAPTION,
+        caption=_caption(headings),
         caption_justify="left",
         box=None,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for heading in HEADINGS:
+    for heading in headings:
         shown.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for line in lines([result], metric):
-        shown.add_row(*line)
+    for row in rows:
+        shown.add_row(*row)
     return shown
-
-
-CAPTION = (
-    "In brackets 95% intervals over groups of near-duplicates; the difference, from the folds' "
-    "answer, is paired. ECE: mean distance of confidence and accuracy. ms/row: as it was measured."
-)
 
 
 def verdict(result: Mapping[str, Any], metric: str) -> str:
@@ -97,13 +96,13 @@ def section(run: RunFolder) -> list[page.Section]:
     body = Markup("").join(page.paragraph(told, "warning") for told in stale(run))
     if results:
         metric = judged(run)
-        rows = f"{metric} on the holdout's {results[0]['rows']:,} rows. {CAPTION}"
-        headings = ["model", *HEADINGS[1:]]
-        body = page.table(rows, headings, lines(results, metric), sortable=False) + body
+        headings, rows = lines(results, metric)
+        told = f"{metric} on the holdout's {results[0]['rows']:,} rows. {_caption(headings)}"
+        body = page.table(told, ["model", *headings[1:]], rows, sortable=False) + body
     return [page.Section("One model for all folds", body)] if body else []
 
 
-def _cells(result: Mapping[str, Any], model: str, metric: str, ahead: str) -> list[str]:
+def _cells(result: Mapping[str, Any], model: str, metric: str, ahead: str) -> list[str | None]:
     scores = result["scores"][model]
     score = scores[metric]
     loss = scores.get("log_loss", {}).get("value")
@@ -111,10 +110,18 @@ def _cells(result: Mapping[str, Any], model: str, metric: str, ahead: str) -> li
     return [
         f"{figure(score['value'])} {_bounds(score, figure)}",
         ahead,
-        figure(loss),
-        figure(error),
+        None if loss is None else figure(loss),
+        None if error is None else figure(error),
         f"{result['ms_a_row'][model]:.3g}",
     ]
+
+
+def _caption(headings: Sequence[str]) -> str:
+    error = " ECE: mean distance of confidence and accuracy." if "ECE" in headings else ""
+    return (
+        "In brackets 95% intervals over groups of near-duplicates; the difference, from the folds' "
+        f"answer, is paired.{error} ms/row: as it was measured."
+    )
 
 
 def _bounds(interval: Mapping[str, float | None], write: Any) -> str:
