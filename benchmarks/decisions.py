@@ -5,7 +5,8 @@
 
 Of a run the answer and each member alone are judged, as the run would if it had no other. Of each
 table of DATA/small and DATA/women_clothing 3,000 rows are drawn; 40% of them are the holdout.
-Nothing is trained but the linear members. It prints the tables of docs/experiments.md.
+Nothing is trained but the linear members. Where a run has a refit, and of each table, the sets of
+one model fitted on all rows are judged too. It prints the tables of docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from foldwise.condense.rows import of_all_rows
 from foldwise.config.load import load_config, load_stored
 from foldwise.config.members import MODEL, answering
 from foldwise.decisions.decision import AS_IT_IS
 from foldwise.decisions.temperature import log_loss
 from foldwise.evaluation.answer import Answer, answer, answered, mean_answer, probabilities_of
 from foldwise.evaluation.calibration import confidence_of
-from foldwise.evaluation.deciding import confidence_and_right
+from foldwise.evaluation.deciding import ONE, confidence_and_right
 from foldwise.evaluation.diagnostics import calibration, chance_error, coverage
 from foldwise.evaluation.sets import known_rows, sets_json
 from foldwise.hardware.device import build_accelerator
@@ -35,11 +37,12 @@ from foldwise.metrics.metric import evaluate
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task, holds, load_target
 from foldwise.preparation.prepare import prepare
-from foldwise.run.folder import RunFolder
+from foldwise.run.folder import REFIT, RunFolder
 from foldwise.split.assignment import read_assignment
-from foldwise.tasks.predictions import values_of
+from foldwise.tasks.predictions import read_predictions, values_of
 
 ROWS = 3000
+LEVELS = (0.8, 0.9, 0.95)
 TABLES: dict[str, dict[str, Any]] = {
     "banking77": {"path": "small/banking77.csv", "target": "category", "text": ["text"]},
     "alexa": {"path": "small/alexa.tsv", "target": "rating", "text": ["verified_reviews"]},
@@ -75,10 +78,21 @@ def main() -> None:
     parser.add_argument("--tables", type=Path)
     asked = parser.parse_args()
     for path in asked.runs:
-        judge(path.name, *of_run(path))
+        prepared, tables, held = of_run(path)
+        judge(path.name, prepared, tables, held)
+        run = RunFolder(path)
+        if run.one(REFIT).holdout.exists():
+            paths = run.out_of_fold, run.one(REFIT).holdout
+            known, refitted = (read_predictions(each, prepared.task) for each in paths)
+            judge_refit(path.name, prepared, known, refitted)
     for name, table in TABLES.items() if asked.tables else ():
         with tempfile.TemporaryDirectory() as folder:
-            judge(name, *of_table(name, dict(table), asked.tables, Path(folder)))
+            prepared, tables, held = of_table(name, dict(table), asked.tables, Path(folder))
+            judge(name, prepared, tables, held)
+            if holds(prepared.task) != "labels":
+                found = answer(prepared, tables)
+                refitted = answered({MODEL: refit_linear(prepared)}, found.chosen, prepared.task)
+                judge_refit(name, prepared, found.out_of_fold, refitted)
 
 
 def of_run(path: Path) -> tuple[Any, Tables, list[Tables]]:
@@ -119,6 +133,27 @@ def of_table(name: str, table: dict[str, Any], data: Path, folder: Path) -> tupl
         members.fit(number)
     read = {MODEL: _sources(run, prepared.folds, "linear")}
     return prepared, *_tables(read, prepared.folds)
+
+
+def refit_linear(prepared: Any) -> pl.DataFrame:
+    """Fit the linear member on the rows of all folds, and let it answer the holdout."""
+    one = prepared.run.one(REFIT)
+    single = replace(of_all_rows(prepared, one, 0), holdout=prepared.holdout)
+    one.path.mkdir()
+    Members(single, build_accelerator(prepared.config.training), only={"linear"}).fit(1)
+    return read_predictions(one.member("linear").holdout, prepared.task)
+
+
+def judge_refit(name: str, prepared: Any, known: pl.DataFrame, refitted: pl.DataFrame) -> None:
+    """Print what sets hold of a refitted answer to the holdout, beside folds that never saw it."""
+    task, seed = prepared.task, prepared.config.folds.seed
+    rows = known_rows(known, task, np.asarray(prepared.assignment.groups(known["row"].to_numpy())))
+    # As `predict --model refit` has it: the one answer stands for every fold's.
+    alike = replace(rows, fold=np.full_like(rows.fold, ONE))
+    print(f"\n{name}, refit: {refitted.height} rows of the holdout")
+    for level in LEVELS:
+        each = sets_json(alike, {ONE: refitted}, task, seed=seed, level=level)["holdout"]
+        print(f"  {level:.0%} {_in_words(each)}")
 
 
 def judge(name: str, prepared: Any, tables: Tables, held: list[Tables]) -> None:
@@ -192,26 +227,25 @@ def _print_sets(found: Answer, prepared: Any, held: list[Tables], *, detailed: b
     of_folds = dict(
         zip(prepared.folds, [answered(fold, found.chosen, task) for fold in held], strict=False)
     )
-    for level in (0.8, 0.9, 0.95):
+    for level in LEVELS:
         judged = sets_json(known, of_folds, task, seed=seed, level=level)
         for estimate in ("oof", "holdout"):
             if not (each := judged[estimate]):
                 continue
-            line = (
-                f"  {level:.0%} {estimate}: cover {each['coverage']:.3f}, size {each['size']:.2f}"
-            )
-            if "by_class" in each:
-                by = each["by_class"]
-                line += (
-                    f", empty {each['empty']:.3f}; by class {by['coverage']:.3f}, {by['size']:.2f}"
-                )
-            print(line)
+            print(f"  {level:.0%} {estimate}: {_in_words(each)}")
             if detailed and estimate == "holdout" and level == 0.9 and "classes" in each:
-                for one, two in zip(each["classes"], by["classes"], strict=True):
+                for one, two in zip(each["classes"], each["by_class"]["classes"], strict=True):
                     print(
                         f"    {one['label'][:60]:60} {one['rows']:4} {one['coverage']:.3f} "
                         f"{one['size']:.2f} | {two['coverage']:.3f} {two['size']:.2f}"
                     )
+
+
+def _in_words(each: dict[str, Any]) -> str:
+    told = f"cover {each['coverage']:.3f}, size {each['size']:.2f}"
+    if by := each.get("by_class"):
+        told += f", empty {each['empty']:.3f}; by class {by['coverage']:.3f}, {by['size']:.2f}"
+    return told
 
 
 def _sources(run: RunFolder, folds: list[int], name: str) -> list[Any]:
