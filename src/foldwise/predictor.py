@@ -273,13 +273,12 @@ class Predictor:
         """
         opened = self.open(rows) if isinstance(rows, str) else rows
         models = sum(fold.model is not None for fold in self._folds)
-        labels = Labels(self._label_new, holds(self.task), self._identity, models, self.known, more)
+        labels = Labels(self._label_new, self._identity, models, self.known, more)
         return predict_file(opened, labels, Path(out), raw=raw, console=console)
 
     def _label_new(self, rows: pl.DataFrame) -> pl.DataFrame:
         labelled = self._label(apply_missing(rows, self._data, need_target=False)[0])
-        by_threshold = bool(self.chosen.decision.thresholds)  # not from a half
-        return with_sureness(labelled, self.task) if by_threshold else labelled
+        return with_sureness(labelled, self.task)
 
     @property
     def _identity(self) -> dict[str, Any]:

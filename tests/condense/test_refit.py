@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from foldwise.commands.validate import validate as validate_command
 from foldwise.condense.distill import distill
 from foldwise.condense.refit import refit
 from foldwise.config.load import dump_config, load_config
@@ -152,13 +153,14 @@ def test_it_is_measured_beside_the_folds_answer_on_the_holdout(run: RunFolder, n
 
 
 def test_validated_anew_both_are_measured_again_and_left_as_they_were_trained(
-    run: RunFolder, tmp_path: Path
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(run.path, tmp_path / "runs" / "test")
     copy = RunFolder(tmp_path / "runs" / "test")
     before = {one.path.name: read_json(one.measured) for one in copy.ones()}
     fits = {path: path.stat().st_mtime_ns for path in copy.weights()}
-    validate(copy.path, precision="bf16")
+    validate_command(copy.path, trust_code=False, precision="bf16")
+    assert "note: refit: was measured beside an earlier answer" in capsys.readouterr().err
     assert measured(copy) == []
     (first, second) = stale(copy)
     assert first == (

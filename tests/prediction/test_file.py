@@ -59,7 +59,8 @@ class Model:
         self.asked += rows["row"].to_list()
         length = rows["text"].fill_null("").str.len_chars().cast(pl.Float64).to_numpy()
         first = 1 / (2 + length)
-        made = {"prob_card": first, "prob_loan": 1 - first, "logit_card": first}
+        made = {"confidence": np.maximum(first, 1 - first), "prob_card": first}
+        made |= {"prob_loan": 1 - first, "logit_card": first}
         label = ["card" if p > 0.5 else "loan" for p in first]
         return pl.DataFrame({"row": rows["row"], "prediction": label, **made})
 
@@ -80,7 +81,7 @@ def predict(table: Path) -> Predict:
         data = Data.model_validate({"path": str(path), "text": ["text"], "categorical": ["kind"]})
         known = {"kind": frozenset({"a"})}
         models = keys.pop("models", {"run": "r"})
-        labels = Labels(model or Model(), "label", models, 1, known, keys.pop("more", ()))
+        labels = Labels(model or Model(), models, 1, known, keys.pop("more", ()))
         return predict_file(open_rows(data, carry), labels, out, **keys)
 
     return call

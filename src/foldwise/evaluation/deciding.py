@@ -79,8 +79,7 @@ class Deciding:
             labelled: the rows with prediction and prob_*, or a predicted number.
             folds: by fold, what each says of the same rows, (n, k); under `ONE` the only model.
         """
-        if holds(self.task) != "number":
-            labelled = with_sureness(labelled, self.task)
+        labelled = with_sureness(labelled, self.task)
         if self.asked.abstain is not None:
             sure = pl.col("confidence") >= self.asked.abstain
             labelled = labelled.with_columns(pl.when(sure).then("prediction").alias("prediction"))
@@ -248,8 +247,9 @@ def sureness(labelled: pl.DataFrame, task: Any) -> Floats:
 
 
 def with_sureness(labelled: pl.DataFrame, task: Any) -> pl.DataFrame:
-    """Add how sure each row's prediction is, behind it; once."""
-    if "confidence" in labelled.columns:
+    """Add how sure each row's prediction is, behind it: once, and where there are probabilities."""
+    there = "confidence" in labelled.columns
+    if there or holds(task) == "number" or not any(n.startswith("prob_") for n in labelled.columns):
         return labelled
     sure = pl.Series("confidence", sureness(labelled, task), dtype=pl.Float64)
     return labelled.insert_column(labelled.columns.index("prediction") + 1, sure)

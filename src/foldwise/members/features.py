@@ -102,7 +102,8 @@ class Features:
             sound = 1 <= shortest <= longest <= 2 and block["missing"] in ("", _MISSING)
             sound = sound and len(terms) > 0 and block["weight"] in (1.0, _HALF)
         elif kind == "category" and column in columns.categorical:
-            sound = len(words_of(block["values"])) >= 0 and isinstance(block["rare"], bool)
+            words_of(block["values"])
+            sound = isinstance(block["rare"], bool)
         else:
             numbers = [block[name] for name in ("size", "fill", "mean", "scale")]
             sound = kind == "number" and column in columns.numeric

@@ -8,39 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import polars as pl
 
 from foldwise.errors import FoldwiseError
 from foldwise.table.reading import ROW
 
 PREDICTION, CONFIDENCE, PROBLEM = "prediction", "confidence", "problem"
-_PROBABILITY = "prob_"
 NOT_FINITE = "the model's numbers for this row aren't finite"
-
-
-def with_confidence(labelled: pl.DataFrame, holds: str) -> pl.DataFrame:
-    """Add the probability of the predicted label, unless it is there or numbers are predicted.
-
-    Of a set of labels it is that of its most doubtful decision: the smallest, over the labels, of
-    the probability that the label is there if it was predicted, and that it isn't if it wasn't.
-
-    Args:
-        labelled: prediction and prob_*.
-        holds: label, labels or number.
-    """
-    names = [name for name in labelled.columns if name.startswith(_PROBABILITY)]
-    if holds == "number" or not names or CONFIDENCE in labelled.columns:
-        return labelled
-    values = labelled.select(names).to_numpy()
-    if holds == "labels":
-        sure = np.maximum(values, 1 - values).min(axis=1)
-    else:
-        place = {name.removeprefix(_PROBABILITY): at for at, name in enumerate(names)}
-        at = [place[label] for label in labelled[PREDICTION].to_list()]
-        sure = values[np.arange(len(values)), at] if len(values) else np.zeros(0)
-    after = labelled.columns.index(PREDICTION) + 1
-    return labelled.insert_column(after, pl.Series(CONFIDENCE, sure, dtype=pl.Float64))
 
 
 def not_finite(labelled: pl.DataFrame) -> dict[int, str]:

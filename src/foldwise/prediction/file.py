@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from foldwise.prediction.columns import PREDICTION, lines, not_finite, with_confidence
+from foldwise.prediction.columns import PREDICTION, lines, not_finite
 from foldwise.prediction.parts import Parts
 from foldwise.progress.shown import whole_shown
 from foldwise.table.chunks import Chunk, NewRows
@@ -33,8 +33,7 @@ class Labels:
     """What labels rows.
 
     Attributes:
-        label: rows as read -> row, prediction, prob_* and logit_*, in their order.
-        holds: what a prediction is: label, labels or number.
+        label: rows as read -> row, prediction, confidence, prob_* and logit_*, in their order.
         models: JSON values that say which models these are.
         passes: over a chunk's rows, for the progress.
         known: by category column, the values that the models know; columns of which that can't be
@@ -43,7 +42,6 @@ class Labels:
     """
 
     label: Frames
-    holds: str
     models: Mapping[str, Any]
     passes: int
     known: Mapping[str, frozenset[str | None]]
@@ -151,7 +149,6 @@ def _labelled(chunk: Chunk, labels: Labels) -> tuple[pl.DataFrame, dict[str, int
     odd = not_finite(made)
     problems |= odd
     made = made.filter(~pl.col(ROW).is_in(list(odd)))
-    made = with_confidence(made, labels.holds)
     for add in labels.more:
         made = add(made)
     counted = {"problems": len(problems), "abstained": made[PREDICTION].null_count()}

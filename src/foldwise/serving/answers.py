@@ -11,21 +11,16 @@ import polars as pl
 from starlette.responses import Response
 
 from foldwise.evaluation.deciding import with_sureness
-from foldwise.prediction.columns import CONFIDENCE, NOT_FINITE, PREDICTION, with_confidence
+from foldwise.prediction.columns import CONFIDENCE, NOT_FINITE, PREDICTION
 from foldwise.predictor import Predictor
-from foldwise.preparation.build import holds
 from foldwise.tasks.predictions import values_of
 
 
 def labels_by(predictor: Predictor) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """Return what labels rows as `foldwise predict` does: prediction, confidence and prob_*."""
-    by_threshold = bool(predictor.chosen.decision.thresholds)  # not from a half
 
     def label(rows: pl.DataFrame) -> pl.DataFrame:
-        labelled = predictor.predict(rows)
-        if by_threshold:
-            return with_sureness(labelled, predictor.task)
-        return with_confidence(labelled, holds(predictor.task))
+        return with_sureness(predictor.predict(rows), predictor.task)
 
     return label
 
