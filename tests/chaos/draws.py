@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chaos.faults import WRITES, Event
 
-# Eight seeds in a row meet all of them.
-KINDS = ("KILL", "ended", "second", "STOP", "ENOSPC", "EIO", "NaN", "damage")
-COMMANDS = ("train", "train", "train", "predict", "evaluate")
 FAULTS = ("ENOSPC", "EIO")
 ENDING = ("TERM", "INT", "HUP")
 DAMAGES = ("flip", "truncate", "delete", "link")
@@ -29,7 +27,7 @@ class Draw:
 
     Attributes:
         seed: all follows from it.
-        command: train, predict or evaluate.
+        command: train, predict, evaluate or refit.
         phase: of the command, in which it (first) happens.
         fates: of the first calls, each as `Fate` takes it; the calls after them are undisturbed.
         another: while the first is stopped, another process is given the same command.
@@ -46,16 +44,23 @@ class Draw:
     where: tuple[float, float] = (0.0, 0.0)
 
 
-def draw(seed: int, traces: dict[str, list[Event]]) -> Draw:
+def draw(
+    seed: int,
+    traces: dict[str, list[Event]],
+    kinds: Sequence[str],
+    commands: Sequence[str],
+) -> Draw:
     """Return what a seed means.
 
     Args:
-        seed: from 0; seed modulo 8 is the kind.
+        seed: from 0; modulo the number of kinds it is the kind.
         traces: the file operations of each undisturbed command.
+        kinds: of what befalls them.
+        commands: to choose from.
     """
     rng = random.Random(seed)
-    kind = KINDS[seed % len(KINDS)]
-    command = "train" if kind == "NaN" else rng.choice(COMMANDS)
+    kind = kinds[seed % len(kinds)]
+    command = "train" if kind == "NaN" else rng.choice(commands)
     trace = traces[command]
     if kind in FAULTS and not any(event.kind in WRITES for event in trace):
         kind = "KILL"  # evaluate writes nothing that a disk could refuse
@@ -106,9 +111,16 @@ MARKS = {
         "train": [
             ("report", r"report\.html"),
             ("sum up", r"oof\.parquet"),
+            ("fit members", r"fold-\d+/members"),
             ("validate", r"fold-\d+/\.?predictions\.parquet"),
             ("train", r"fold-\d+/(checkpoints|\.?metrics\.jsonl)"),
             ("record", r"runs/run/\.?(config\.yaml|folds\.parquet|manifest\.json)"),
+        ],
+        "refit": [
+            ("measure", r"refit/\.?holdout\.parquet"),
+            ("fit members", r"refit/members"),
+            ("train", r"refit/(checkpoints|\.?metrics\.jsonl)"),
+            ("record", r"refit/"),
         ],
         "predict": [("write", r"labels\.parquet"), ("load", r"fold-\d+/")],
         "evaluate": [("load", r"fold-\d+/")],

@@ -24,37 +24,11 @@ import yaml
 
 from chaos.draws import Draw, draw
 from chaos.faults import Event
-from conftest import PRECISION, make_table, save_backbone
+from chaos.plays import RUN, Play
+from conftest import make_table, save_backbone
 
 HERE = Path(__file__).parent
-RUN = Path("runs/run")
 OUTSIDE = "outside"  # of the run: what a planted link points at
-CALLS = {
-    "train": ("train", "config.yaml"),
-    "predict": ("predict", str(RUN), "table.csv", "-o", "labels.parquet"),
-    "evaluate": ("evaluate", str(RUN), "table.csv"),
-}
-CONFIG: dict[str, Any] = {
-    "run": {"name": "run", "dir": "runs", "seed": 7},
-    "data": {"path": "table.csv", "target": "label", "text": ["text"]},
-    "folds": {"n": 2, "duplicates": "identical"},
-    "selection": {"rows": "inner"},  # so that a best checkpoint is chosen and can be lost
-    "text": {"max_length": 16},
-    "model": {"backbone": "bert"},
-    "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
-    "training": {
-        "epochs": 2,
-        "batch_size": 8,
-        "device": "cpu",
-        "precision": PRECISION,
-        "save_minutes": 0,
-        "log_every": 3,
-    },
-    "metrics": ["f1_macro"],
-    "trackers": [],
-    "baselines": False,
-    "ensemble": "model",
-}
 LIST = "list of files"
 PATIENCE_S = 120
 
@@ -81,22 +55,23 @@ class Stage:
     Args:
         folder: an empty one; every draw gets a folder in it.
         process: the zygote.
+        given: the run, and what is given on it.
     """
 
-    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
-        self.folder, self.process = folder, process
+    def __init__(self, folder: Path, process: subprocess.Popen[str], given: Play) -> None:
+        self.folder, self.process, self.given = folder, process, given
         self.template = folder / "template"
         self.template.mkdir()
         self.drawn = folder / "drawn"
         self.drawn.mkdir()
         save_backbone(self.template / "bert")
         make_table().write_csv(self.template / "table.csv")
-        (self.template / "config.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+        (self.template / "config.yaml").write_text(yaml.safe_dump(given.config), encoding="utf-8")
         self.whole = folder / "whole"
         shutil.copytree(self.template, self.whole)
         self.traces: dict[str, list[Event]] = {}
         self.expected: dict[str, dict[str, str]] = {}
-        for command in CALLS:
+        for command in given.calls:
             trace = folder / f"{command}.trace"
             [call] = self.call(self.whole, command, trace=trace)
             assert call.code == 0, call.words
@@ -104,14 +79,20 @@ class Stage:
             self.traces[command] = [Event(*line.split("\t")) for line in lines]
             self.expected[command] = outcome(self.whole, command, call)
 
-    def play(self, seed: int) -> None:
+    def play(self, seed: int, command: str | None = None) -> None:
         """Play a draw, and print it.
+
+        Args:
+            seed: of the draw.
+            command: that something befalls; None: drawn too.
 
         Raises:
             AssertionError: it didn't end as the undisturbed run did.
         """
-        drawn = draw(seed, self.traces)
-        story = [f"{drawn}", f"replay: FOLDWISE_CHAOS_SEED={seed} pytest tests/chaos -k one"]
+        commands = self.given.drawn if command is None else (command,)
+        drawn = draw(seed, self.traces, self.given.kinds, commands)
+        of = "" if command is None else f" FOLDWISE_CHAOS_OF={command}"
+        story = [f"{drawn}", f"replay: FOLDWISE_CHAOS_SEED={seed}{of} pytest tests/chaos -k one"]
         print(*story, sep="\n")
         with self.scene(drawn.command) as root:
             try:
@@ -125,6 +106,8 @@ class Stage:
         root = self.folder / "scene"
         shutil.copytree(self.template if command == "train" else self.whole, root)
         (root / "labels.parquet").unlink(missing_ok=True)
+        if command == "refit":
+            shutil.rmtree(root / RUN / "refit")
         try:
             yield root
         finally:
@@ -144,7 +127,7 @@ class Stage:
 
         Args:
             root: the working directory.
-            command: train, predict or evaluate.
+            command: of what is given.
             fate: what befalls it.
             trace: file that takes its file operations.
             meanwhile: the command that another process is given while this one is stopped.
@@ -158,14 +141,14 @@ class Stage:
         calls = [
             {
                 **shared,
-                "given": [*CALLS[command], *more],
+                "given": [*self.given.calls[command], *more],
                 "words": str(words[0]),
                 "fate": fate or {},
                 "trace": trace and str(trace),
             }
         ]
         if meanwhile is not None:
-            calls.append({**shared, "given": CALLS[meanwhile], "words": str(words[1])})
+            calls.append({**shared, "given": self.given.calls[meanwhile], "words": str(words[1])})
         for path in words:
             path.unlink(missing_ok=True)
         assert self.process.stdin is not None
@@ -269,15 +252,34 @@ def outcome(root: Path, command: str, call: Call) -> dict[str, str]:
     if command == "predict":
         return {"labels.parquet": _sha256(root / "labels.parquet")}
     run = root / RUN
+    if command == "refit":
+        return _outcome_of_refit(run)
     wanted = ["oof.parquet", "metrics.json", "folds.parquet", "classes.json", "config.yaml"]
     for fold in ("fold-1", "fold-2"):
         wanted += [f"{fold}/{name}.json" for name in ("best", "encoders", "validation")]
         wanted += [f"{fold}/metrics.jsonl", f"{fold}/predictions.parquet"]
     wanted += [str(path.relative_to(run)) for path in run.glob("fold-*/*/step-*/model.safetensors")]
+    wanted += [str(p.relative_to(run)) for p in run.glob("**/members/**/*") if p.is_file()]
     # Whatever happened, nothing is left over and the report is drawn.
     names = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
     listed = "\n".join(name for name in names if "/damaged-" not in name)
     return {LIST: listed, **{name: _sha256(run / name) for name in wanted}}
+
+
+def _outcome_of_refit(run: Path) -> dict[str, str]:
+    wanted = ["oof.parquet", "metrics.json", "seal.json"]  # which it leaves alone
+    # Its log and seal hold times of day, its training.json how long it took.
+    timed = {"log.jsonl", "seal.json", "training.json", "measured.json", ".lock"}
+    files = [path for path in (run / "refit").rglob("*") if path.is_file()]
+    wanted += [
+        str(p.relative_to(run)) for p in files if p.name not in timed and "step-" not in str(p)
+    ]
+    wanted += [str(p.relative_to(run)) for p in files if p.name == "model.safetensors"]
+    measured = json.loads((run / "refit" / "measured.json").read_text(encoding="utf-8"))
+    told = {name: value for name, value in measured.items() if name != "ms_a_row"}
+    listed = "\n".join(sorted(str(path.relative_to(run)) for path in files))
+    found = {LIST: listed, "measured.json": json.dumps(told)}
+    return {**found, **{name: _sha256(run / name) for name in wanted}}
 
 
 def damage(run: Path, drawn: Draw) -> Damage | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chaos.draws import phases_of
-from chaos.stage import RUN, Stage, outcome
+from chaos.plays import RUN
+from chaos.stage import Stage, outcome
 from foldwise.run.folder import RunFolder
 from foldwise.run.history import read_history
 
