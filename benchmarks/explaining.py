@@ -21,22 +21,21 @@ import polars as pl
 from foldwise.explanation.aim import Aim, aims_of
 from foldwise.explanation.answered import Variant, answers, varied
 from foldwise.explanation.credit import Credit, Creditor, cells_without
+from foldwise.explanation.effort import Effort
 from foldwise.explanation.explained import Removal
-from foldwise.explanation.gradients import MOST_STEPS
 from foldwise.explanation.removal import check_removal
 from foldwise.predictor import Predictor
 from foldwise.tasks.predictions import values_of
 
 GROUP = 4
-DRAWS = 10
-SEED = 0
+EFFORT = Effort(random=10)
 
 
 def holdout_rows(predictor: Predictor, data: str, n: int) -> pl.DataFrame:
     folds = pl.read_parquet(predictor.run.folds)
     held = folds.filter(pl.col("role") == "holdout")["row"].unique()
     frame = predictor.read(data, labelled=False)
-    return frame.filter(pl.col("row").is_in(held.to_list())).sample(n, seed=SEED)
+    return frame.filter(pl.col("row").is_in(held.to_list())).sample(n, seed=EFFORT.seed)
 
 
 def by_occlusion(
@@ -50,7 +49,7 @@ def by_occlusion(
             cells = cells_without(rows, row, gone)
             variants.append(Variant(row, cells))
             of.append((row, kind))
-    full, made = answers(predictor, rows), answers(predictor, varied(rows, variants))
+    full, made = (answers(predictor, each, EFFORT) for each in (rows, varied(rows, variants)))
     found = [np.zeros(len(credit.words)) for credit in credits]
     for (row, kind), line in zip(of, made, strict=True):
         at = [i for i, word in enumerate(credits[row].words) if word.kind == kind]
@@ -93,8 +92,7 @@ def main() -> None:
     predictor = Predictor(asked.run, model=asked.model, member=asked.member)
     rows = holdout_rows(predictor, asked.data, asked.rows)
     task: Any = predictor.task
-    creditor = Creditor(predictor, MOST_STEPS)
-    settings = {"draws": DRAWS, "seed": SEED}
+    creditor = Creditor(predictor, EFFORT)
     ours: list[Removal | None] = []
     reference: list[Removal | None] = []
     credits: list[Credit] = []
@@ -107,10 +105,10 @@ def main() -> None:
         aims = [aims_of(task, line, said, 1)[0] for line, said in zip(full, labels, strict=True)]
         found = creditor.credit(part, aims)
         credits += found
-        ours += check_removal(predictor, part, aims, found, full, **settings)
+        ours += check_removal(predictor, part, aims, found, full, EFFORT)
         if asked.occlusion:
             occluded = by_occlusion(predictor, part, aims, found)
-            reference += check_removal(predictor, part, aims, occluded, full, **settings)
+            reference += check_removal(predictor, part, aims, occluded, full, EFFORT)
         print(f"{start + part.height} rows, {time.perf_counter() - begun:.0f} s", flush=True)
         print(told("named by credit", ours), flush=True)
         if asked.occlusion:

@@ -15,7 +15,8 @@ from conftest import FILLER
 from foldwise import Predictor, cross_validate, explain
 from foldwise.cli import app
 from foldwise.errors import FoldwiseError
-from foldwise.explanation.explain import Effort, explain_row
+from foldwise.explanation.effort import Effort
+from foldwise.explanation.explain import explain_row
 from foldwise.explanation.explained import Explained, Explanation
 from foldwise.run.folder import RunFolder
 

@@ -14,6 +14,7 @@ import torch
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.explanation.aim import Aim, aims_of
+from foldwise.explanation.effort import Effort
 from foldwise.explanation.gradients import check_captum, integrate
 from foldwise.explanation.tokens import Reader
 from foldwise.members.member import Holds
@@ -59,7 +60,9 @@ def path_of(task: Any, model: Any, aim: Aim, row: int) -> tuple[Any, Any]:
     cells = {c: str(FRAME[c][row] or "") for c in ("text", "kind")}
     cells["amount"] = f"{FRAME['amount'][row]:.6g}"
     windows = Reader(task).windows(dataset, row, cells)
-    return integrate(model, task, dataset[row], windows, aim, torch.device("cpu")), windows
+    return integrate(
+        model, task, dataset[row], windows, aim, torch.device("cpu"), Effort()
+    ), windows
 
 
 def aim_of(holds: Holds, n: int) -> Aim:

@@ -9,6 +9,7 @@ import polars as pl
 
 from foldwise.explanation.aim import Aim
 from foldwise.explanation.credit import Credit
+from foldwise.explanation.effort import Effort
 from foldwise.explanation.removal import check_removal
 from foldwise.explanation.words import words_in
 
@@ -38,7 +39,7 @@ def check(credit_of: dict[str, float], aim: Aim, **columns: Any) -> Any:
     credit = Credit(words, values, np.ones(len(words), dtype=bool), 0.0, [], 0)
     full = np.array([[0.6, 0.4]])[:, : 1 if aim.holds == "number" else 2]
     predictor: Any = Counting()
-    return check_removal(predictor, rows, [aim], [credit], full, draws=200, seed=0)[0]
+    return check_removal(predictor, rows, [aim], [credit], full, Effort(random=200))[0]
 
 
 def test_the_word_that_counts_is_named_and_passes() -> None:

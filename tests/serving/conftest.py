@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,21 @@ def count_words(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def explain_words(row: pl.DataFrame, between: Callable[[], object]) -> dict[str, Any]:
+    """Why that model says so: each word adds one, and the last of several takes one."""
+    text = row.to_series(0)[0] or ""
+    words = []
+    for found in re.finditer(r"\S+", text):
+        between()
+        last = bool(words) and found.end() == len(text)
+        place = {"column": row.columns[0], "start": found.start(), "end": found.end()}
+        words.append({**place, "text": found[0], "value": -1.0 if last else 1.0, "read": True})
+    cells = [{"column": name, "cell": row[name][0], "effect": 0.25} for name in row.columns]
+    members = [{"member": name, "weight": 0.5, "margin": 1.5} for name in ("model", "linear")]
+    entry = {"of": "long", "words": words, "columns": cells, "members": members}
+    return {"explanations": [entry], "method": {}}
+
+
 def made(
     label: Callable[[pl.DataFrame], pl.DataFrame] = count_words,
     columns: list[Column] = COLUMNS,
@@ -47,8 +63,13 @@ def made(
     about: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Server:
-    """A server of a model that is a function; settings are fields of Limits, or token and names."""
-    own = {name: settings.pop(name) for name in ("token", "names") if name in settings}
+    """A server of a model that is a function.
+
+    Settings are fields of Limits, or token, names and explain.
+    """
+    beside = ("token", "names", "explain")
+    own = {name: settings.pop(name) for name in beside if name in settings}
+    explain = own.pop("explain", explain_words)
     limits = Limits(**settings)
     served = Served(
         columns,
@@ -64,10 +85,11 @@ def made(
             "scored": "out of fold",
             "versions": {"here": {"foldwise": "0"}},
             "limits": {"characters": limits.characters},
+            "unexplained": None,
         }
         | (about or {}),
     )
-    return Server(label, served, limits, **own)
+    return Server(label, served, explain, limits, **own)
 
 
 @contextmanager

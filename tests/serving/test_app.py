@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,11 +16,15 @@ import polars as pl
 import pytest
 
 from conftest import ROUNDING, make_table
+from foldwise import explain
 from foldwise.errors import FoldwiseError
+from foldwise.explanation.effort import Effort
+from foldwise.explanation.explain import explain_row
 from foldwise.predictor import Predictor
 from foldwise.serving.answers import labels_by
 from foldwise.serving.app import Server
 from foldwise.serving.described import describe
+from foldwise.serving.explaining import explains_by
 from foldwise.serving.limits import Limits
 
 from .conftest import ROW, count_words, made, running
@@ -39,7 +44,8 @@ def rows_of(count: int, seed: int = 5) -> list[dict[str, Any]]:
 
 def served(predictor: Predictor, **settings: Any) -> Server:
     limits = Limits(**settings)
-    return Server(labels_by(predictor), describe(predictor, limits), limits)
+    about = describe(predictor, limits, None)
+    return Server(labels_by(predictor), about, explains_by(predictor), limits)
 
 
 def test_an_answer_is_what_predict_gives_to_the_last_digit(
@@ -106,33 +112,69 @@ def test_the_schema_names_the_columns_and_the_page_is_served_without_others(
     assert asking.get("/docs").status_code == 404  # FastAPI's own loads scripts from elsewhere
 
 
-def test_an_explanation_leaves_out_each_word_and_each_column(client: Client) -> None:
-    row = {"text": "one  two\nthree", "kind": "c1", "amount": None}
-    found = client().post("/explain", json={"rows": [row]}).json()
-    assert (found["label"], found["value"]) == ("long", 0.6)
-    parts = {(part["column"], part["content"]): part["adds"] for part in found["parts"]}
-    assert list(parts) == [
-        ("text", "one"),
-        ("text", "two"),
-        ("text", "three"),
-        (
-            "kind",
-            "c1",
-        ),
-    ]
-    assert parts["kind", "c1"] == 0
-    assert [row["text"][p["start"] : p["end"]] for p in found["parts"][:3]] == [
-        "one",
-        "two",
-        "three",
-    ]
-
-
-def test_a_long_text_is_explained_in_runs_of_words(client: Client) -> None:
-    row = {"text": " ".join("abcdefghij"), "kind": None, "amount": None}
-    found = client(parts=4).post("/explain", json={"rows": [row]}).json()
-    assert [part["content"] for part in found["parts"]] == ["a b c", "d e f", "g h i", "j"]
+def test_an_explanation_is_that_of_foldwise_explain_for_a_table_of_the_row(
+    trained: Predictor, client: Client
+) -> None:
+    row = {"text": "my card was\tlost \U0001f600", "kind": "c1", "amount": 0.5}
+    answer = client(served(trained)).post("/explain", json={"rows": [row]})
+    assert answer.status_code == 200
+    (found,) = answer.json()["explanations"]
+    expected = explain(trained, [row], effort=Effort(steps=16, random=0)).rows[0].as_json()
+    assert found["words"] == expected["words"]
+    assert found["words"][0].keys() == {"column", "start", "end", "text", "value", "read"}
+    assert [word["text"] for word in found["words"]] == ["my", "card", "was", "lost", "\U0001f600"]
+    assert {each["column"] for each in found["columns"]} == {"text", "kind", "amount"}
+    for name in ("of", "value", "prediction", "probabilities", "columns", "members", "gradients"):
+        assert found[name] == expected[name], name
     assert client().post("/explain", json={"rows": [ROW, ROW]}).status_code == 422
+
+
+def test_numbers_of_an_explanation_that_are_not_finite_are_null(
+    trained: Predictor, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(*given: Any) -> Any:
+        (found,) = explain_row(*given)
+        found.credit.values[:] = np.nan
+        return [found]
+
+    monkeypatch.setattr("foldwise.serving.explaining.explain_row", spoiled)
+    found = client(served(trained)).post("/explain", json={"rows": [ROW]}).json()
+    assert {word["value"] for word in found["explanations"][0]["words"]} == {None}
+
+
+def test_without_captum_it_labels_and_says_why_it_does_not_explain(
+    trained: Predictor, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(FoldwiseError, match=r"needs the package captum.*foldwise\[explain\]") as no:
+        explains_by(trained)
+    limits = Limits()
+    asking = client(Server(labels_by(trained), describe(trained, limits, str(no.value))))
+    answer = asking.post("/explain", json={"rows": [ROW]})
+    assert answer.status_code == 501
+    assert answer.json()["error"] == f"this server doesn't explain: {no.value}"
+    assert asking.get("/metadata").json()["unexplained"] == str(no.value)
+    assert list(asking.get("/openapi.json").json()["paths"])[:2] == ["/predict", "/health"]
+    assert asking.post("/predict", json={"rows": [ROW]}).status_code == 200
+
+
+def test_past_its_own_deadline_an_explanation_ends(client: Client) -> None:
+    ended = threading.Event()
+
+    def endless(row: pl.DataFrame, between: Callable[[], object]) -> dict[str, Any]:
+        try:
+            while True:
+                between()
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    asking = client(explain=endless, explain_s=0.3)
+    answer = asking.post("/explain", json={"rows": [ROW]})
+    assert answer.status_code == 504
+    assert "not answered within 0.3 s" in answer.json()["error"]
+    assert ended.wait(10)
+    assert asking.post("/predict", json={"rows": [ROW]}).status_code == 200
 
 
 def test_numbers_that_are_not_finite_are_a_problem_of_their_row(client: Client) -> None:
@@ -274,7 +316,7 @@ def test_past_the_deadline_and_with_a_full_queue_it_says_so_at_once(client: Clie
     assert full.status_code == 429
     assert int(full.headers["retry-after"]) >= 1
     assert {answer.status_code for answer in late} == {504}
-    assert "not labelled within 0.3 s" in late[0].json()["error"]
+    assert "not answered within 0.3 s" in late[0].json()["error"]
     assert asking.post("/predict", json={"rows": [ROW]}).status_code == 200
     meters = asking.get("/metrics").text
     assert 'foldwise_dropped_requests_total{why="late"} 2.0' in meters

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import polars as pl
 import pytest
@@ -20,6 +22,8 @@ class Model:
         self.batches: list[list[int]] = []
         self.began = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
+        self.explaining = threading.Event()
+        self.on = threading.Semaphore(0)
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         self.batches.append(rows["n"].to_list())
@@ -30,6 +34,16 @@ class Model:
         if -2 in self.batches[-1]:
             raise BaseException("a panic")
         return rows.select(prediction=pl.col("n") * 10)
+
+    def explain(self, row: pl.DataFrame, between: Callable[[], object]) -> dict[str, Any]:
+        """Do so in three pieces, and say which batches were labelled before each."""
+        before = []
+        self.explaining.set()
+        assert self.on.acquire(timeout=10)
+        for _ in range(3):
+            between()
+            before.append(len(self.batches))
+        return {"row": row["n"][0], "before": before}
 
 
 def rows(*numbers: int) -> pl.DataFrame:
@@ -44,7 +58,7 @@ def model() -> Model:
 @pytest.fixture
 def batcher(model: Model) -> Iterator[Batcher]:
     """A batcher that is at work on row 0 while the test asks for more."""
-    batcher = Batcher(model, Limits(batch_rows=4, queued_rows=6, wait_s=0), Meters())
+    batcher = Batcher(model, model.explain, Limits(batch_rows=4, queued_rows=6, wait_s=0), Meters())
     batcher.start()
     batcher.ask(rows(0))
     assert model.began.acquire(timeout=10)
@@ -53,7 +67,7 @@ def batcher(model: Model) -> Iterator[Batcher]:
     batcher.close()
 
 
-def labels(asked: Asked) -> list[int]:
+def labels(asked: Asked[pl.DataFrame]) -> list[int]:
     return asked.future.result(timeout=10)["prediction"].to_list()
 
 
@@ -120,7 +134,7 @@ def test_closing_labels_what_waits_and_takes_in_nothing(batcher: Batcher, model:
 
 
 def test_a_request_waits_a_moment_for_company(model: Model) -> None:
-    batcher = Batcher(model, Limits(batch_rows=2, wait_s=5), Meters())
+    batcher = Batcher(model, None, Limits(batch_rows=2, wait_s=5), Meters())
     model.go.release(10)
     first = batcher.ask(rows(1)) if batcher.ready else None
     assert first is None  # nothing is taken in before it has started
@@ -129,3 +143,79 @@ def test_a_request_waits_a_moment_for_company(model: Model) -> None:
     assert [labels(each) for each in asked] == [[10], [20]]
     assert model.batches == [[1, 2]]
     batcher.close()
+
+
+def test_rows_of_others_are_labelled_between_the_pieces_of_an_explanation(
+    batcher: Batcher, model: Model
+) -> None:
+    why = batcher.ask_why(rows(7))
+    model.go.release(100)
+    assert model.explaining.wait(10)
+    asked = [batcher.ask(rows(n, n, n)) for n in (1, 2)]
+    model.on.release()
+    assert why.future.result(10) == {"row": 7, "before": [2, 3, 3]}
+    assert [labels(each) for each in asked] == [[10, 10, 10], [20, 20, 20]]
+
+
+def test_one_row_is_explained_at_a_time_and_another_is_told_to_come_back(
+    batcher: Batcher, model: Model
+) -> None:
+    why = batcher.ask_why(rows(7))
+    with pytest.raises(Refused, match="another row is being explained; come back in 1 s") as full:
+        batcher.ask_why(rows(8))
+    assert (full.value.status, full.value.headers) == (429, {"Retry-After": "1"})
+    model.go.release(100)
+    model.on.release(100)
+    assert why.future.result(10)["row"] == 7
+    assert why_of(batcher, 8) == 8
+
+
+def test_an_explanation_that_nobody_waits_for_ends_at_its_next_piece(
+    batcher: Batcher, model: Model
+) -> None:
+    waits = batcher.ask_why(rows(6))  # before it begins
+    batcher.drop(waits, "left")
+    model.go.release(100)
+    assert waits.future.cancelled()
+    model.on.release()
+    assert why_of(batcher, 7) == 7
+    model.explaining.clear()
+    works = batcher.ask_why(rows(8))  # while it goes on
+    assert model.explaining.wait(10)
+    batcher.drop(works, "left")
+    model.on.release()
+    assert works.future.exception(10) is not None
+    model.on.release()
+    assert why_of(batcher, 9) == 9
+
+
+def why_of(batcher: Batcher, number: int) -> int:
+    """Ask until the one before has ended."""
+    for _ in range(500):
+        try:
+            return int(batcher.ask_why(rows(number)).future.result(10)["row"])
+        except Refused:
+            time.sleep(0.01)
+    raise AssertionError("it never ended")
+
+
+def test_an_explanation_that_fails_is_told_and_one_under_way_is_finished_at_the_end() -> None:
+    def fail(row: pl.DataFrame, between: Callable[[], object]) -> dict[str, Any]:
+        if row["n"][0]:
+            raise BaseException("a panic")
+        return {"row": 0}
+
+    batcher = Batcher(lambda given: given, fail, Limits(wait_s=0), Meters())
+    batcher.start()
+    error = batcher.ask_why(rows(1)).future.exception(10)
+    assert repr(error) == "RuntimeError(\"BaseException('a panic')\")"
+    for _ in range(500):
+        try:
+            last = batcher.ask_why(rows(0))
+            break
+        except Refused:
+            time.sleep(0.01)
+    batcher.close()
+    assert last.future.result(0) == {"row": 0}
+    with pytest.raises(Refused, match="stopping"):
+        batcher.ask_why(rows(0))

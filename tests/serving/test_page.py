@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import polars as pl
@@ -11,7 +13,7 @@ import pytest
 from browser import Browser
 from foldwise.serving.rows import Column
 
-from .conftest import count_words, made, running
+from .conftest import count_words, explain_words, made, running
 
 TOKEN = "a-token-of-24-characters"
 HOSTILE = "<img src=x onerror=\"document.title='got in'\">"
@@ -60,8 +62,15 @@ def test_a_row_is_typed_predicted_and_explained(page: Any, width: int, dark: boo
         assert browser.driver.switch_to.active_element.get_attribute("id") == "explain"
         browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
         browser.wait("return document.querySelectorAll('.text mark').length === 4")
-        words = [mark.text for mark in browser.find_all(".text mark")]
-        assert words == ["one", "two", "\U0001f600", "four"]
+        words = [
+            (mark.text, mark.get_attribute("class")) for mark in browser.find_all(".text mark")
+        ]
+        assert [word for word, _ in words] == ["one", "two", "\U0001f600", "four"]
+        assert [kind.strip() for _, kind in words] == ["for", "for", "for", "against"]
+        told = [table.text.split("\n") for table in browser.find_all("#reasons table")]
+        assert told[0][:3] == ["Words that count most", "Word Adds to the margin", "one +1.00"]
+        assert "kind empty +25.00" in told[1]
+        assert told[2][-1] == "linear 0.50 +1.50"
         assert browser.overflow() == 0
         assert browser.errors() == []
 
@@ -87,7 +96,8 @@ def test_names_and_texts_of_a_hostile_run_are_shown_as_they_are_written(page: An
         browser.wait("return document.querySelector('#field-0')")
         fill(browser, 0, HOSTILE)
         browser.find("#explain").click()
-        browser.wait("return document.querySelectorAll('#parts tr').length > 1")
+        browser.wait("return document.querySelectorAll('#reasons mark').length > 1")
+        assert HOSTILE in browser.find("#reasons .text").text
         assert browser.find("#title").text == HOSTILE
         assert browser.find("#said").text == HOSTILE
         assert browser.find("#fields label").text == f"{HOSTILE} text"
@@ -117,3 +127,40 @@ def test_a_field_at_fault_is_marked_and_a_token_is_asked_for(page: Any) -> None:
         assert browser.find("[aria-invalid]").get_attribute("id") == "field-1"
         assert browser.find("#fault-1").text == "has 15 characters; at most 5 are read"
         assert not browser.find("#label").is_displayed()
+
+
+def test_a_new_question_ends_the_explanation_of_the_last_and_a_server_may_not_explain(
+    page: Any,
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(row: pl.DataFrame, between: Callable[[], object]) -> dict[str, Any]:
+        if row["text"][0] != "one two":
+            return explain_words(row, between)
+        begun.set()
+        try:
+            while True:
+                between()
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    with running(made(explain=endless)) as address:
+        browser = page(address)
+        browser.wait("return document.querySelector('#field-0')")
+        fill(browser, 0, "one two")
+        browser.find("#explain").click()
+        browser.wait("return document.querySelectorAll('#bars li').length === 2")
+        assert begun.wait(10)
+        assert browser.find("#lead").text == "Finding out why. It takes a few seconds."
+        fill(browser, 0, "three")
+        browser.find("#explain").click()
+        browser.wait("return document.querySelectorAll('#reasons mark').length === 1")
+        assert ended.wait(10)
+        assert browser.find("#said").text == "short"
+    why = "it needs a package"
+    with running(made(explain=None, about={"unexplained": why})) as address:
+        browser = page(address)
+        browser.wait("return document.querySelector('#field-0')")
+        assert not browser.find("#explain").is_displayed()
+        assert browser.find("#hint").text.endswith(f"This server doesn't explain: {why}.")

@@ -38,6 +38,7 @@ class Bounds:
         body_mb: of a request, in MiB.
         queue: rows that wait.
         timeout_s: until an answer.
+        explain_s: until an explanation.
         batch_rows: labelled together.
         wait_ms: for company.
     """
@@ -47,6 +48,7 @@ class Bounds:
     body_mb: float
     queue: int
     timeout_s: float
+    explain_s: float
     batch_rows: int
     wait_ms: float
 
@@ -68,6 +70,7 @@ def serve(models: Models, place: Place, bounds: Bounds, tell: Output = PLAIN) ->
         from foldwise.serving.answers import labels_by
         from foldwise.serving.app import Server
         from foldwise.serving.described import describe
+        from foldwise.serving.explaining import explains_by
         from foldwise.serving.limits import Limits
         from foldwise.serving.listening import address_of, bind, listen, read_token
     except ModuleNotFoundError as error:
@@ -80,15 +83,23 @@ def serve(models: Models, place: Place, bounds: Bounds, tell: Output = PLAIN) ->
         characters=bounds.characters,
         queued_rows=bounds.queue,
         timeout_s=bounds.timeout_s,
+        explain_s=bounds.explain_s,
         batch_rows=bounds.batch_rows,
         wait_s=bounds.wait_ms / 1000,
     )
     token = read_token(place.token_file)
     with bind(place.host, place.port, token) as bound:
         predictor = load_models(models)
-        served = describe(predictor, limits)
-        server = Server(labels_by(predictor), served, limits, place.names, token)
+        explain, why_not = None, None
+        try:
+            explain = explains_by(predictor)
+        except FoldwiseError as error:
+            why_not = str(error)
+        served = describe(predictor, limits, why_not)
+        server = Server(labels_by(predictor), served, explain, limits, place.names, token)
         address = address_of(bound)
         tell.say(f"{who_labels(predictor)} of {models.run} answers at {address}; Ctrl-C ends it")
+        if why_not is not None:
+            tell.say(f"it doesn't explain its answers: {why_not}")
         listen(server, bound)
     tell.end(f"stopped: {address}", {"run": str(models.run), "address": address})

@@ -17,6 +17,7 @@ import polars as pl
 
 from foldwise.explanation.aim import Aim
 from foldwise.explanation.answered import Variant, answers, varied
+from foldwise.explanation.effort import Effort
 from foldwise.explanation.explained import ColumnEffect, Importance
 from foldwise.members.member import Floats
 from foldwise.metrics.metric import Metric, evaluate
@@ -38,9 +39,7 @@ def effects(
     aims: Sequence[Sequence[Aim]],
     full: Floats,
     donors: pl.DataFrame,
-    *,
-    draws: int,
-    seed: int,
+    effort: Effort,
 ) -> list[list[list[ColumnEffect]]]:
     """Exchange each cell of some rows.
 
@@ -50,8 +49,7 @@ def effects(
         aims: of each row.
         full: the answer to the rows, (n, n_outputs).
         donors: rows to draw cells from; of fewer than two, cells are emptied instead.
-        draws: cells a row and column.
-        seed: of the draws.
+        effort: the draws, a row and column.
 
     Returns:
         By row and aim, its columns, the largest effect first.
@@ -59,13 +57,14 @@ def effects(
     columns = columns_of(predictor)
     variants, sizes = [], []
     for place in range(rows.height):
-        random = np.random.default_rng([seed, place])
+        random = np.random.default_rng([effort.seed, place])
         others = donors.filter(donors["row"] != rows["row"][place])
         for column in columns:
-            cells = [None] if others.height < _FEWEST else _drawn(others[column], draws, random)
+            few = others.height < _FEWEST
+            cells = [None] if few else _drawn(others[column], effort.draws, random)
             variants += [Variant(place, {column: cell}) for cell in cells]
             sizes.append(len(cells))
-    made = answers(predictor, varied(rows, variants))
+    made = answers(predictor, varied(rows, variants), effort)
     parts = iter(np.split(made, np.cumsum(sizes)[:-1]))
     found = []
     for place, of_row in enumerate(aims):

@@ -22,6 +22,7 @@ from foldwise.encoding.text import words as texts_of
 from foldwise.ensemble.choose import Chosen
 from foldwise.explanation.aim import Aim
 from foldwise.explanation.answered import Variant, margins_by_member, varied
+from foldwise.explanation.effort import Effort
 from foldwise.explanation.gradients import Path, check_captum, has_embeddings, integrate
 from foldwise.explanation.tokens import Reader, Window
 from foldwise.explanation.words import Word, without, word_at, words_in
@@ -65,14 +66,14 @@ class Creditor:
 
     Args:
         predictor: of a finished run.
-        most_steps: of a path of gradients.
+        effort: how much is computed.
 
     Raises:
         FoldwiseError: the model has a vote and captum isn't installed.
     """
 
-    def __init__(self, predictor: Predictor, most_steps: int) -> None:
-        self.predictor, self.most_steps = predictor, most_steps
+    def __init__(self, predictor: Predictor, effort: Effort) -> None:
+        self.predictor, self.effort = predictor, effort
         self.weights = weights_of(predictor.chosen)
         self.models: list[tuple[Any, nn.Module]] = [
             (task, model) for task, model in predictor.models if has_embeddings(model)
@@ -130,7 +131,7 @@ class Creditor:
             values, other, paths = credit.values, 0.0, []
             for task, model, dataset in datasets:
                 item = dataset[place]
-                path = integrate(model, task, item, windows, aim, device, self.most_steps)
+                path = integrate(model, task, item, windows, aim, device, self.effort)
                 unit = weight * (task.half.deviation if aim.holds == "number" else 1.0)
                 paths.append(path)
                 for at, line in zip(places, path.tokens, strict=True):
@@ -159,6 +160,7 @@ class Creditor:
             varied(rows, variants),
             [aims[row] for row, _ in of],
             self.by_trying,
+            self.effort,
         )
         total = sum(self.weights[name] * margins for name, margins in found.items())
         made = dict(zip(of, np.asarray(total).tolist(), strict=True))

@@ -6,7 +6,6 @@ Rows are explained in small groups: of each, all its variants are predicted at o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,11 @@ import polars as pl
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.answer import judged_by
 from foldwise.explanation.aim import Aim, aims_of
-from foldwise.explanation.answered import answers
 from foldwise.explanation.columns import columns_of, effects, importances
 from foldwise.explanation.credit import Creditor, weights_of
+from foldwise.explanation.effort import QUICK, Effort
 from foldwise.explanation.explained import Explained, Explanation, Share
-from foldwise.explanation.gradients import MOST_STEPS
+from foldwise.explanation.gradients import check_captum, has_embeddings
 from foldwise.explanation.removal import check_removal
 from foldwise.members.member import Floats
 from foldwise.predictor import Predictor
@@ -30,29 +29,6 @@ from foldwise.tasks.predictions import values_of
 
 GROUP = 4  # rows whose variants are predicted together
 MOST_LABELLED = 500  # rows that importances are found on
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is computed for a row.
-
-    Attributes:
-        steps: of a path of gradients, at most.
-        draws: cells a column that another row's take the place of.
-        random: draws of random words that the named ones are compared with; 0: no check.
-        labels: explained of a row of several labels.
-        seed: of all draws.
-    """
-
-    steps: int = MOST_STEPS
-    draws: int = 8
-    random: int = 10
-    labels: int = 3
-    seed: int = 0
-
-
-# Of one row, while somebody waits: half a path, few draws, and words that aren't checked.
-QUICK = Effort(steps=16, draws=4, random=0)
 
 
 def explain(
@@ -82,11 +58,7 @@ def explain(
     effort = effort or Effort()
     frame = rows if isinstance(rows, pl.DataFrame) else to_frame(rows, columns_of(predictor))[0]
     task: Any = predictor.task
-    if not hasattr(task, "half"):
-        raise FoldwiseError(
-            f"task {predictor.config.task}: its predictions aren't made of a target of Foldwise's "
-            "own, so there is no margin that could be explained"
-        )
+    check_explains(predictor)
     target = predictor.config.data.target
     if ROW not in frame.columns:  # a target that `read` hasn't read may be of other labels
         frame = frame.drop(target or "", strict=False).with_row_index(ROW)
@@ -94,7 +66,7 @@ def explain(
     if wrong := [place for place in places if not 0 <= place < frame.height]:
         raise FoldwiseError(f"row {wrong[0]}: the table has rows 0 to {frame.height - 1}")
     taken = predictor.take(frame)
-    creditor = Creditor(predictor, effort.steps)
+    creditor = Creditor(predictor, effort)
     found: list[Explained] = []
     with rows_shown("explaining", len(places)) as advance:
         for start in range(0, len(places), GROUP):
@@ -129,6 +101,7 @@ def explain_row(
     Raises:
         FoldwiseError: as `explain`.
     """
+    check_explains(predictor)
     one = to_frame([row])[0].with_columns(pl.lit(-1, pl.Int64).alias(ROW))
     taken = predictor.take(one)
     donors = taken[:0]
@@ -136,7 +109,23 @@ def explain_row(
         frame = others if isinstance(others, pl.DataFrame) else to_frame(others)[0]
         donors = predictor.take(frame.with_row_index(ROW) if ROW not in frame.columns else frame)
         donors = donors.select(taken.columns)
-    return _group(predictor, Creditor(predictor, effort.steps), taken, donors, effort)
+    return _group(predictor, Creditor(predictor, effort), taken, donors, effort)
+
+
+def check_explains(predictor: Predictor) -> None:
+    """Check that a predictor's answers can be explained.
+
+    Raises:
+        FoldwiseError: captum isn't installed, or the run's task has no classes, labels or number
+            that could be explained.
+    """
+    if not hasattr(predictor.task, "half"):
+        raise FoldwiseError(
+            f"task {predictor.config.task}: its predictions aren't made of a target of Foldwise's "
+            "own, so there is no margin that could be explained"
+        )
+    if any(has_embeddings(model) for _, model in predictor.models):
+        check_captum()
 
 
 def least_sure(predictor: Predictor, rows: pl.DataFrame, n: int) -> list[int]:
@@ -152,7 +141,7 @@ def least_sure(predictor: Predictor, rows: pl.DataFrame, n: int) -> list[int]:
     """
     if predictor.task.holds == "number":  # type: ignore[attr-defined]
         raise FoldwiseError("--most-unsure: a predicted number has no probability; give --rows")
-    values = answers(predictor, rows)
+    values = values_of(predictor.predict(rows))
     several = predictor.task.holds == "labels"  # type: ignore[attr-defined]
     sure = np.abs(values - 0.5).min(axis=1) if several else values.max(axis=1)
     order: list[int] = np.argsort(sure, kind="stable")[:n].tolist()
@@ -175,7 +164,7 @@ def _group(
         for line, prediction in zip(full, predictions, strict=True)
     ]
     shares = _shares(predictor, rows, aims)
-    columns = effects(predictor, rows, aims, full, donors, draws=effort.draws, seed=effort.seed)
+    columns = effects(predictor, rows, aims, full, donors, effort)
     # From here on an entry is a row and one of its aims.
     of = [(place, number) for place, row in enumerate(aims) for number in range(len(row))]
     entries = rows[[place for place, _ in of]]
@@ -184,9 +173,7 @@ def _group(
     wholes = full[[place for place, _ in of]]
     removals = [None] * len(of)
     if effort.random:
-        removals = check_removal(  # type: ignore[assignment]
-            predictor, entries, flat, credits, wholes, draws=effort.random, seed=effort.seed
-        )
+        removals = check_removal(predictor, entries, flat, credits, wholes, effort)  # type: ignore[assignment]
     known = task.target in rows.columns
     return [
         Explained(

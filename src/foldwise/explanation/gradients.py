@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from foldwise.errors import FoldwiseError
 from foldwise.explanation.aim import Aim
+from foldwise.explanation.effort import Effort
 from foldwise.explanation.tokens import Window
 from foldwise.models.classifier import Classifier
 
 INSTALL = 'pip install "foldwise[explain]"'
 FIRST_STEPS = 8
-MOST_STEPS = 256
 NEAR = 0.05  # of the difference between the ends, or of a log odds where that is smaller than one
 _TOKENS = 4096  # in one pass
 
@@ -88,7 +88,7 @@ def integrate(
     windows: Sequence[Window],
     aim: Aim,
     device: torch.device,
-    most_steps: int = MOST_STEPS,
+    effort: Effort,
 ) -> Path:
     """Follow the path from the emptied row to the row.
 
@@ -99,7 +99,7 @@ def integrate(
         windows: its pieces, as `Reader.windows` returns them.
         aim: whose margin; a number's is in the model's own unit.
         device: the model's.
-        most_steps: at which it ends, near or not.
+        effort: the steps at which it ends, near or not.
     """
     from captum.attr import LayerIntegratedGradients
 
@@ -123,6 +123,7 @@ def integrate(
         start, end = (float(forward(at, *given)) for at in (empty, ids))
     steps = FIRST_STEPS
     while True:
+        effort.between()  # never within: captum has its hooks in the model
         found = gradients.attribute(
             ids,
             baselines=empty,
@@ -132,7 +133,7 @@ def integrate(
         )
         by_token = found.sum(dim=-1).double().cpu().numpy()
         path = Path(list(by_token[:, : len(windows[0])]), start, end, steps)
-        if path.near or 2 * steps > most_steps:
+        if path.near or 2 * steps > effort.steps:
             return path
         steps *= 2
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from foldwise.explanation.aim import Aim
 from foldwise.explanation.answered import Variant, answers, varied
 from foldwise.explanation.credit import Credit, cells_without
+from foldwise.explanation.effort import Effort
 from foldwise.explanation.explained import Removal
 from foldwise.members.member import Floats
 from foldwise.predictor import Predictor
@@ -35,9 +36,7 @@ def check_removal(
     aims: Sequence[Aim],
     credits: Sequence[Credit],
     full: Floats,
-    *,
-    draws: int,
-    seed: int,
+    effort: Effort,
 ) -> list[Removal | None]:
     """Take words out of rows and ask for the answer again.
 
@@ -47,8 +46,7 @@ def check_removal(
         aims: one a row.
         credits: of the rows.
         full: the answer to the rows, (n, n_outputs).
-        draws: of random words, a row.
-        seed: of the draws.
+        effort: the draws of random words, a row.
 
     Returns:
         One a row; None where it has too few different words, or none has credit.
@@ -56,17 +54,17 @@ def check_removal(
     signs = [_direction(credit, aim) for credit, aim in zip(credits, aims, strict=True)]
     tried = [_candidates(credit, sign) for credit, sign in zip(credits, signs, strict=True)]
     singles = [[[kind] for kind in kinds] for kinds in tried]
-    falls = _falls(predictor, rows, aims, credits, full, signs, singles)
+    falls = _falls(predictor, rows, aims, credits, full, signs, singles, effort)
     named = [
         [kinds[i] for i in np.argsort(-fall, kind="stable")[: _most(credit)] if fall[i] > 0]
         or kinds[: _most(credit)]
         for kinds, fall, credit in zip(tried, falls, credits, strict=True)
     ]
     removed = [
-        _removed(credit, kinds, most, draws, np.random.default_rng([seed, place]))
+        _removed(credit, kinds, most, effort.random, np.random.default_rng([effort.seed, place]))
         for place, (credit, kinds, most) in enumerate(zip(credits, named, tried, strict=True))
     ]
-    found = _falls(predictor, rows, aims, credits, full, signs, removed)
+    found = _falls(predictor, rows, aims, credits, full, signs, removed, effort)
     return [
         _removal(sets, fall) if sets else None for sets, fall in zip(removed, found, strict=True)
     ]
@@ -92,6 +90,7 @@ def _falls(
     full: Floats,
     signs: Sequence[float],
     removed: Sequence[Sequence[Sequence[str]]],
+    effort: Effort,
 ) -> list[Floats]:
     # Of each row, by how much the answer falls without each set of words; where its sign is
     # negative, by how much it rises.
@@ -103,7 +102,7 @@ def _falls(
             variants.append(Variant(place, cells_without(rows, place, out)))
     if not variants:
         return [np.empty(0) for _ in aims]
-    made = answers(predictor, varied(rows, variants))
+    made = answers(predictor, varied(rows, variants), effort)
     parts = np.split(made, np.cumsum([len(sets) for sets in removed])[:-1])
     return [
         sign * (full[i, aim.output] - parts[i][:, aim.output])

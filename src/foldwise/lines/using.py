@@ -280,6 +280,10 @@ def serve(
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds until an answer.")
     ] = 30.0,
+    explain_timeout: Annotated[
+        float,
+        typer.Option("--explain-timeout", min=0.1, max=3600, help="Seconds until an explanation."),
+    ] = 60.0,
     batch_rows: Annotated[
         int, typer.Option("--batch-rows", min=1, max=100_000, help="Labelled together.")
     ] = 64,
@@ -303,7 +307,8 @@ def serve(
 
     models = Models(run, folds, trust_code, online, precision, member, model)
     place = Place(host, port, tuple(host_name or ()), token_file)
-    bounds = Bounds(max_rows, max_chars, max_body, queue, timeout, batch_rows, batch_wait)
+    times = (timeout, explain_timeout)
+    bounds = Bounds(max_rows, max_chars, max_body, queue, *times, batch_rows, batch_wait)
     command(models, place, bounds, tell=output(quiet, as_json))
 
 

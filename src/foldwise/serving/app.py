@@ -23,7 +23,7 @@ from starlette.responses import Response
 
 from foldwise.errors import FoldwiseError
 from foldwise.serving.answers import as_json, labelled_rows
-from foldwise.serving.batching import Batcher
+from foldwise.serving.batching import Answer, Asked, Batcher
 from foldwise.serving.described import (
     REFUSED_SCHEMA,
     Served,
@@ -31,8 +31,8 @@ from foldwise.serving.described import (
     labels_schema,
     rows_schema,
 )
+from foldwise.serving.explaining import Explain
 from foldwise.serving.guard import Guard
-from foldwise.serving.leave_out import explained, parts_of, with_and_without
 from foldwise.serving.limits import Limits, Refused
 from foldwise.serving.meters import Meters
 from foldwise.serving.rows import parse_rows
@@ -54,6 +54,7 @@ class Server:
     Attributes:
         label: rows -> prediction and prob_*, called by the worker alone.
         served: what is served.
+        explain: a row -> why it is labelled so, called by the worker alone; None where nothing can.
         limits: of requests.
         names: further names that a Host header may say.
         token: that a request must bring; None for none.
@@ -61,13 +62,14 @@ class Server:
 
     label: Callable[[pl.DataFrame], pl.DataFrame]
     served: Served
+    explain: Explain | None = None
     limits: Limits = field(default_factory=Limits)
     names: tuple[str, ...] = ()
     token: str | None = None
 
     def __post_init__(self) -> None:
         self.meters = Meters()
-        self.batcher = Batcher(self.label, self.limits, self.meters)
+        self.batcher = Batcher(self.label, self.explain, self.limits, self.meters)
 
     @property
     def app(self) -> Guard:
@@ -109,7 +111,12 @@ class Server:
         asks = _operation(rows_schema(served.columns, limits, limits.rows), labels_schema(served))
         app.post("/predict", summary="Label rows", openapi_extra=asks)(self.predict)
         asks = _operation(rows_schema(served.columns, limits, 1), explanation_schema())
-        app.post("/explain", summary="Why a row is labelled so", openapi_extra=asks)(self.explain)
+        app.post(
+            "/explain",
+            summary="Why a row is labelled so",
+            openapi_extra=asks,
+            include_in_schema=self.explain is not None,
+        )(self.why)
         app.get("/health", summary="Whether it answers: 200, or 503")(self.health)
         app.get("/health/live", summary="Whether the process runs")(self.live)
         app.get("/metadata", summary="The run that is served")(self.metadata)
@@ -124,15 +131,20 @@ class Server:
         empty. Other keys of a row don't matter.
         """
         rows = await self._rows(request, self.limits.rows)
-        labelled = await self._labelled(request, rows)
+        asked = self.batcher.ask(rows)
+        labelled = await self._answer(request, asked, self.limits.timeout_s)
         return as_json({"rows": labelled_rows(labelled)})
 
-    async def explain(self, request: Request) -> Response:
-        """Say what the label of one row loses without each word and each column."""
+    async def why(self, request: Request) -> Response:
+        """Say which words, columns and members drove the label of one row.
+
+        One row is explained at a time; rows of others are labelled meanwhile.
+        """
         row = await self._rows(request, 1)
-        parts = parts_of(row.to_dicts()[0], self.served.columns, self.limits.parts)
-        labelled = await self._labelled(request, with_and_without(row, parts))
-        return as_json(explained(row, parts, labelled))
+        if self.explain is None:
+            raise Refused(501, f"this server doesn't explain: {self.served.about['unexplained']}")
+        asked = self.batcher.ask_why(row)
+        return as_json(await self._answer(request, asked, self.limits.explain_s))
 
     async def health(self) -> Response:
         """Say whether rows are taken in."""
@@ -160,28 +172,30 @@ class Server:
         body = await _body(request, self.limits)
         return parse_rows(body, self.served.columns, self.limits, most)
 
-    async def _labelled(self, request: Request, rows: pl.DataFrame) -> pl.DataFrame:
-        """Wait for the labels of rows, until the deadline, while the client is there."""
-        asked = self.batcher.ask(rows)
-        labels = asyncio.wrap_future(asked.future)
+    async def _answer(self, request: Request, asked: Asked[Answer], timeout_s: float) -> Answer:
+        """Wait for an answer, until the deadline, while the client is there."""
+        answer = asyncio.wrap_future(asked.future)
         left = asyncio.create_task(_left(request))
-        waiting: set[asyncio.Future[Any]] = {labels, left}
-        done, _ = await asyncio.wait(
-            waiting, timeout=self.limits.timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        left.cancel()
-        if labels not in done:
-            self.batcher.drop(asked, "left" if left in done else "late")
-            labels.cancel()
-            if left in done:
-                raise Refused(_GONE, "the client left")
-            raise Refused(
-                504, f"not labelled within {self.limits.timeout_s:g} s; ask for fewer rows"
-            )
+        waiting: set[asyncio.Future[Any]] = {answer, left}
+        why = "stopped"
         try:
-            return labels.result()
-        except FoldwiseError as error:
-            raise Refused(422, str(error)) from None
+            done, _ = await asyncio.wait(
+                waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            why = "left" if left in done else "late"
+        finally:
+            left.cancel()
+            if not answer.done():
+                self.batcher.drop(asked, why)
+                answer.cancel()
+        if answer in done:
+            try:
+                return answer.result()
+            except FoldwiseError as error:
+                raise Refused(422, str(error)) from None
+        if left in done:
+            raise Refused(_GONE, "the client left")
+        raise Refused(504, f"not answered within {timeout_s:g} s; ask for fewer or shorter rows")
 
 
 async def _body(request: Request, limits: Limits) -> bytes:
@@ -238,7 +252,7 @@ def _operation(asks: dict[str, Any], gives: dict[str, Any]) -> dict[str, Any]:
         "422": "Fields that can't be taken, by row and column",
         "429": "Full; Retry-After says when to come back",
         "503": "Stopping",
-        "504": "Not labelled in time",
+        "504": "Not answered in time",
     }
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": asks}}},

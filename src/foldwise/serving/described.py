@@ -41,8 +41,13 @@ class Served:
     about: dict[str, Any]
 
 
-def describe(predictor: Predictor, limits: Limits) -> Served:
+def describe(predictor: Predictor, limits: Limits, unexplained: str | None) -> Served:
     """Say what a loaded run is.
+
+    Args:
+        predictor: of the run.
+        limits: of the server.
+        unexplained: why its answers can't be explained; None where they can.
 
     Raises:
         FoldwiseError: a file of the run isn't as it was sealed.
@@ -73,12 +78,14 @@ def describe(predictor: Predictor, limits: Limits) -> Served:
             if name in chosen.voting
         },
         **_scores(predictor),
+        "unexplained": unexplained,
         "versions": _versions(predictor),
         "limits": {
             "rows": limits.rows,
             "characters": limits.characters,
             "body_bytes": limits.body_bytes,
             "timeout_s": limits.timeout_s,
+            "explain_s": limits.explain_s,
         },
     }
     return Served(columns, holds(predictor.task), about)
@@ -185,25 +192,31 @@ def labels_schema(served: Served) -> dict[str, Any]:
 
 def explanation_schema() -> dict[str, Any]:
     """Return the JSON schema of an explanation."""
-    part = {
-        "type": "object",
-        "properties": {
-            "column": {"type": "string"},
-            "start": {"type": ["integer", "null"]},
-            "end": {"type": ["integer", "null"]},
-            "content": {"type": ["string", "number", "null"]},
-            "adds": {"type": ["number", "null"]},
-        },
+    text, number, place = {"type": "string"}, {"type": ["number", "null"]}, {"type": "integer"}
+    word = {"column": text, "start": place, "end": place, "text": text, "value": number}
+    word["read"] = {"type": "boolean"}
+    cell = {"type": ["string", "number", "null"]}
+    column = {"column": text, "cell": cell, "effect": number, "low": number, "high": number}
+    member = {"member": text, "weight": number, "value": number, "margin": number}
+    explained = {
+        "of": {"type": ["string", "null"]},
+        "value": number,
+        "prediction": {"type": ["string", "number", "null"]},
+        "words": _list_of(word),
+        "columns": _list_of(column),
+        "members": _list_of(member),
     }
+    said = {"type": "object", "additionalProperties": text}
     return {
         "type": "object",
-        "properties": {
-            "label": {"type": ["string", "null"]},
-            "value": {"type": ["number", "null"]},
-            "parts": {"type": "array", "items": part},
-            "method": {"type": "string"},
-        },
+        "properties": {"explanations": _list_of(explained), "method": said},
+        "required": ["explanations", "method"],
     }
+
+
+def _list_of(properties: dict[str, Any]) -> dict[str, Any]:
+    item = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "array", "items": item}
 
 
 REFUSED_SCHEMA: dict[str, Any] = {

@@ -21,11 +21,11 @@ class Limits:
         rows: of a request to predict.
         characters: of a text.
         queued_rows: that wait to be labelled; beyond them a request is told to come back.
-        timeout_s: from a request's body to its answer.
+        timeout_s: from a request's body to its labels.
+        explain_s: from a request's body to its explanation.
         body_s: for a body to arrive.
         batch_rows: labelled together; a request with more is a batch of its own.
         wait_s: for company, from when a request came; none while the model is at work anyway.
-        parts: words and columns that an explanation leaves out, one at a time.
         connections: open at once.
     """
 
@@ -34,10 +34,10 @@ class Limits:
     characters: int = 200_000
     queued_rows: int = 1_000
     timeout_s: float = 30.0
+    explain_s: float = 60.0
     body_s: float = 10.0
     batch_rows: int = 64
     wait_s: float = 0.002
-    parts: int = 48
     connections: int = 1_000
 
 

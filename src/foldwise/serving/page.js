@@ -9,10 +9,12 @@ const made = (tag, text = "", kind = "") => {
   return element;
 };
 const MOST_BARS = 6;
-const SLIGHT = 0.1; // of the part that counts most: less than that isn't underlined
+const MOST_TRIES = 5; // of an explanation while another row is being explained
+const SLIGHT = 0.12; // of the strongest word: what is weaker isn't shaded
 let token = "";
 let about = null;
 let asked = 0;
+let leaving = null;
 
 async function call(path, rows) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -21,6 +23,7 @@ async function call(path, rows) {
     request.method = "POST";
     headers["Content-Type"] = "application/json";
     request.body = JSON.stringify({ rows });
+    request.signal = leaving.signal;
   }
   const response = await fetch(path, request);
   let content = null;
@@ -29,7 +32,7 @@ async function call(path, rows) {
   } catch {
     content = { error: `the server answered ${response.status}`, fields: [] };
   }
-  return { status: response.status, content };
+  return { status: response.status, content, wait: Number(response.headers.get("Retry-After") ?? 1) };
 }
 
 async function open() {
@@ -53,6 +56,8 @@ async function open() {
   document.title = `${about.run}: try the model`;
   at("about").textContent = describe();
   at("fields").replaceChildren(...about.columns.map(field));
+  at("explain").hidden = Boolean(about.unexplained);
+  if (about.unexplained) at("hint").textContent += ` This server doesn't explain: ${about.unexplained}.`;
   at("fields").querySelector("textarea, input")?.focus();
 }
 
@@ -106,25 +111,49 @@ function row() {
   return Object.fromEntries(cells);
 }
 
-async function ask(path) {
+async function ask(explained) {
   const mine = ++asked;
   const sent = row();
+  leaving?.abort(); // the server ends an explanation that nobody waits for
+  leaving = new AbortController();
   busy(true);
   tell("");
+  at("why").hidden = true;
+  const labelled = await answered("predict", sent, mine);
+  if (!labelled) return;
+  at("label").hidden = false;
+  label(labelled.rows[0]);
+  at("predict").disabled = at("explain").disabled = false;
+  if (!explained || labelled.rows[0].problem) return busy(false);
+  at("lead").textContent = "Finding out why. It takes a few seconds.";
+  at("reasons").replaceChildren();
+  at("why").hidden = false;
+  const found = await answered("explain", sent, mine);
+  if (!found) return;
+  busy(false);
+  why(found, sent);
+}
+
+// The content of an answer; nothing where it was refused, or a later question has been asked.
+async function answered(path, sent, mine) {
   let found;
   try {
-    found = await Promise.all(path === "explain" ? [call("predict", [sent]), call("explain", [sent])] : [call("predict", [sent])]);
+    found = await call(path, [sent]);
+    for (let tries = 0; path === "explain" && found.status === 429 && tries < MOST_TRIES; tries++) {
+      await new Promise((go) => setTimeout(go, 1000 * found.wait));
+      if (mine !== asked) return null;
+      found = await call(path, [sent]);
+    }
   } catch {
-    found = [{ status: 0, content: { error: "The server can't be reached.", fields: [] } }];
+    found = { status: 0, content: { error: "The server can't be reached.", fields: [] } };
   }
-  if (mine !== asked) return; // a later question has been asked
+  if (mine !== asked) return null;
+  if (found.status === 200) return found.content;
   busy(false);
-  const bad = found.find((answer) => answer.status !== 200);
-  at("label").hidden = Boolean(bad);
-  at("why").hidden = Boolean(bad) || found.length < 2;
-  if (bad) return refuse(bad);
-  label(found[0].content.rows[0]);
-  if (found.length === 2) why(found[1].content, sent);
+  at("why").hidden = true;
+  if (path === "predict") at("label").hidden = true;
+  refuse(found);
+  return null;
 }
 
 function busy(on) {
@@ -178,53 +207,112 @@ function label(answer) {
 }
 
 function why(answer, sent) {
-  const name = answer.label === null ? "the number" : `“${answer.label}”`;
-  const unit = answer.label === null ? "" : ", in percentage points";
+  const to = { number: "the number", labels: "a label's log odds", label: "the margin over the other classes" };
   at("lead").textContent =
-    `What ${name} loses when a word or a column is left out${unit}. ` +
-    "Parts that say the same stand in for each other, and then neither counts much.";
-  const parts = answer.parts.filter((part) => part.adds !== null);
-  const most = Math.max(1e-12, ...parts.map((part) => Math.abs(part.adds)));
-  const texts = about.columns.filter((column) => column.role === "text" && sent[column.name]);
-  at("texts").replaceChildren(...texts.flatMap(({ name }) => marked(name, sent[name], parts, most)));
-  const first = [...parts].sort((a, b) => Math.abs(b.adds) - Math.abs(a.adds)).slice(0, 12);
-  at("parts").replaceChildren(
-    ...first.map((part) => {
-      const line = made("tr");
-      const content = String(part.content).replace(/\s+/gu, " ").trim();
-      const short = content.length > 80 ? `${content.slice(0, 79)}…` : content;
-      line.append(made("td", part.column), made("td", short), made("td", signed(part.adds, answer), "number"));
-      return line;
-    }),
+    `The stronger the shade, the more a word adds to ${to[about.predicts]}; dashed is what takes from it. ` +
+    "Words that only count together share the credit.";
+  at("reasons").replaceChildren(
+    ...answer.explanations.flatMap((one) => reasons(one, sent, answer.explanations.length > 1)),
   );
 }
 
-function marked(name, text, parts, most) {
+function reasons(one, sent, several) {
+  const unit = one.of === null ? "" : ", in percentage points";
+  const texts = about.columns.filter((column) => column.role === "text" && sent[column.name]);
+  const strongest = Math.max(1e-12, ...one.words.map((word) => Math.abs(word.value)));
+  const found = several ? [made("h3", one.of)] : [];
+  for (const { name } of texts) found.push(...marked(name, sent[name], one.words, strongest));
+  const words = totals(one.words).slice(0, 8);
+  found.push(
+    table("Words that count most", ["Word", "Adds to the margin"], words.map(([word, sum]) => [word, signed(sum)])),
+    table(
+      `What an empty cell would take away${unit}`,
+      ["Column", "Cell", "Adds"],
+      one.columns.map(({ column, cell, effect }) => [column, cell, signed(one.of === null ? effect : 100 * effect)]),
+    ),
+  );
+  if (one.members.length > 1) {
+    const lines = one.members.map(({ member, weight, margin }) => [member, weight?.toFixed(2), signed(margin)]);
+    found.push(table("Whose answer it is", ["Member", "Weight", "Adds to the margin"], lines));
+  }
+  return found;
+}
+
+// Words with what all their places add, the largest first.
+function totals(words) {
+  const sums = new Map();
+  for (const { text, value } of words) {
+    const kind = text.toLowerCase();
+    sums.set(kind, (sums.get(kind) ?? 0) + value);
+  }
+  return [...sums].sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+}
+
+function table(caption, heads, lines) {
+  const box = made("div", "", "scroll");
+  const whole = made("table");
+  const head = made("tr");
+  head.append(...heads.map((text, place) => Object.assign(made("th", text, place === heads.length - 1 ? "number" : ""), { scope: "col" })));
+  const body = made("tbody");
+  for (const cells of lines) {
+    const line = made("tr");
+    line.append(...cells.map((cell, place) => made("td", short(cell), place === cells.length - 1 ? "number" : "")));
+    body.append(line);
+  }
+  const top = made("thead");
+  top.append(head);
+  whole.append(made("caption", caption), top, body);
+  box.append(whole);
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", caption);
+  return lines.length ? box : "";
+}
+
+function short(cell) {
+  const content = cell === null || cell === undefined ? "empty" : String(cell).replace(/\s+/gu, " ").trim();
+  return content.length > 80 ? `${content.slice(0, 79)}…` : content;
+}
+
+function marked(name, text, words, strongest) {
   // Places are counted in characters, as Python counts them; JavaScript's own are halves of some.
   const signs = [...text];
   const box = made("p", "", "text");
+  box.dir = "auto";
+  const anyRead = words.some((word) => word.read);
   let done = 0;
-  for (const part of parts.filter((each) => each.column === name && each.start !== null)) {
-    box.append(signs.slice(done, part.start).join(""));
-    const against = part.adds < -SLIGHT * most;
-    const mark = made("mark", signs.slice(part.start, part.end).join(""), against ? "against" : "");
-    const tone = part.adds < 0 ? "--against" : "--for";
-    mark.style.backgroundColor = `rgba(var(${tone}), ${(0.55 * Math.abs(part.adds)) / most})`;
-    mark.title = part.adds.toPrecision(2);
-    box.append(mark);
-    done = part.end;
+  for (const { column, start, end, value, read } of words) {
+    if (column !== name) continue;
+    const kind = anyRead && !read ? "unread" : "";
+    box.append(plain(signs.slice(done, start).join(""), kind));
+    const word = signs.slice(start, end).join("");
+    const share = value / strongest;
+    if (Math.abs(share) < SLIGHT) {
+      box.append(plain(word, kind));
+    } else {
+      const mark = made("mark", word, `${share < 0 ? "against" : "for"} ${kind}`);
+      mark.style.setProperty("--a", Math.abs(share).toFixed(2));
+      mark.title = signed(value);
+      box.append(mark);
+    }
+    done = end;
   }
   box.append(signs.slice(done).join(""));
   return about.columns.length > 1 ? [made("p", name, "note"), box] : [box];
+}
+
+function plain(text, kind) {
+  return kind && text.trim() ? made("span", text, kind) : text;
 }
 
 function percent(share) {
   return `${(100 * share).toFixed(1)}%`;
 }
 
-function signed(adds, answer) {
-  const size = answer.label === null ? adds.toPrecision(3) : (100 * adds).toFixed(1);
-  return adds > 0 ? `+${size}` : size.replace("-", "\u2212");
+function signed(adds) {
+  if (adds === null) return "not finite";
+  const size = Math.abs(adds) >= 100 ? adds.toPrecision(4) : adds.toFixed(2);
+  return adds < 0 ? size.replace("-", "\u2212") : `+${size}`;
 }
 
 at("entry").addEventListener("submit", (event) => {
@@ -234,10 +322,10 @@ at("entry").addEventListener("submit", (event) => {
 });
 at("row").addEventListener("submit", (event) => {
   event.preventDefault();
-  ask("predict");
+  ask(false);
 });
 at("explain").addEventListener("click", () => {
-  if (at("row").reportValidity()) ask("explain");
+  if (at("row").reportValidity()) ask(true);
 });
 at("row").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) at("row").requestSubmit();
