@@ -283,7 +283,7 @@ def serve(
     explain_timeout: Annotated[
         float,
         typer.Option("--explain-timeout", min=0.1, max=3600, help="Seconds until an explanation."),
-    ] = 60.0,
+    ] = 120.0,
     batch_rows: Annotated[
         int, typer.Option("--batch-rows", min=1, max=100_000, help="Labelled together.")
     ] = 64,

@@ -85,6 +85,14 @@ class Features:
         """Return each feature's column, kind (ngrams, category, number) and what it is of it."""
         return [(b["column"], b["kind"], value) for b in self.blocks for value in _values(b)]
 
+    def places(self) -> list[tuple[str, str, slice]]:
+        """Return each block's column and kind, and where its features stand."""
+        ends = np.cumsum([_width(block) for block in self.blocks]).tolist()
+        return [
+            (block["column"], block["kind"], slice(end - _width(block), end))
+            for block, end in zip(self.blocks, ends, strict=True)
+        ]
+
     def state(self) -> dict[str, Any]:
         """Return what was fitted."""
         return {str(number): block for number, block in enumerate(self.blocks)}

@@ -32,18 +32,23 @@ def build_member(
     Raises:
         FoldwiseError: there is no such member, or it takes other arguments.
     """
+    columns, seed = columns_read(config), config.run.seed
+    offered = {"holds": holds, "n_outputs": n_outputs, "columns": columns, "seed": seed}
+    member: Member = build_part(
+        _kind(part.name), part.name, part.arguments, code, "ensemble", **offered
+    )
+    return member
+
+
+def columns_read(config: Config) -> Columns:
+    """Return the columns that members read."""
     data, fill = config.data, config.data.missing.numeric
-    columns = Columns(
+    return Columns(
         tuple(data.text),
         tuple(data.categorical),
         tuple(data.numeric),
         "mean" if fill == "drop" else fill,
     )
-    offered = {"holds": holds, "n_outputs": n_outputs, "columns": columns, "seed": config.run.seed}
-    member: Member = build_part(
-        _kind(part.name), part.name, part.arguments, code, "ensemble", **offered
-    )
-    return member
 
 
 def check_members(config: Config, code: UserCode, task: Any) -> None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from foldwise.config.load import dump_config
 from foldwise.evaluation.words import duration, in_the_table, signed
 from foldwise.preparation.ownership import told_changes
-from foldwise.report import one_model, page, run_charts, run_rows
+from foldwise.report import linear_words, one_model, page, run_charts, run_rows
 from foldwise.report.source import Source
 from foldwise.report.target_sections import target_sections
 from foldwise.report.terminal import facts, member_rows
@@ -42,6 +42,7 @@ def build_report(source: Source) -> str:
         page.Section("Learning curves", _curves(source, metrics)),
         *one_model.section(source.run),
         *target_sections(judged, data, metrics),
+        *linear_words.sections(source, scored, metrics),
         *run_rows.slice_sections(judged),
         page.Section("Data", _data(source)),
         page.Section("Folds", _folds(source, metrics)),

@@ -34,7 +34,7 @@ class Limits:
     characters: int = 200_000
     queued_rows: int = 1_000
     timeout_s: float = 30.0
-    explain_s: float = 60.0
+    explain_s: float = 120.0
     body_s: float = 10.0
     batch_rows: int = 64
     wait_s: float = 0.002

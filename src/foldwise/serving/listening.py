@@ -103,7 +103,7 @@ def loop_of(server: Server) -> uvicorn.Server:
             server_header=False,
             limit_concurrency=limits.connections,
             timeout_keep_alive=15,
-            timeout_graceful_shutdown=int(max(limits.timeout_s, limits.explain_s)) + _ENDING_S,
+            timeout_graceful_shutdown=int(limits.timeout_s) + _ENDING_S,
         )
     )
 
