@@ -177,13 +177,15 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=300)
     parser.add_argument("--model", default="all")
     parser.add_argument("--member")
+    parser.add_argument("--onnx", help="what foldwise export made of the model")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two of a client")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--malformed", type=int, default=10_000)
     given = parser.parse_args()
     member = ["--member", given.member] if given.member else []
-    chosen = ["--model", given.model, *member]
+    onnx = ["--onnx", given.onnx] if given.onnx else []
+    chosen = ["--model", given.model, *member, *onnx]
     with served(given.run, *chosen) as (address, pid):
         columns = httpx.get(f"{address}/metadata").json()["columns"]
         table = pl.read_csv(given.rows, infer_schema=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from foldwise.commands.labelling import Models, load_models, who_labels
 from foldwise.commands.output import PLAIN, Output
@@ -53,13 +54,20 @@ class Bounds:
     wait_ms: float
 
 
-def serve(models: Models, place: Place, bounds: Bounds, tell: Output = PLAIN) -> None:
+def serve(
+    models: Models,
+    place: Place,
+    bounds: Bounds,
+    onnx: Path | None = None,
+    tell: Output = PLAIN,
+) -> None:
     """Serve a run until SIGTERM or Ctrl-C.
 
     Args:
         models: of a run.
         place: where to listen.
         bounds: of requests.
+        onnx: a folder of `foldwise export` whose model labels in the place of the run's; or None.
         tell: prints.
 
     Raises:
@@ -73,6 +81,7 @@ def serve(models: Models, place: Place, bounds: Bounds, tell: Output = PLAIN) ->
         from foldwise.serving.explaining import explains_by
         from foldwise.serving.limits import Limits
         from foldwise.serving.listening import address_of, bind, listen, read_token
+        from foldwise.serving.onnx import open_export
     except ModuleNotFoundError as error:
         raise FoldwiseError(
             f"serve needs the package {error.name}: pip install 'foldwise[serve]'"
@@ -95,11 +104,24 @@ def serve(models: Models, place: Place, bounds: Bounds, tell: Output = PLAIN) ->
             explain = explains_by(predictor)
         except FoldwiseError as error:
             why_not = str(error)
-        served = describe(predictor, limits, why_not)
-        server = Server(labels_by(predictor), served, explain, limits, place.names, token)
+        engine = None if onnx is None else open_export(predictor, onnx)
+        about = None if engine is None else engine.about
+        served = describe(predictor, limits, why_not, about)
+        label = labels_by(predictor, engine)
+        server = Server(label, served, explain, limits, place.names, token)
         address = address_of(bound)
         tell.say(f"{who_labels(predictor)} of {models.run} answers at {address}; Ctrl-C ends it")
+        if engine is not None:
+            tell.say(_engine_in_words(engine.about))
         if why_not is not None:
             tell.say(f"it doesn't explain its answers: {why_not}")
         listen(server, bound)
     tell.end(f"stopped: {address}", {"run": str(models.run), "address": address})
+
+
+def _engine_in_words(about: dict[str, Any]) -> str:
+    return (
+        f"labels by onnxruntime in {about['precision']}: of {about['made_up_rows']} made-up rows "
+        f"{about['other_labels']} get another label than by the run's own model, and probabilities "
+        f"differ by up to {about['largest_difference']:.2g}"
+    )

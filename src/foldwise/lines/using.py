@@ -297,6 +297,12 @@ def serve(
     precision: Precision = None,
     member: Member = None,
     model: Model = "all",
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            "--onnx", metavar="FOLDER", help="What export made of the model: it labels, quicker."
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -309,7 +315,7 @@ def serve(
     place = Place(host, port, tuple(host_name or ()), token_file)
     times = (timeout, explain_timeout)
     bounds = Bounds(max_rows, max_chars, max_body, queue, *times, batch_rows, batch_wait)
-    command(models, place, bounds, tell=output(quiet, as_json))
+    command(models, place, bounds, onnx, tell=output(quiet, as_json))
 
 
 @app.command()

@@ -13,14 +13,23 @@ from starlette.responses import Response
 from foldwise.evaluation.deciding import with_sureness
 from foldwise.prediction.columns import CONFIDENCE, NOT_FINITE, PREDICTION
 from foldwise.predictor import Predictor
+from foldwise.serving.onnx import Engine
 from foldwise.tasks.predictions import values_of
 
 
-def labels_by(predictor: Predictor) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """Return what labels rows as `foldwise predict` does: prediction, confidence and prob_*."""
+def labels_by(
+    predictor: Predictor, engine: Engine | None = None
+) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """Return what labels rows as `foldwise predict` does: prediction, confidence and prob_*.
+
+    Args:
+        predictor: of the run.
+        engine: what computes the predictor's labels in its place; None: it does so itself.
+    """
+    answer = predictor.predict if engine is None else engine.label
 
     def label(rows: pl.DataFrame) -> pl.DataFrame:
-        return with_sureness(predictor.predict(rows), predictor.task)
+        return with_sureness(answer(rows), predictor.task)
 
     return label
 

@@ -41,13 +41,19 @@ class Served:
     about: dict[str, Any]
 
 
-def describe(predictor: Predictor, limits: Limits, unexplained: str | None) -> Served:
+def describe(
+    predictor: Predictor,
+    limits: Limits,
+    unexplained: str | None,
+    engine: Mapping[str, Any] | None = None,
+) -> Served:
     """Say what a loaded run is.
 
     Args:
         predictor: of the run.
         limits: of the server.
         unexplained: why its answers can't be explained; None where they can.
+        engine: what computes the labels; None: torch does.
 
     Raises:
         FoldwiseError: a file of the run isn't as it was sealed.
@@ -79,6 +85,7 @@ def describe(predictor: Predictor, limits: Limits, unexplained: str | None) -> S
         },
         **_scores(predictor),
         "unexplained": unexplained,
+        "engine": engine or {"name": "torch", "precision": config.training.precision},
         "versions": _versions(predictor),
         "limits": {
             "rows": limits.rows,
