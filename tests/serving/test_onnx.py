@@ -57,6 +57,7 @@ def test_an_export_in_float32_gives_the_labels_of_the_run_and_metadata_names_it(
         assert mine["prediction"] == run["prediction"]
         assert mine["confidence"] == pytest.approx(run["confidence"], abs=NEAR)
         assert mine["probabilities"] == pytest.approx(run["probabilities"], abs=NEAR)
+    assert about.about["scored"] == "the model, out of fold, all folds, in float32"
     told = asking.get("/metadata").json()["engine"]
     assert (told["name"], told["precision"], told["other_labels"]) == ("onnxruntime", "float32", 0)
     assert 0 < told["largest_difference"] <= NEAR

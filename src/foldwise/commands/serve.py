@@ -121,7 +121,7 @@ def serve(
 
 def _engine_in_words(about: dict[str, Any]) -> str:
     return (
-        f"labels by onnxruntime in {about['precision']}: of {about['made_up_rows']} made-up rows "
-        f"{about['other_labels']} get another label than by the run's own model, and probabilities "
+        f"labels by onnxruntime in {about['precision']}: of {about['made_up_rows']} rows of random "
+        f"words {about['other_labels']} get another label than by the run's own model, and values "
         f"differ by up to {about['largest_difference']:.2g}"
     )

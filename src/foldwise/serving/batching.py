@@ -208,15 +208,22 @@ class Batcher:
                 raise _NobodyWaits
             self._label_next()
 
-        if asked.future.set_running_or_notify_cancel():
+        answer: dict[str, Any] | None = None
+        failed: BaseException = _NobodyWaits()
+        waited_for = asked.future.set_running_or_notify_cancel()
+        if waited_for:
             assert self._explain is not None
             try:
-                asked.future.set_result(self._explain(asked.rows, between))
+                answer = self._explain(asked.rows, between)
                 self._why_s += 0.5 * (time.monotonic() - asked.came_s - self._why_s)
             except BaseException as error:  # the thread has to live
-                asked.future.set_exception(_told(error))
-        with self._changed:
+                failed = error
+        with self._changed:  # before it is told: who hears of it may ask for the next
             self._why = None
+        if answer is not None:
+            asked.future.set_result(answer)
+        elif waited_for:
+            asked.future.set_exception(_told(failed))
 
     def _wait_for_company(self) -> None:
         until = self._queue[0].came_s + self._limits.wait_s

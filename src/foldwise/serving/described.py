@@ -83,7 +83,7 @@ def describe(
             for name, weight in zip(chosen.names, weights, strict=True)
             if name in chosen.voting
         },
-        **_scores(predictor),
+        **_scores(predictor, "" if engine is None else f", in {config.training.precision}"),
         "unexplained": unexplained,
         "engine": engine or {"name": "torch", "precision": config.training.precision},
         "versions": _versions(predictor),
@@ -104,8 +104,8 @@ def _values(known: Collection[str | None] | None) -> list[str]:
     return values if len(values) <= _MOST_VALUES else []
 
 
-def _scores(predictor: Predictor) -> dict[str, Any]:
-    """Return the scores of what is served, and what they were measured on."""
+def _scores(predictor: Predictor, computed: str) -> dict[str, Any]:
+    """Return the scores of the run's own model, what they were measured on and how computed."""
     run, name = predictor.run, predictor.model
     nothing: dict[str, Any] = {"scores": {}, "scored": None, "smaller_is_better": []}
     if not run.finished:
@@ -115,7 +115,7 @@ def _scores(predictor: Predictor) -> dict[str, Any]:
             if result["model"] == name:
                 return {
                     "scores": _shown(result["scores"][name]),
-                    "scored": f"on {result['rows']} holdout rows",
+                    "scored": f"on {result['rows']} holdout rows{computed}",
                     "smaller_is_better": result["smaller_is_better"],
                 }
         return nothing
@@ -127,7 +127,7 @@ def _scores(predictor: Predictor) -> dict[str, Any]:
         scores = metrics["members"][voting[0]]["oof"]
     return {
         "scores": _shown(scores),
-        "scored": f"{who}, out of fold, all folds",
+        "scored": f"{who}, out of fold, all folds{computed}",
         "smaller_is_better": metrics.get("smaller_is_better", []),
     }
 

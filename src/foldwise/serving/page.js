@@ -210,7 +210,8 @@ function why(answer, sent) {
   const to = { number: "the number", labels: "a label's log odds", label: "the margin over the other classes" };
   at("lead").textContent =
     `The stronger the shade, the more a word adds to ${to[about.predicts]}; dashed is what takes from it. ` +
-    "Words that only count together share the credit.";
+    "Words that only count together share the credit." +
+    (about.engine?.precision === "int8" ? " Explained is the run's own model, not its copy in int8 that labels." : "");
   at("reasons").replaceChildren(
     ...answer.explanations.flatMap((one) => reasons(one, sent, answer.explanations.length > 1)),
   );
