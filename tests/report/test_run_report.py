@@ -77,6 +77,7 @@ def test_a_finished_run_has_a_report_that_works(trained: RunFolder, browser: Bro
         "Decisions",
         "Most confident mistakes",
         "Likely label errors",
+        "Words and columns by class",
         "By column",
         "By length",
         "Data",
