@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -37,46 +38,62 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def foldwise(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit."),
     ] = False,
 ) -> None:
     """Cross-validated fine-tuning of language models on tables, from one YAML config."""
+    from foldwise.hardware.launched import check_launch
+
+    check_launch(context.invoked_subcommand)
 
 
 def main() -> None:
     """Run the command line; problems with the input end in one message and exit code 2."""
-    from foldwise.errors import FoldwiseError, RunInterrupted
-    from foldwise.run.space import is_broken, is_full, no_space
+    from foldwise.hardware.launched import launched
 
     # A terminated run dies of its signal: the last checkpoint stands, the same command goes on.
     signal.signal(signal.SIGTERM, _stopped)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
         signal.signal(signal.SIGINT, _stopped)
+    launch = launched()
+    if launch.size == 1:
+        _told(app, lambda text: print(text, file=sys.stderr))
+    else:
+        from foldwise.jobs.together import take_part
+
+        take_part(launch, app, _told)
+
+
+def _told(command: Callable[[], None], say: Callable[[str], None]) -> None:
+    # Whatever stops a command is one message and an exit code.
+    from foldwise.errors import FoldwiseError, RunInterrupted
+    from foldwise.run.space import is_broken, is_full, no_space
+
     try:
-        app()
+        command()
     except FoldwiseError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(2)
     except RunInterrupted as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        say(f"stopped: {error}")
         sys.exit(1)
     except SystemExit as end:
         if end.code == 128 + signal.SIGINT:  # what Typer makes of Ctrl-C
-            print("stopped: give the same command again to go on", file=sys.stderr)
+            say("stopped: give the same command again to go on")
         raise
     except Exception as error:
         if is_broken(error):
-            told = f"the disk fails ({error}); once it works, give the same command again"
-            print(f"stopped: {told}", file=sys.stderr)
+            say(f"stopped: the disk fails ({error}); once it works, give the same command again")
             sys.exit(1)
         if not is_full(error):
             raise
         # Of a file that a library writes: our own are a RunInterrupted by now.
         named = getattr(error, "filename", None)
         told = no_space(Path(named)) if named else f"{error}; free some and give the command again"
-        print(f"stopped: {told}", file=sys.stderr)
+        say(f"stopped: {told}")
         sys.exit(1)
 
 

@@ -23,6 +23,7 @@ from foldwise.config.training import Precision
 from foldwise.errors import FoldwiseError
 from foldwise.evaluation.summary import summarize
 from foldwise.evaluation.validate import validate_fold
+from foldwise.hardware import team
 from foldwise.hardware.device import build_accelerator, placement, resolve_device, set_deterministic
 from foldwise.members.fold import Members
 from foldwise.members.roster import check_members
@@ -58,6 +59,7 @@ from foldwise.table.frames import Rows, kept_table
 from foldwise.training.check import check_training
 from foldwise.training.fold import tell_fold, train_fold
 from foldwise.training.lr_finder import find_rate, with_optimizer
+from foldwise.training.together import told_shares
 
 _OTHER_INPUTS = "put them back, or choose another run.name"
 
@@ -156,9 +158,11 @@ def _cross_validate(
             if found is not None:
                 run.append_log("learning rate found", **found)
         if console is not None:
-            console.print("\n".join(facts(prepared.counts)), highlight=False, markup=False)
+            told = [*facts(prepared.counts), *told_shares(prepared.config)]
+            console.print("\n".join(told), highlight=False, markup=False)
 
         held.enter_context(failures_told(run))
+        team.tell({"run": str(run.path.resolve())})  # others that train along read it from there
         members = Members(prepared, accelerator)
         for number in todo:
             train_fold(prepared, number, accelerator, console)

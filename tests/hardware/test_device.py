@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
-from foldwise.hardware import device
+from foldwise.hardware import team
 from foldwise.hardware.device import (
     build_accelerator,
     computes_bf16,
@@ -20,6 +19,7 @@ from foldwise.hardware.device import (
     resolve_precision,
     set_deterministic,
 )
+from foldwise.hardware.launched import Launch, check_launch, launched
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *there: str) -> None:
@@ -112,10 +112,67 @@ def test_accelerator_follows_each_config_of_one_process() -> None:
             assert linear(torch.ones(1, 2)).dtype == expected
 
 
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "Accelerator", lambda **_: SimpleNamespace(num_processes=2))
-    with pytest.raises(FoldwiseError, match=r"^one process trains one fold; .* --folds 1$"):
+def launch(monkeypatch: pytest.MonkeyPatch, rank: int, size: int, **more: str) -> None:
+    told = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    told |= {"LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": "1", **more}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_one_of_several_processes_is_refused_where_they_have_not_met(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launch(monkeypatch, 1, 2)
+    with pytest.raises(FoldwiseError, match=r"^this process is one of several .* start one"):
         build_accelerator(Training(device="cpu", precision="float32"))
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [("mps", "mps is one device"), ("cuda", "^2 processes on this machine, and 1 GPUs")],
+)
+def test_processes_need_a_device_each(
+    monkeypatch: pytest.MonkeyPatch, where: str, message: str
+) -> None:
+    launch(monkeypatch, 1, 2)
+    monkeypatch.setattr(team, "size", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(FoldwiseError, match=message):
+        build_accelerator(Training(device=where, precision="float32"))
+
+
+def test_launcher_that_wants_a_cpu_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "cuda")
+    launch(monkeypatch, 0, 2, ACCELERATE_USE_CPU="true")
+    assert resolve_device("auto") == "cpu"
+
+
+def test_process_knows_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launched() == Launch(0, 1, 0, 1)
+    launch(monkeypatch, 3, 4, LOCAL_RANK="1", LOCAL_WORLD_SIZE="2")
+    assert launched() == Launch(3, 4, 1, 2)
+    monkeypatch.delenv("MASTER_ADDR")  # a cluster's own variables, and no launcher
+    assert launched().size == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "message"),
+    [
+        ("sweep", None, "^foldwise sweep works in one process"),
+        ("train", "ACCELERATE_USE_FSDP", "asks for FSDP, .* model.lora"),
+        ("train", "ACCELERATE_USE_DEEPSPEED", "asks for DeepSpeed"),
+    ],
+)
+def test_what_several_processes_can_not_do_is_refused(
+    monkeypatch: pytest.MonkeyPatch, command: str, name: str | None, message: str
+) -> None:
+    check_launch(command)  # alone it says nothing
+    launch(monkeypatch, 0, 2)
+    if name is not None:
+        check_launch(command)
+        monkeypatch.setenv(name, "true")
+    with pytest.raises(FoldwiseError, match=message):
+        check_launch(command)
 
 
 @pytest.fixture

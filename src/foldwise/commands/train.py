@@ -10,6 +10,7 @@ from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.show import show_results
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
+from foldwise.hardware.launched import launched
 from foldwise.preparation.ownership import folds_of, is_complete, same_or_new
 from foldwise.run.folder import RunFolder
 
@@ -33,6 +34,11 @@ def train(
     Raises:
         FoldwiseError: bad input.
     """
+    if jobs > 1 and launched().size > 1:
+        raise FoldwiseError(
+            "--jobs trains folds side by side, a launcher's processes one fold together: give one "
+            "or the other"
+        )
     loaded = load_config(config, overrides)
     only = None if folds is None else parse_folds(folds)
     run = RunFolder(Path(loaded.run.dir) / loaded.run.name)

@@ -223,6 +223,15 @@ class Training(Section):
         ge=1,
         description="Micro-batches an optimizer step; the gradient is the big batch's.",
     )
+    shares: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["auto"], Words("a whole number of 1 or more, or auto")
+    ] = Field(
+        default="auto",
+        description="Pieces that each micro-batch is cut into, each with a dropout of its own, for "
+        "as many processes to work on at once (`accelerate launch`). Rows and order of the steps "
+        "stay; numbers follow from the pieces and not from who works on them. `auto`: 1, or what "
+        "gives each of the processes that begin the run as many.",
+    )
     precision: Literal["auto", "float32", "bf16"] = Field(
         default="auto",
         description="`auto`: bf16 autocast on CUDA with bf16 and CPUs with AMX tiles, "
@@ -270,6 +279,11 @@ class Training(Section):
         """The epochs, once they are chosen."""
         assert self.epochs != "auto"
         return self.epochs
+
+    @property
+    def pieces(self) -> int:
+        """The shares of a micro-batch; 1 in a run that was begun before there were any."""
+        return 1 if self.shares == "auto" else self.shares
 
     @model_validator(mode="after")
     def _one_batch_rule(self) -> Training:

@@ -11,6 +11,8 @@ from accelerate.state import AcceleratorState
 
 from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
+from foldwise.hardware import team
+from foldwise.hardware.launched import Launch, launched, on_cpu
 from foldwise.hardware.memory import keep_freed_memory
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -24,6 +26,8 @@ def resolve_device(device: str) -> str:
     Raises:
         FoldwiseError: the device isn't on this machine.
     """
+    if device == "auto" and on_cpu():
+        return "cpu"
     if device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if _available(name))
     if not _available(device):
@@ -104,21 +108,34 @@ def build_accelerator(training: Training) -> Accelerator:
     """Build the process's Accelerator; device and precision are resolved already.
 
     Raises:
-        FoldwiseError: started as one of several processes; folds run side by side instead.
+        FoldwiseError: started as one of several processes that don't train a fold together, or
+            that have no GPU each.
     """
+    launch = launched()
+    if launch.size != team.size():
+        raise FoldwiseError(
+            "this process is one of several that a launcher has started; to train a fold with all "
+            "of them give accelerate launch -m foldwise train CONFIG, otherwise start one process"
+        )
+    if team.size() > 1:
+        _check_devices(training.device, launch)
     if training.device == "cpu":
         keep_freed_memory()
     AcceleratorState._reset_state(reset_partial_state=True)  # another run of this process left it
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=training.device == "cpu",
         mixed_precision="bf16" if training.precision == "bf16" else "no",
     )
-    if accelerator.num_processes > 1:
+
+
+def _check_devices(device: str, launch: Launch) -> None:
+    if device == "mps":
+        raise FoldwiseError("training.device: mps is one device; start one process, or use cpu")
+    if device == "cuda" and launch.local_size > torch.cuda.device_count():
         raise FoldwiseError(
-            "one process trains one fold; to use several GPUs run the folds side by side: "
-            "CUDA_VISIBLE_DEVICES=0 foldwise train ... --folds 1"
+            f"{launch.local_size} processes on this machine, and {torch.cuda.device_count()} GPUs; "
+            "start one process a GPU (accelerate launch --num_processes N)"
         )
-    return accelerator
 
 
 def _available(device: str) -> bool:

@@ -7,12 +7,14 @@ What needs torch is imported only where something is to be found out, not for a 
 
 from __future__ import annotations
 
+import math
 import sys
 
 from foldwise.config.grammar import BUILTIN
 from foldwise.config.members import answering
 from foldwise.config.schema import Config
 from foldwise.config.training import DEFAULT_WARMUP, Precision
+from foldwise.hardware.launched import launched
 
 
 def resolve(config: Config, like: Config | None = None) -> Config:
@@ -63,6 +65,7 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     if loss.class_weights == "auto":
         loss = loss.model_copy(update={"class_weights": _weight_rule(config, like)})
     placed = {"device": device, "precision": precision, "batch_size": size, "epochs": epochs}
+    placed["shares"] = _shares(config, like)
     return config.model_copy(
         update={
             "training": training.model_copy(update=placed),
@@ -76,6 +79,16 @@ def resolve(config: Config, like: Config | None = None) -> Config:
             "ensemble": ensemble,
         }
     )
+
+
+def _shares(config: Config, like: Config | None) -> int | str:
+    # Once begun the numbers follow from them, whoever goes on with the run.
+    training = config.training
+    if training.shares == "auto" and like:
+        return like.training.shares
+    size = launched().size
+    least = size // math.gcd(size, training.accumulate)  # as many pieces for each process
+    return least if training.shares == "auto" else training.shares
 
 
 def _weight_rule(config: Config, like: Config | None) -> str | dict[str, float]:

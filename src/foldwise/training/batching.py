@@ -37,6 +37,7 @@ class Sampler:
         seed: together with the epoch all that the order follows from.
         chunks: inputs that each row is cut into, equally long, int64 (rows,); None: one each.
         bucketing: whether batches are of like length.
+        shares: pieces that each micro-batch is cut into once it is drawn, for processes to share.
     """
 
     lengths: np.ndarray | None
@@ -47,6 +48,7 @@ class Sampler:
     seed: Sequence[int]
     chunks: np.ndarray | None = None
     bucketing: bool = True
+    shares: int = 1
 
     def windows(self, epoch: int) -> list[Window]:
         """Return the epoch's windows: lists of micro-batches, each int64 positions (b,)."""
@@ -54,7 +56,8 @@ class Sampler:
         batches = self._batches(rng.permutation(self.rows))
         batches = [batches[i] for i in rng.permutation(len(batches))]
         step = self.accumulate
-        return [batches[i : i + step] for i in range(0, len(batches), step)]
+        windows = [batches[i : i + step] for i in range(0, len(batches), step)]
+        return windows if self.shares == 1 else [self._cut(window) for window in windows]
 
     def divisors(self, windows: Sequence[Window]) -> list[float]:
         """Return what the summed loss of each window is divided by, so that rows weigh alike.
@@ -90,6 +93,11 @@ class Sampler:
             stretch = self._sorted(order[start : min(start + BUCKET * size, full)])
             batches += list(stretch.reshape(-1, size))
         return batches
+
+    def _cut(self, window: Window) -> Window:
+        # By turns, so that the pieces of sorted rows take equally long.
+        count = self.shares
+        return [batch[i::count] for batch in window for i in range(min(count, len(batch)))]
 
     def _by_tokens(self, order: np.ndarray, most: int) -> list[np.ndarray]:
         # A batch takes the next row as long as all its inputs, as wide as the widest, fit.

@@ -14,6 +14,7 @@ from torch import nn
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
+from foldwise.hardware import team
 from foldwise.hardware.memory import peak_memory_bytes, release_freed_memory
 from foldwise.metrics.metric import Metric, builtin_metric, score
 from foldwise.parts.usercode import UserCode
@@ -39,6 +40,7 @@ from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import build_schedule
+from foldwise.training.together import check_parallel
 from foldwise.training.tracking import Tracker, build_trackers
 from foldwise.training.update import Update
 
@@ -70,26 +72,41 @@ def train_fold(
     fold.path.mkdir(parents=True, exist_ok=True)
     model, rows = begin_fold(prepared, number, accelerator)
     write_json(fold.encoders, prepared.task.state()["rows"])
-    steps = sum(len(rows.sampler.windows(epoch)) for epoch in range(config.training.passes))
+    steps = _steps(rows, config)
     update = _build_update(model, config, prepared.code, steps)
     size = _measure(prepared, fold, model, console)
     _log_start(prepared, number, rows, steps, size, update)
     evaluate = _evaluation(prepared, number, selection_metric(prepared), accelerator)
     out = Destination(fold, _tracker(prepared, number, rows, steps, console))
+    settings = _settings(prepared, number)
     try:
-        outcome = fit(
-            model,
-            prepared.task,
-            rows,
-            update,
-            evaluate,
-            out,
-            accelerator,
-            _settings(prepared, number),
-        )
+        with team.called(number):
+            outcome = fit(model, prepared.task, rows, update, evaluate, out, accelerator, settings)
     finally:
         out.tracker.finish()  # a stopped run too gives the terminal its cursor back
     _finish(prepared, fold, outcome)
+
+
+def train_along(prepared: Prepared, number: int, accelerator: Accelerator) -> None:
+    """Train a fold that another process trains, too: the same steps, and nothing is written.
+
+    Args:
+        prepared: rows and folds of the run, as its folder has them.
+        number: the fold, from 1.
+        accelerator: device and precision.
+    """
+    model, rows = begin_fold(prepared, number, accelerator)
+    steps = _steps(rows, prepared.config)
+    update = _build_update(model, prepared.config, prepared.code, steps)
+    evaluate = _evaluation(prepared, number, selection_metric(prepared), accelerator)
+    silent = Tracker(None, None, rows.sampler.lengths, show_progress(None, "", steps))
+    out = Destination(prepared.fold(number), silent, writes=False)
+    settings = _settings(prepared, number)
+    fit(model, prepared.task, rows, update, evaluate, out, accelerator, settings)
+
+
+def _steps(rows: TrainingRows, config: Config) -> int:
+    return sum(len(rows.sampler.windows(epoch)) for epoch in range(config.training.passes))
 
 
 def _build_update(model: nn.Module, config: Config, code: UserCode, steps: int) -> Update:
@@ -226,6 +243,7 @@ def begin_fold(
     task.fit_rows(prepared.frame[train])
     reseed(config.run.seed, number)
     model = task.build_model().to(accelerator.device)
+    check_parallel(model)
     lengths = getattr(prepared.dataset, "lengths", None)
     sizes = None if lengths is None else lengths[train]
     chunks = getattr(prepared.dataset, "chunks", None)
@@ -238,6 +256,7 @@ def begin_fold(
         seed=(config.run.seed, number),
         chunks=None if chunks is None else chunks[train],
         bucketing=config.training.bucketing,
+        shares=config.training.pieces,
     )
     return model, TrainingRows(prepared.dataset, train, sampler)
 
@@ -279,7 +298,9 @@ def _evaluation(
         for split, chosen in splits.items():
             positions = prepared.positions(chosen)
             # In silence: the training's own progress stands there.
-            logits, target = infer(model, dataset, positions, task.collate, accelerator, title=None)
+            logits, target = infer(
+                model, dataset, positions, task.collate, accelerator, title=None, together=True
+            )
             with torch.inference_mode():
                 placed = torch.from_numpy(logits).to(accelerator.device)
                 batch = to_device({"target": torch.as_tensor(target)}, accelerator.device)

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
+from foldwise.hardware import team
 from foldwise.progress.shown import rows_shown
 from foldwise.training.batching import ordered_batches
 
@@ -29,6 +30,7 @@ def infer(
     batch_size: int = 64,
     workers: int = 0,
     title: str | None = "predicting",
+    together: bool = False,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Run a model over rows of a dataset.
 
@@ -42,6 +44,7 @@ def infer(
         batch_size: inputs a batch, which are rows where those aren't cut into chunks.
         workers: processes that prepare batches.
         title: what a command shows it as, where it takes long; None for silence.
+        together: the processes that train together all ask for these rows, and share the batches.
 
     Returns:
         Logits, float32 (n, n_outputs), and the rows' targets (n, ...) or None where they have none;
@@ -52,6 +55,8 @@ def infer(
         for column in (getattr(dataset, "lengths", None), getattr(dataset, "chunks", None))
     )
     batches = ordered_batches(lengths, len(positions), batch_size, chunks)
+    dealt = together and len(batches) >= team.size()
+    batches = batches[team.mine()] if dealt else batches
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=[positions[batch].tolist() for batch in batches],
@@ -70,5 +75,17 @@ def infer(
             parts.append(outputs.float().cpu().numpy())
             advance(int(done))
     model.train(was_training)
-    back = np.argsort(np.concatenate(batches))
-    return np.concatenate(parts)[back], np.concatenate(targets)[back] if targets else None
+    logits = _in_order(parts, batches, len(positions))
+    target = _in_order(targets, batches, len(positions)) if targets else None
+    if dealt:
+        logits = team.filled(logits)
+        target = None if target is None else team.filled(target)
+    return logits, target
+
+
+def _in_order(parts: list[np.ndarray], batches: list[np.ndarray], rows: int) -> np.ndarray:
+    # Zeros stand for rows that are in no batch.
+    found = np.concatenate(parts)
+    ordered = np.zeros((rows, *found.shape[1:]), found.dtype)
+    ordered[np.concatenate(batches)] = found
+    return ordered

@@ -44,7 +44,8 @@ class Step:
         last: whether no other comes after it.
         window: which rows form its micro-batches, as the sampler numbers them.
         divisor: what the summed loss of its rows is divided by.
-        batches: its micro-batches, each with its number in the epoch; read once.
+        batches: those of its micro-batches that are this process's, each with its number in the
+            epoch; read once.
     """
 
     epoch: int
@@ -80,6 +81,7 @@ def steps_left(
     epoch: int = 0,
     window: int = 0,
     workers: int = 0,
+    mine: slice = slice(None),
 ) -> Iterator[Step]:
     """Yield the steps of a training that are still to come.
 
@@ -91,11 +93,12 @@ def steps_left(
         epoch: the first wanted, from 0.
         window: the first wanted of that epoch.
         workers: processes that prepare batches.
+        mine: which of a window's micro-batches are this process's.
     """
     for current in count(epoch) if epochs is None else range(epoch, epochs):
         windows = rows.sampler.windows(current)
         divisors = rows.sampler.divisors(windows)
-        batches = load_batches(rows, windows, window, collate, (*seed, current), workers)
+        batches = load_batches(rows, windows, window, collate, (*seed, current), workers, mine)
         micro = sum(len(done) for done in windows[:window])
         for number in range(window, len(windows)):
             numbers = range(micro, micro + len(windows[number]))
@@ -106,7 +109,7 @@ def steps_left(
                 current + 1 == epochs and number + 1 == len(windows),
                 windows[number],
                 divisors[number],
-                zip(numbers, batches, strict=False),
+                zip(numbers[mine], batches, strict=False),
             )
             micro = numbers.stop
         window = 0
@@ -162,6 +165,7 @@ def load_batches(
     collate: Any,
     seed: tuple[int, ...],
     workers: int,
+    mine: slice = slice(None),
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the micro-batches of an epoch's windows from the one numbered `first` on.
 
@@ -172,9 +176,14 @@ def load_batches(
         collate: rows -> batch.
         seed: whatever the dataset or collate draws follows from it and the micro-batch's number.
         workers: processes that prepare batches.
+        mine: which of a window's micro-batches are yielded.
     """
-    micro = [rows.positions[batch].tolist() for window in windows for batch in window]
-    skipped = sum(len(window) for window in windows[:first])
-    plan = list(enumerate(micro))[skipped:]
+    numbers = count()
+    numbered = [list(zip(numbers, window, strict=False)) for window in windows]
+    plan = [
+        (number, rows.positions[batch].tolist())
+        for window in numbered[first:]
+        for number, batch in window[mine]
+    ]
     batches = _Batches(rows.dataset, plan, collate, seed)
     return iter(DataLoader(batches, batch_size=None, num_workers=workers))

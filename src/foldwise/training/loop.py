@@ -20,6 +20,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from foldwise.errors import RunInterrupted
+from foldwise.hardware import team
 from foldwise.run import checkpoints
 from foldwise.run.folder import NOT_FINITE, FoldFolder
 from foldwise.training.loading import Step, TrainingRows, reseed, steps_left, to_device
 from foldwise.training.resume import TrainingState, capture, resume
+from foldwise.training.together import add_up_gradients, check_alike, start_alike
 from foldwise.training.tracking import Tracker
 from foldwise.training.update import Update
 
@@ -74,10 +77,12 @@ class Destination:
     Attributes:
         fold: where checkpoints go.
         tracker: where losses and scores go.
+        writes: whether anything is written; of several processes only the one that leads does.
     """
 
     fold: FoldFolder
     tracker: Tracker
+    writes: bool = True
 
 
 # split -> {"loss": ..., metric: ...}; must have "validation".
@@ -110,7 +115,8 @@ def fit(
         RunInterrupted: a loss or gradient wasn't finite; nothing was updated or saved in that step.
     """
     model.train()
-    done = resume(out.fold, model, update, settings.recipe)
+    here = partial(resume, out.fold, model, update, settings.recipe)
+    done = start_alike(here, model, out.fold.title)
     started, saved = time.monotonic() - done.elapsed_s, time.monotonic()
     out.tracker.start(done.step)
     for step in _steps_left(done, task, rows, settings):
@@ -123,6 +129,7 @@ def fit(
             loss = task.loss(outputs.float(), batch).sum()
             accelerator.backward(loss / step.divisor)
             loss_sum += loss.detach().to(loss_sum)
+        add_up_gradients(_trainable(model), loss_sum)
         norm = nn.utils.clip_grad_norm_(_trainable(model), settings.clip or math.inf).item()
         _check_finite(loss_sum.item() / step.rows, norm, done.step + 1, step, rows, update, out)
         update.step(done.step + 1)
@@ -130,8 +137,10 @@ def fit(
         done = _log(done, step, norm, update, out, settings)
         if evaluate is not None and _due(done, step, settings):
             with update.average.applied():
-                scores = evaluate(model)
+                scores = team.agreed(evaluate(model))
             done = _judge(done, step, scores, update, out, settings)
+        if step.ends_epoch:
+            check_alike(model, out.fold.title)
         ends = step.last or _stale(done, settings)
         last = ends or time.monotonic() - saved >= settings.save_seconds
         if last or _improved(done):
@@ -155,6 +164,7 @@ def _steps_left(
         epoch=done.epoch,
         window=done.window,
         workers=settings.workers,
+        mine=team.mine(),
     )
 
 
@@ -231,6 +241,8 @@ def _save(
     last: bool,
     ends: bool,
 ) -> None:
+    if not out.writes:
+        return
     # Nothing evaluated, or no score was ever a number: the last weights are the best known.
     best = _improved(done) or (ends and done.best is None)
     with update.average.applied():
@@ -253,15 +265,10 @@ def _check_finite(
     # the history has past the checkpoint is cut off when training goes on.
     fold = out.fold
     positions = sorted(rows.positions[np.concatenate(step.window)].tolist())
-    out.tracker.log_step(number, step.at, loss, update.rate, norm)
-    fold.append_log(
-        NOT_FINITE,
-        step=number,
-        epoch=step.at,
-        loss=str(loss),
-        grad_norm=str(norm),
-        rows=positions,
-    )
+    if out.writes:
+        out.tracker.log_step(number, step.at, loss, update.rate, norm)
+        told = {"loss": str(loss), "grad_norm": str(norm)}
+        fold.append_log(NOT_FINITE, step=number, epoch=step.at, **told, rows=positions)
     remedy = (
         "Give the same command again with a lower --set optimizer.lr=..., with training.clip or "
         "another schedule, and it goes on from its last checkpoint; or look"

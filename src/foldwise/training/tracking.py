@@ -167,7 +167,7 @@ class Tracker:
     """One fold's numbers.
 
     Args:
-        history: the fold's metrics.jsonl.
+        history: the fold's metrics.jsonl; None in a process that doesn't lead: nothing is told.
         opening: builds the fold's trackers, given the step they go on after; None: none.
         sizes: tokens of each training row, int64 (rows,), or None: speed is in rows.
         shown: what shows them to a person.
@@ -175,7 +175,7 @@ class Tracker:
 
     def __init__(
         self,
-        history: Path,
+        history: Path | None,
         opening: Callable[[int], list[NumberTracker]] | None,
         sizes: np.ndarray | None,
         shown: Shown,
@@ -191,8 +191,9 @@ class Tracker:
 
     def start(self, step: int) -> None:
         """Begin, or go on after `step`: whatever was logged past it is dropped."""
-        kept = [line for line in read_history(self.history) if line["step"] <= step]
-        write_text(self.history, "".join(json.dumps(line) + "\n" for line in kept))
+        if self.history is not None:
+            kept = [line for line in read_history(self.history) if line["step"] <= step]
+            write_text(self.history, "".join(json.dumps(line) + "\n" for line in kept))
         if self.opening is not None:
             self.trackers = self.opening(step)
         self.shown.start(step)
@@ -238,7 +239,8 @@ class Tracker:
         self.trackers = []
 
     def _write(self, entry: dict[str, Any]) -> None:
-        append_line(self.history, json.dumps(finite(entry)))
+        if self.history is not None:
+            append_line(self.history, json.dumps(finite(entry)))
 
     def _tell(self, step: int, values: dict[str, float], split: str) -> None:
         for tracker in list(self.trackers):

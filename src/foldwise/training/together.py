@@ -1,0 +1,160 @@
+"""What the processes that train a fold together share: gradients, and where it stands.
+
+A window's micro-batches are dealt to the processes, and each sums the gradients of its own. Those
+sums are added up once a step, before clipping: from there on all have the same gradients and take
+the same step. `DistributedDataParallel` would take the mean over the processes, in hooks that run
+within `backward`, and needs a `backward` of each in every step; here the divisor is the window's,
+the order of things stands in `fit`, and a process that a short window leaves without a micro-batch
+adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+
+from foldwise.config.schema import Config
+from foldwise.errors import FoldwiseError, RunInterrupted
+from foldwise.hardware import team
+from foldwise.training.resume import TrainingState
+
+_BUCKET = 16 * 2**20  # numbers that are added up at once: 64 MiB of float32
+
+
+def add_up_gradients(parameters: Sequence[nn.Parameter], loss_sum: Tensor) -> None:
+    """Replace gradients and summed loss of this process's micro-batches by those of all.
+
+    A parameter that no micro-batch has reached keeps no gradient, so that the optimizer leaves it
+    alone, as in one process.
+
+    Args:
+        parameters: those that train, in an order that all processes share.
+        loss_sum: float64 (), on the gradients' device.
+    """
+    if team.size() == 1:
+        return
+    reached = [float(parameter.grad is not None) for parameter in parameters]
+    told = torch.tensor([0.0, *reached], dtype=torch.float64, device=loss_sum.device)
+    told[0] = loss_sum
+    team.add_up(told)
+    loss_sum.copy_(told[0])
+    # Who has all of them needs not look, and waits for nothing.
+    lacking = {} if all(reached) else dict(zip(parameters, told[1:].tolist(), strict=True))
+    for bucket in _buckets(parameters):
+        flat = torch.cat([_gradient(parameter).reshape(-1) for parameter in bucket])
+        team.add_up(flat)
+        parts = torch.split(flat, [parameter.numel() for parameter in bucket])
+        for parameter, part in zip(bucket, parts, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.copy_(part.view_as(parameter))
+            elif lacking[parameter]:
+                parameter.grad = part.view_as(parameter).clone()
+
+
+def start_alike(where: Callable[[], TrainingState], model: nn.Module, title: str) -> TrainingState:
+    """Find where a training stands, first in the process that leads, and start all there.
+
+    Args:
+        where: puts model and optimizer where the newest checkpoint has them; the first that looks
+            may set a damaged one aside.
+        model: as it is to start.
+        title: of the fold.
+
+    Raises:
+        FoldwiseError: another process sees other checkpoints, or its model isn't the same.
+    """
+    if team.size() == 1:
+        return where()
+    if not team.leads():
+        stands = team.hear()
+        done = where()
+        if asdict(done) != stands:
+            raise FoldwiseError(
+                f"{title}: a process sees other checkpoints than the one that leads (step "
+                f"{done.step} instead of {stands['step']}); all machines need the same run.dir"
+            )
+    else:
+        done = where()
+        team.tell(asdict(done))
+    check_alike(model, title)
+    return done
+
+
+def check_alike(model: nn.Module, title: str) -> None:
+    """Check that the processes' models are the same, bit for bit.
+
+    Raises:
+        RunInterrupted: they have come apart; what is saved is of the process that leads.
+    """
+    if team.size() == 1:
+        return
+    # Bytes are whole numbers: their sum is the same on any device.
+    state = [*model.parameters(), *model.buffers()]
+    sums = [t.detach().contiguous().view(-1).view(torch.uint8).sum() for t in state if t.numel()]
+    told = torch.stack([total.cpu() for total in sums])
+    everyone = told.clone()
+    team.add_up(everyone)
+    differing = (everyone != told * team.size()).to(torch.int64).sum()
+    team.add_up(differing)  # so that none is left waiting for one that has seen it alone
+    if differing:
+        raise RunInterrupted(
+            f"{title}: the models of the {team.size()} processes have come apart: something in "
+            "the model follows from the rows that each has seen, or from another device or "
+            "version of torch; train it in one process"
+        )
+
+
+def check_parallel(model: nn.Module) -> None:
+    """Refuse a model whose layers keep numbers of the rows that they see.
+
+    Raises:
+        FoldwiseError: naming the layer.
+    """
+    for name, module in model.named_modules():
+        if team.size() > 1 and getattr(module, "running_mean", None) is not None:
+            raise FoldwiseError(
+                f"{name or 'the model'} ({type(module).__name__}) keeps means of the rows that it "
+                "sees, and each process sees others; train it in one process, or with a norm "
+                "that keeps none (LayerNorm, GroupNorm)"
+            )
+
+
+def told_shares(config: Config) -> list[str]:
+    """Say in a line how the processes share a step; none where there is one process."""
+    if team.size() == 1:
+        return []
+    training = config.training
+    pieces = training.pieces * training.accumulate
+    told = (
+        f"{team.size()} processes train each fold together: a step has {pieces} pieces "
+        f"(training.shares {training.pieces} x training.accumulate {training.accumulate})"
+    )
+    if pieces >= team.size():
+        return [told]
+    idle = team.size() - pieces
+    return [
+        f"{told}, so {idle} of them {'has' if idle == 1 else 'have'} nothing to do. The run's "
+        "numbers follow from the pieces: a run of another name can have more"
+    ]
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    # Of one type each; the copy that is added up is never of the whole model.
+    bucket: list[nn.Parameter] = []
+    held = 0
+    for parameter in parameters:
+        full = held + parameter.numel() > _BUCKET
+        if bucket and (full or parameter.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, held = [], 0
+        bucket.append(parameter)
+        held += parameter.numel()
+    if bucket:
+        yield bucket
