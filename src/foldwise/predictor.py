@@ -62,7 +62,7 @@ class Predictor:
         trust_code: run the Python files that lie in the run folder.
         device: auto, cpu, cuda or mps.
         online: ask the hub for the backbone that adapters stand beside.
-        precision: float32 or bf16; None: the run's, where the device computes in it.
+        precision: float32, bf16 or fp16; None: the run's, where the device computes in it.
         as_scored: of one fold: answer as its own rows were answered, by weights that follow from
             the other folds; what new rows must be answered by to be compared with them.
 

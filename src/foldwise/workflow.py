@@ -191,7 +191,7 @@ def validate(
         path: the run folder; its table must still be where the config says.
         trust_code: run the Python files that lie in the run folder.
         online: ask the hub for what is needed, and tell the trackers.
-        precision: float32 or bf16; None: the run's, where the device computes in it.
+        precision: float32, bf16 or fp16; None: the run's, where the device computes in it.
 
     Returns:
         The scores: what `metrics.json` holds, or {"folds": ...} while folds are missing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.hardware import team
 from foldwise.preparation.resolve import resolve
+from foldwise.run.folder import FoldFolder
+from foldwise.training.averaging import WeightAverage
 from foldwise.training.batching import Sampler
 from foldwise.training.loading import TrainingRows, steps_left
-from foldwise.training.resume import TrainingState
 from foldwise.training.together import (
     add_up_gradients,
     check_alike,
@@ -24,6 +26,7 @@ from foldwise.training.together import (
     start_alike,
     told_shares,
 )
+from foldwise.training.update import Update
 
 ROWS = 23
 
@@ -150,12 +153,18 @@ def test_models_that_came_apart_stop_the_training(monkeypatch: pytest.MonkeyPatc
         check_alike(model, "fold 1")
 
 
-def test_a_process_that_sees_other_checkpoints_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_sees_other_checkpoints_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters())
+    constant = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    update = Update(optimizer, constant, WeightAverage(model, None))
     monkeypatch.setattr(team, "size", lambda: 2)
     monkeypatch.setattr(team, "leads", lambda: False)
     monkeypatch.setattr(team, "hear", lambda: {"step": 12})
     with pytest.raises(FoldwiseError, match=r"step 0 instead of 12\); all machines need the same"):
-        start_alike(TrainingState, nn.Linear(1, 1), "fold 1")
+        start_alike(FoldFolder(tmp_path, 1), model, update, None)
 
 
 def test_batch_norm_is_refused_and_layer_norm_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ class Models:
         folds: comma-separated folds whose models vote; None for all.
         trust_code: run the Python files that lie in the run folder.
         online: ask the hub for what is needed.
-        precision: float32 or bf16; None: the run's, where the device computes in it.
+        precision: float32, bf16 or fp16; None: the run's, where the device computes in it.
         member: one that labels alone; None for the run's answer.
         model: all fold models, one of them, or the one model that stands for all.
     """

@@ -22,7 +22,7 @@ def validate(
         path: the run folder.
         trust_code: run the Python files in it.
         online: ask the hub for what is needed, and tell the trackers.
-        precision: float32 or bf16; None: the run's, where the device computes in it.
+        precision: float32, bf16 or fp16; None: the run's, where the device computes in it.
         tell: prints.
 
     Raises:

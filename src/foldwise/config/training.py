@@ -24,7 +24,7 @@ from foldwise.config.grammar import (
     shown,
 )
 
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "bf16", "fp16"]
 
 SMOOTHED = ("cross_entropy", "logit_adjustment", "r_drop")  # losses that take label smoothing
 
@@ -232,10 +232,11 @@ class Training(Section):
         "stay; numbers follow from the pieces and not from who works on them. `auto`: 1, or what "
         "gives each of the processes that begin the run as many.",
     )
-    precision: Literal["auto", "float32", "bf16"] = Field(
+    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
         default="auto",
         description="`auto`: bf16 autocast on CUDA with bf16 and CPUs with AMX tiles, "
-        "else float32. `validate`, `predict` and `evaluate` compute in it too, where the device "
+        "else float32. `fp16`: float16 autocast with loss scaling, for CUDA cards without bf16. "
+        "`validate`, `predict` and `evaluate` compute in it too, where the device "
         "does; `--precision` overrides.",
     )
     clip: Positive | None = Field(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch.amp import GradScaler
 
 from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
@@ -124,8 +125,14 @@ def build_accelerator(training: Training) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)  # another run of this process left it
     return Accelerator(
         cpu=training.device == "cpu",
-        mixed_precision="bf16" if training.precision == "bf16" else "no",
+        mixed_precision={"float32": "no"}.get(training.precision, training.precision),
     )
+
+
+def build_scaler(accelerator: Accelerator) -> GradScaler:
+    """Build what multiplies the loss of one training in float16; elsewhere it does nothing."""
+    on = accelerator.mixed_precision == "fp16"
+    return GradScaler(accelerator.device.type, enabled=on)
 
 
 def _check_devices(device: str, launch: Launch) -> None:

@@ -28,7 +28,7 @@ Encoding = Annotated[
     typer.Option("--encoding", metavar="NAME", help="Of a text file, such as cp1252."),
 ]
 Precision = Annotated[
-    Literal["float32", "bf16"] | None,
+    Literal["float32", "bf16", "fp16"] | None,
     typer.Option("--precision", help="Compute in this precision; in the run's by default."),
 ]
 Member = Annotated[

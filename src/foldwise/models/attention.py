@@ -46,7 +46,7 @@ def choose_attention(
         wanted: auto, flash, sdpa or eager.
         dropout: of attention probabilities; None: what the backbone's config says.
         device: cpu, cuda or mps.
-        precision: float32 or bf16.
+        precision: float32, bf16 or fp16.
         strict: refuse what can't be had; otherwise `auto` takes its place.
 
     Raises:

@@ -16,6 +16,7 @@ from torch import nn
 from foldwise.errors import FoldwiseError
 
 INSTALL = "pip install bitsandbytes"
+_COMPUTES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def quantization(width: str, precision: str, device: str) -> Any:
@@ -26,7 +27,7 @@ def quantization(width: str, precision: str, device: str) -> Any:
 
     Args:
         width: 8bit or 4bit.
-        precision: float32 or bf16, in which 4-bit layers compute.
+        precision: float32, bf16 or fp16, in which 4-bit layers compute.
         device: cpu, cuda or mps.
 
     Raises:
@@ -49,7 +50,7 @@ def quantization(width: str, precision: str, device: str) -> Any:
         load_in_4bit=width == "4bit",
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
+        bnb_4bit_compute_dtype=_COMPUTES[precision],
     )
 
 

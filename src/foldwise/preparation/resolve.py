@@ -14,6 +14,7 @@ from foldwise.config.grammar import BUILTIN
 from foldwise.config.members import answering
 from foldwise.config.schema import Config
 from foldwise.config.training import DEFAULT_WARMUP, Precision
+from foldwise.errors import FoldwiseError
 from foldwise.hardware.launched import launched
 
 
@@ -42,6 +43,7 @@ def resolve(config: Config, like: Config | None = None) -> Config:
 
         device = resolve_device(device)
         precision = resolve_precision(precision, device)
+        _check_precision(precision, device)
     size = training.batch_size
     if size is None and training.tokens_per_batch is None:
         size = 32
@@ -81,6 +83,13 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     )
 
 
+def _check_precision(precision: str, device: str) -> None:
+    if precision == "fp16" and device != "cuda":
+        raise FoldwiseError(
+            f"training.precision: fp16 is for CUDA, not for {device}; use float32, bf16 or auto"
+        )
+
+
 def _shares(config: Config, like: Config | None) -> int | str:
     # Once begun the numbers follow from them, whoever goes on with the run.
     training = config.training
@@ -112,10 +121,10 @@ def resolve_stored(
     Args:
         config: the run's.
         device: auto, cpu, cuda or mps; None: the run's, or the fastest there is where that isn't.
-        precision: float32 or bf16; None: the run's.
+        precision: float32, bf16 or fp16; None: the run's.
 
     Raises:
-        FoldwiseError: the device isn't there.
+        FoldwiseError: the device isn't there, or doesn't compute in it.
     """
     from foldwise.hardware.device import (
         computes_bf16,
@@ -135,5 +144,13 @@ def resolve_stored(
             "bf16 emulates)",
             file=sys.stderr,
         )
+    if chosen == "fp16" and precision is None and placed != "cuda":
+        chosen = "float32"
+        print(
+            f"note: {config.run.name} was trained in fp16, which needs CUDA; it computes in "
+            "float32, so that probabilities differ a little",
+            file=sys.stderr,
+        )
+    _check_precision(chosen, placed)
     update = {"device": placed, "precision": chosen}
     return config.model_copy(update={"training": training.model_copy(update=update)})

@@ -15,6 +15,7 @@ from torch import nn
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.hardware import team
+from foldwise.hardware.device import build_scaler
 from foldwise.hardware.memory import peak_memory_bytes, release_freed_memory
 from foldwise.metrics.metric import Metric, builtin_metric, score
 from foldwise.parts.usercode import UserCode
@@ -40,7 +41,7 @@ from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import build_schedule
-from foldwise.training.together import check_parallel
+from foldwise.training.together import check_alike, check_parallel
 from foldwise.training.tracking import Tracker, build_trackers
 from foldwise.training.update import Update
 
@@ -73,7 +74,7 @@ def train_fold(
     model, rows = begin_fold(prepared, number, accelerator)
     write_json(fold.encoders, prepared.task.state()["rows"])
     steps = _steps(rows, config)
-    update = _build_update(model, config, prepared.code, steps)
+    update = _build_update(model, config, prepared.code, steps, accelerator)
     size = _measure(prepared, fold, model, console)
     _log_start(prepared, number, rows, steps, size, update)
     evaluate = _evaluation(prepared, number, selection_metric(prepared), accelerator)
@@ -97,7 +98,7 @@ def train_along(prepared: Prepared, number: int, accelerator: Accelerator) -> No
     """
     model, rows = begin_fold(prepared, number, accelerator)
     steps = _steps(rows, prepared.config)
-    update = _build_update(model, prepared.config, prepared.code, steps)
+    update = _build_update(model, prepared.config, prepared.code, steps, accelerator)
     evaluate = _evaluation(prepared, number, selection_metric(prepared), accelerator)
     silent = Tracker(None, None, rows.sampler.lengths, show_progress(None, "", steps))
     out = Destination(prepared.fold(number), silent, writes=False)
@@ -109,11 +110,13 @@ def _steps(rows: TrainingRows, config: Config) -> int:
     return sum(len(rows.sampler.windows(epoch)) for epoch in range(config.training.passes))
 
 
-def _build_update(model: nn.Module, config: Config, code: UserCode, steps: int) -> Update:
+def _build_update(
+    model: nn.Module, config: Config, code: UserCode, steps: int, accelerator: Accelerator
+) -> Update:
     optimizer = build_optimizer(model, config.optimizer, code)
     schedule = build_schedule(optimizer, config.schedule, steps, code)
     average = WeightAverage(model, newest_share(config.training.average, steps))
-    return Update(optimizer, schedule, average)
+    return Update(optimizer, schedule, average, build_scaler(accelerator))
 
 
 def _measure(
@@ -293,6 +296,7 @@ def _evaluation(
     splits = {"training": sample, "validation": picking}
 
     def evaluate(model: nn.Module) -> dict[str, dict[str, float]]:
+        check_alike(model, prepared.fold(number).title)
         release_freed_memory()  # what training's steps have left is of other sizes
         scores = {}
         for split, chosen in splits.items():

@@ -82,6 +82,7 @@ def steps_left(
     window: int = 0,
     workers: int = 0,
     mine: slice = slice(None),
+    pinned: bool = False,
 ) -> Iterator[Step]:
     """Yield the steps of a training that are still to come.
 
@@ -94,11 +95,14 @@ def steps_left(
         window: the first wanted of that epoch.
         workers: processes that prepare batches.
         mine: which of a window's micro-batches are this process's.
+        pinned: in memory that CUDA copies from without anyone waiting.
     """
     for current in count(epoch) if epochs is None else range(epoch, epochs):
         windows = rows.sampler.windows(current)
         divisors = rows.sampler.divisors(windows)
-        batches = load_batches(rows, windows, window, collate, (*seed, current), workers, mine)
+        batches = load_batches(
+            rows, windows, window, collate, (*seed, current), workers, mine, pinned
+        )
         micro = sum(len(done) for done in windows[:window])
         for number in range(window, len(windows)):
             numbers = range(micro, micro + len(windows[number]))
@@ -131,11 +135,14 @@ def reseed(*numbers: int) -> None:
 
 
 def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """Return a batch on the device; float64, which MPS doesn't have, stays where it is there."""
+    """Return a batch on the device; float64, which MPS doesn't have, stays where it is there.
+
+    Nobody waits for the copy of what lies in pinned memory: the device takes it in its turn.
+    """
     return {
         name: tensor
         if device.type == "mps" and tensor.dtype == torch.float64
-        else tensor.to(device)
+        else tensor.to(device, non_blocking=device.type == "cuda")
         for name, tensor in batch.items()
     }
 
@@ -166,6 +173,7 @@ def load_batches(
     seed: tuple[int, ...],
     workers: int,
     mine: slice = slice(None),
+    pinned: bool = False,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the micro-batches of an epoch's windows from the one numbered `first` on.
 
@@ -177,6 +185,7 @@ def load_batches(
         seed: whatever the dataset or collate draws follows from it and the micro-batch's number.
         workers: processes that prepare batches.
         mine: which of a window's micro-batches are yielded.
+        pinned: in memory that CUDA copies from without anyone waiting.
     """
     numbers = count()
     numbered = [list(zip(numbers, window, strict=False)) for window in windows]
@@ -186,4 +195,5 @@ def load_batches(
         for number, batch in window[mine]
     ]
     batches = _Batches(rows.dataset, plan, collate, seed)
-    return iter(DataLoader(batches, batch_size=None, num_workers=workers))
+    loader = DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=pinned)
+    return iter(loader)

@@ -20,20 +20,19 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from foldwise.errors import RunInterrupted
 from foldwise.hardware import team
 from foldwise.run import checkpoints
 from foldwise.run.folder import NOT_FINITE, FoldFolder
 from foldwise.training.loading import Step, TrainingRows, reseed, steps_left, to_device
-from foldwise.training.resume import TrainingState, capture, resume
+from foldwise.training.resume import TrainingState, capture
 from foldwise.training.together import add_up_gradients, check_alike, start_alike
 from foldwise.training.tracking import Tracker
 from foldwise.training.update import Update
@@ -85,6 +84,8 @@ class Destination:
     writes: bool = True
 
 
+# A step's summed loss, float64 (), and gradient norm, (), still on the device.
+Unread = tuple[Step, Tensor, Tensor]
 # split -> {"loss": ..., metric: ...}; must have "validation".
 Evaluate = Callable[[nn.Module], dict[str, dict[str, float]]]
 
@@ -108,18 +109,18 @@ def fit(
         update: over its trainable parameters.
         evaluate: scores the model on rows set aside; None: nothing is evaluated, best is last.
         out: where checkpoints, losses and scores go.
-        accelerator: device, precision, backward.
+        accelerator: device and precision.
         settings: the numbers.
 
     Raises:
         RunInterrupted: a loss or gradient wasn't finite; nothing was updated or saved in that step.
     """
     model.train()
-    here = partial(resume, out.fold, model, update, settings.recipe)
-    done = start_alike(here, model, out.fold.title)
+    done = start_alike(out.fold, model, update, settings.recipe)
     started, saved = time.monotonic() - done.elapsed_s, time.monotonic()
     out.tracker.start(done.step)
-    for step in _steps_left(done, task, rows, settings):
+    unread: list[Unread] = []
+    for step in _steps_left(done, task, rows, accelerator, settings):
         loss_sum = torch.zeros((), dtype=torch.float64, device=_double(accelerator))
         for micro, batch in step.batches:
             batch = to_device(batch, accelerator.device)
@@ -127,23 +128,22 @@ def fit(
             with accelerator.autocast():
                 outputs = model(**{k: v for k, v in batch.items() if k != "target"})
             loss = task.loss(outputs.float(), batch).sum()
-            accelerator.backward(loss / step.divisor)
+            update.scaler.scale(loss / step.divisor).backward()
             loss_sum += loss.detach().to(loss_sum)
-        add_up_gradients(_trainable(model), loss_sum)
-        norm = nn.utils.clip_grad_norm_(_trainable(model), settings.clip or math.inf).item()
-        _check_finite(loss_sum.item() / step.rows, norm, done.step + 1, step, rows, update, out)
-        update.step(done.step + 1)
-        done = _after(step, done, loss_sum.item(), time.monotonic() - started)
+        norm = _whole_gradient(model, loss_sum, update, settings)
+        done = _after(step, done, time.monotonic() - started)
+        unread.append((step, loss_sum, norm))
+        saves = time.monotonic() - saved >= settings.save_seconds
+        if saves or _is_read(done, step, accelerator, settings):
+            done = _read(unread, done, rows, update, out)
+        update.step(done.step)
         done = _log(done, step, norm, update, out, settings)
         if evaluate is not None and _due(done, step, settings):
             with update.average.applied():
                 scores = team.agreed(evaluate(model))
             done = _judge(done, step, scores, update, out, settings)
-        if step.ends_epoch:
-            check_alike(model, out.fold.title)
         ends = step.last or _stale(done, settings)
-        last = ends or time.monotonic() - saved >= settings.save_seconds
-        if last or _improved(done):
+        if (last := ends or saves) or _improved(done):
             _save(done, model, update, out, settings, last=last, ends=ends)
             saved = time.monotonic() if last else saved
         if ends:
@@ -152,7 +152,11 @@ def fit(
 
 
 def _steps_left(
-    done: TrainingState, task: Any, rows: TrainingRows, settings: Settings
+    done: TrainingState,
+    task: Any,
+    rows: TrainingRows,
+    accelerator: Accelerator,
+    settings: Settings,
 ) -> Iterable[Step]:
     if _stale(done, settings):
         return ()
@@ -165,25 +169,58 @@ def _steps_left(
         window=done.window,
         workers=settings.workers,
         mine=team.mine(),
+        pinned=accelerator.device.type == "cuda",
     )
 
 
-def _after(step: Step, done: TrainingState, loss_sum: float, elapsed_s: float) -> TrainingState:
+def _whole_gradient(
+    model: nn.Module, loss_sum: Tensor, update: Update, settings: Settings
+) -> Tensor:
+    # Of all processes and clipped; returns its norm before that.
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    add_up_gradients(trainable, loss_sum)
+    update.scaler.unscale_(update.optimizer)
+    return nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf)
+
+
+def _after(step: Step, done: TrainingState, elapsed_s: float) -> TrainingState:
     return replace(
         done,
         step=done.step + 1,
         epoch=step.epoch + step.ends_epoch,
         window=0 if step.ends_epoch else step.number + 1,
-        loss_sum=done.loss_sum + loss_sum,
         loss_rows=done.loss_rows + step.rows,
         elapsed_s=elapsed_s,
     )
 
 
+def _is_read(done: TrainingState, step: Step, accelerator: Accelerator, settings: Settings) -> bool:
+    # Reading waits for the GPU, so it is done where something is logged, evaluated or saved.
+    # Elsewhere there is nothing to wait for.
+    if accelerator.device.type != "cuda" or done.step % settings.log_every == 0:
+        return True
+    return step.ends_epoch or _due(done, step, settings)
+
+
+def _read(
+    unread: list[Unread], done: TrainingState, rows: TrainingRows, update: Update, out: Destination
+) -> TrainingState:
+    # All in one transfer, added up in the order of the steps.
+    numbers = torch.stack([torch.stack([loss, norm.to(loss)]) for _, loss, norm in unread])
+    first = done.step - len(unread) + 1
+    for number, ((step, _, _), (loss, norm)) in enumerate(
+        zip(unread, numbers.tolist(), strict=True), first
+    ):
+        _check_finite(loss / step.rows, norm, number, done.step, step, rows, update, out)
+        done = replace(done, loss_sum=done.loss_sum + loss)
+    unread.clear()
+    return done
+
+
 def _log(
     done: TrainingState,
     step: Step,
-    norm: float,
+    norm: Tensor,
     update: Update,
     out: Destination,
     settings: Settings,
@@ -191,7 +228,8 @@ def _log(
     out.tracker.advance(done.step, step.window)
     if done.step % settings.log_every and not step.last:
         return done
-    out.tracker.log_step(done.step, step.at, done.loss_sum / done.loss_rows, update.rate, norm)
+    loss = done.loss_sum / done.loss_rows
+    out.tracker.log_step(done.step, step.at, loss, update.rate, norm.item())
     return replace(done, loss_sum=0.0, loss_rows=0)
 
 
@@ -241,6 +279,8 @@ def _save(
     last: bool,
     ends: bool,
 ) -> None:
+    if ends:
+        check_alike(model, out.fold.title)
     if not out.writes:
         return
     # Nothing evaluated, or no score was ever a number: the last weights are the best known.
@@ -254,12 +294,13 @@ def _check_finite(
     loss: float,
     norm: float,
     number: int,
+    now: int,
     step: Step,
     rows: TrainingRows,
     update: Update,
     out: Destination,
 ) -> None:
-    if math.isfinite(loss) and math.isfinite(norm):
+    if math.isfinite(loss) and (math.isfinite(norm) or update.passes_over):
         return
     # The numbers go where all others go (null in the files), and in words into the run's log: what
     # the history has past the checkpoint is cut off when training goes on.
@@ -275,15 +316,14 @@ def _check_finite(
     )
     if fold.for_all:  # it has the run's rates, which no option changes
         remedy = "Train the run with a lower optimizer.lr, or with training.clip; or look"
+    kept = "no weight was changed and nothing saved in this step"
+    if now > number:  # the weights that it has spoiled are nowhere but in memory
+        kept = f"it was read after step {now}, and nothing was saved since"
     raise RunInterrupted(
         f"{fold.title}, epoch {math.ceil(step.at)}, step {number}: the loss is {loss} and "
-        f"the gradient norm {norm}; no weight was changed and nothing saved in this step. "
+        f"the gradient norm {norm}; {kept}. "
         f"{remedy} at the batch's rows (positions among the kept rows): {positions[:64]}"
     )
-
-
-def _trainable(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _double(accelerator: Accelerator) -> torch.device:

@@ -30,6 +30,7 @@ from torch.optim import Optimizer
 
 from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
+from foldwise.hardware.device import build_scaler
 from foldwise.preparation.choose import usual_rate
 from foldwise.preparation.prepare import Prepared
 from foldwise.progress.shown import show_progress
@@ -168,7 +169,7 @@ def range_test(
         task: gives `collate(rows)` and `loss(outputs, batch) -> (B,)`.
         rows: that it is trained on; where they make fewer windows, of the next epochs too.
         optimizer: over the model's parameters; its groups keep the ratios of their rates.
-        accelerator: device, precision, backward.
+        accelerator: device and precision.
         rates: (steps,) of the group whose rate is `base` now.
         base: what the groups' present rates are relative to.
         seed: run.seed and fold, that order and dropout follow from.
@@ -179,6 +180,7 @@ def range_test(
         FoldwiseError: the loss was not finite within the first steps, so nothing can be said.
     """
     model.train()
+    scaler = build_scaler(accelerator)
     starts = [group["lr"] for group in optimizer.param_groups]
     first = islice(steps_left(rows, task.collate, seed), _WINDOWS)
     windows = [(step, list(step.batches)) for step in first]
@@ -194,15 +196,18 @@ def range_test(
             with accelerator.autocast():
                 outputs: Tensor = model(**{k: v for k, v in placed.items() if k != "target"})
             loss = task.loss(outputs.float(), placed).sum()
-            accelerator.backward(loss / step.divisor)
+            scaler.scale(loss / step.divisor).backward()
             loss_sum += loss.item()
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(trainable, clip or math.inf)
-        if not (math.isfinite(loss_sum) and math.isfinite(norm.item())):
+        tried = math.isfinite(norm.item()) or scaler.get_scale() > 1  # float16: half of it is next
+        if not (math.isfinite(loss_sum) and tried):
             ended = "not finite"
             break
         losses.append(loss_sum / step.rows)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         advance(len(losses))
         if len(losses) > 10 and _has_diverged(losses):

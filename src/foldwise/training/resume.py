@@ -102,6 +102,7 @@ def capture(
         "schedule": update.schedule.state_dict(),
         **({} if recipe is None else {"recipe": recipe}),
         **({"values": values} if values else {}),
+        **({"scaler": update.scaler.state_dict()} if update.scaler.is_enabled() else {}),
     }
     weights = saved_weights(model)
     return checkpoints.Checkpoint(done.step, weights, tensors if whole else {}, state)
@@ -149,6 +150,8 @@ def resume(
             entries = entries.setdefault(level, {})
         entries[last] = value
     update.average.resume(raw)
+    if update.scaler.is_enabled():
+        update.scaler.load_state_dict(checkpoint.state["scaler"])
     groups = update.optimizer.param_groups
     rates = [{key: group[key] for key in _RATES & group.keys()} for group in groups]
     load_state(update.optimizer, {"state": states, "param_groups": checkpoint.state["groups"]})

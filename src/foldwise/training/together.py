@@ -10,8 +10,9 @@ adds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.hardware import team
-from foldwise.training.resume import TrainingState
+from foldwise.run.folder import FoldFolder
+from foldwise.training.resume import TrainingState, resume
+from foldwise.training.update import Update
 
 _BUCKET = 16 * 2**20  # numbers that are added up at once: 64 MiB of float32
 
@@ -54,32 +57,33 @@ def add_up_gradients(parameters: Sequence[nn.Parameter], loss_sum: Tensor) -> No
                 parameter.grad = part.view_as(parameter).clone()
 
 
-def start_alike(where: Callable[[], TrainingState], model: nn.Module, title: str) -> TrainingState:
-    """Find where a training stands, first in the process that leads, and start all there.
+def start_alike(
+    fold: FoldFolder, model: nn.Module, update: Update, recipe: dict[str, Any] | None
+) -> TrainingState:
+    """Put a training where its newest checkpoint has it, the same in all processes.
+
+    The one that leads looks first, as it may set a damaged checkpoint aside.
 
     Args:
-        where: puts model and optimizer where the newest checkpoint has them; the first that looks
-            may set a damaged one aside.
-        model: as it is to start.
-        title: of the fold.
+        fold: where checkpoints lie.
+        model: as for `resume`.
+        update: as for `resume`.
+        recipe: as for `resume`.
 
     Raises:
-        FoldwiseError: another process sees other checkpoints, or its model isn't the same.
+        FoldwiseError: a process sees other checkpoints than the one that leads.
+        RunInterrupted: as for `resume`; or the models aren't the same.
     """
-    if team.size() == 1:
-        return where()
-    if not team.leads():
-        stands = team.hear()
-        done = where()
-        if asdict(done) != stands:
-            raise FoldwiseError(
-                f"{title}: a process sees other checkpoints than the one that leads (step "
-                f"{done.step} instead of {stands['step']}); all machines need the same run.dir"
-            )
-    else:
-        done = where()
+    stands = None if team.leads() else team.hear()
+    done = resume(fold, model, update, recipe)
+    if stands is None:
         team.tell(asdict(done))
-    check_alike(model, title)
+    elif asdict(done) != stands:
+        raise FoldwiseError(
+            f"{fold.title}: a process sees other checkpoints than the one that leads (step "
+            f"{done.step} instead of {stands['step']}); all machines need the same run.dir"
+        )
+    check_alike(model, fold.title)
     return done
 
 

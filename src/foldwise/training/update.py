@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -19,15 +20,19 @@ class Update:
         optimizer: over the model's trainable parameters.
         schedule: stepped after every optimizer step; a Plateau hears of evaluations too.
         average: of the weights after each step, which is what is scored and kept.
+        scaler: multiplies the loss, so that float16 doesn't round small gradients to zero; in other
+            precisions it isn't enabled and does nothing.
     """
 
     optimizer: Optimizer
     schedule: LRScheduler
     average: WeightAverage
+    scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
 
     def step(self, number: int) -> None:
         """Move the weights by their gradients, which are dropped; steps count from 1."""
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(number)
@@ -36,6 +41,14 @@ class Update:
         """Tell a schedule that follows the scores of an evaluation."""
         if isinstance(self.schedule, Plateau):
             self.schedule.evaluated(improved)
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether gradients that aren't finite only mean that the loss was multiplied by too much.
+
+        The step leaves the weights alone then, and the next ones try half of it.
+        """
+        return self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
 
     @property
     def rate(self) -> float:
