@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -162,3 +163,65 @@ def test_adapters_beside_quantized_weights_learn_and_are_validated(
     assert all(tensor.any() for tensor in moved)  # they start at zero
     value = read_json(run.metrics)["oof"]["f1_macro"]["value"]
     assert validate(run.path)["oof"]["f1_macro"]["value"] == pytest.approx(value, abs=0.05)
+
+
+def test_fp16_learns_with_scaled_losses_and_keeps_float32_weights(
+    make_config: Callable[..., Config],
+) -> None:
+    from safetensors.torch import load_file
+
+    placed = {"device": "auto", "precision": "fp16", "keep": "all"}
+    run = cross_validate(make_config(run={"name": "half"}, folds={"n": 2}, training=placed))
+    folder = next(run.fold(1).checkpoints.glob("step-*"))
+    weights = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    assert read_json(folder / "state.json")["scaler"]["scale"] >= 1
+
+
+def test_quiet_steps_wait_for_nothing(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foldwise.training import loop
+
+    # Between two readings any wait for the GPU is an error.
+    read, due = loop._read, loop._is_read
+
+    def reading(*given: Any) -> Any:
+        torch.cuda.set_sync_debug_mode("default")
+        return read(*given)
+
+    def asking(*given: Any) -> bool:
+        found = due(*given)
+        torch.cuda.set_sync_debug_mode("default" if found else "error")
+        return found
+
+    monkeypatch.setattr(loop, "_read", reading)
+    monkeypatch.setattr(loop, "_is_read", asking)
+    placed = {"device": "auto", "precision": "auto", "log_every": 5, "save_minutes": 60.0}
+    try:
+        cross_validate(make_config(run={"name": "quiet"}, folds={"n": 2}, training=placed))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
+def test_two_gpus_have_the_losses_of_one(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    from foldwise.run.history import read_history
+
+    runs = []
+    for processes in (1, 2):
+        name = f"of_{processes}"
+        placed = {"device": "cuda", "precision": "float32", "shares": 2, "log_every": 1}
+        config = make_config(run={"name": name}, folds={"n": 2}, training=placed)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(dump_config(config), encoding="utf-8")
+        torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+        command = [sys.executable, *torchrun, "-m", "foldwise", "train", str(path)]
+        subprocess.run(command, check=True, capture_output=True)
+        runs.append(RunFolder(Path(config.run.dir) / name))
+    lines = [read_history(run.fold(1).history) for run in runs]
+    for one, other in zip(*lines, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)

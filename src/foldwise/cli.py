@@ -64,7 +64,15 @@ def main() -> None:
     else:
         from foldwise.jobs.together import take_part
 
-        take_part(launch, app, _told)
+        take_part(launch, app if launch.rank == 0 else _follow, _told)
+
+
+def _follow() -> None:
+    from foldwise.commands.quiet import quiet_libraries
+    from foldwise.jobs.together import follow
+
+    quiet_libraries()
+    follow()
 
 
 def _told(command: Callable[[], None], say: Callable[[str], None]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
+from foldwise.config.schema import Config
 from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
 from foldwise.hardware import team
@@ -20,6 +21,7 @@ from foldwise.hardware.device import (
     set_deterministic,
 )
 from foldwise.hardware.launched import Launch, check_launch, launched
+from foldwise.preparation.resolve import resolve, resolve_stored
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *there: str) -> None:
@@ -110,6 +112,22 @@ def test_accelerator_follows_each_config_of_one_process() -> None:
         assert accelerator.device.type == "cpu"
         with accelerator.autocast():
             assert linear(torch.ones(1, 2)).dtype == expected
+
+
+def test_fp16_is_for_cuda_alone(make_config: Callable[..., Config]) -> None:
+    config = make_config(training={"precision": "fp16"})
+    with pytest.raises(FoldwiseError, match=r"^training\.precision: fp16 is for CUDA, not for cpu"):
+        resolve(config)
+
+
+def test_run_in_fp16_computes_in_float32_elsewhere(
+    make_config: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(training={"precision": "fp16"})
+    assert resolve_stored(config).training.precision == "float32"
+    assert "was trained in fp16, which needs CUDA" in capsys.readouterr().err
+    with pytest.raises(FoldwiseError, match="fp16 is for CUDA"):
+        resolve_stored(config, precision="fp16")
 
 
 def launch(monkeypatch: pytest.MonkeyPatch, rank: int, size: int, **more: str) -> None:

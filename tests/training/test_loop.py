@@ -9,12 +9,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn import functional
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -26,6 +28,7 @@ from foldwise.run.checkpoints import load, newest, pointed
 from foldwise.run.folder import FoldFolder
 from foldwise.run.history import read_history
 from foldwise.run.manifests import steps
+from foldwise.training import loop
 from foldwise.training.averaging import Share, WeightAverage, newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.loading import TrainingRows, reseed
@@ -133,6 +136,7 @@ def train(
     broken_gradient: bool = False,
     schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] = halving,
     average: Share | None = None,
+    scale: float | None = None,
 ) -> tuple[Model, FoldFolder, TrainingState]:
     """Train a small model in `path`; goes on from what is there."""
     path.mkdir(parents=True, exist_ok=True)
@@ -147,7 +151,12 @@ def train(
         model,
         RowTask(),
         TrainingRows(dataset or Numbers(), np.arange(ROWS), sampler),
-        Update(opt, schedule(opt, total), WeightAverage(model, average)),
+        Update(
+            opt,
+            schedule(opt, total),
+            WeightAverage(model, average),
+            GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None),
+        ),
         evaluate,
         Destination(fold, Tracker(fold.history, None, None, show_progress(None, "fold 2", total))),
         build_accelerator(Training(device="cpu", precision="float32")),
@@ -286,6 +295,84 @@ def test_loss_that_is_not_finite_stops_before_the_update_and_saves_nothing(tmp_p
     found = newest(fold)
     assert found is not None
     assert all(bool(value.isfinite().all()) for value in found.model.values())
+
+
+@pytest.fixture
+def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the loop read losses only where something hangs on them."""
+    asked, device = loop._is_read, SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(
+        loop, "_is_read", lambda done, step, _, more: asked(done, step, device, more)
+    )
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_losses_that_are_read_late_are_the_same(
+    tmp_path: Path, request: pytest.FixtureRequest, every: int
+) -> None:
+    settings = replace(SETTINGS, log_every=every, save_seconds=1000.0)
+    at_once, fold, _ = train(tmp_path / "a", settings=settings, evaluate=own_loss, dropout=0.3)
+    request.getfixturevalue("as_on_cuda")
+    late, other, _ = train(tmp_path / "b", settings=settings, evaluate=own_loss, dropout=0.3)
+    assert_equal(weights(at_once), weights(late))
+    assert fold.history.read_bytes() == other.history.read_bytes()
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+@pytest.mark.parametrize("save_seconds", [0.0, 1000.0])
+def test_loss_that_is_read_late_stops_before_anything_is_saved_and_names_its_own_step(
+    tmp_path: Path, save_seconds: float
+) -> None:
+    # Row 13 comes in step 4 of 6; the epoch's end is the first that would be saved or logged.
+    order = Fixed(*([list(range(i, min(i + 4, ROWS)))] for i in range(0, ROWS, 4)))
+    settings = replace(SETTINGS, log_every=100, save_seconds=save_seconds)
+    late = "no weight was changed" if save_seconds == 0 else "it was read after step 6"
+    with pytest.raises(RunInterrupted, match=rf"step 4: .* norm nan; {late}.*15\]$") as caught:
+        train(tmp_path, dataset=Numbers(broken=13), sampler=order, settings=settings)
+    assert "nothing" in str(caught.value)
+    fold = FoldFolder(tmp_path, 2)
+    assert max(steps(fold), default=0) == (3 if save_seconds == 0 else 0)
+    assert [line["step"] for line in read_history(fold.history)] == [4]
+
+
+def test_scaled_losses_leave_the_weights_as_they_are(tmp_path: Path) -> None:
+    # A power of two moves no digit of float32.
+    plain, _, _ = train(tmp_path / "a", dropout=0.3, settings=replace(SETTINGS, clip=0.5))
+    scaled, fold, _ = train(
+        tmp_path / "b", dropout=0.3, settings=replace(SETTINGS, clip=0.5), scale=2.0**16
+    )
+    assert_equal(weights(plain), weights(scaled))
+    found = newest(fold)
+    assert found is not None
+    assert found.state["scaler"]["scale"] == 2.0**16
+
+
+def test_scale_that_is_too_large_is_halved_and_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+    def overflowing(model: nn.Module) -> torch.optim.Optimizer:
+        # As float16 ends at 65504: the first steps leave the weights alone.
+        for parameter in model.parameters():
+            parameter.register_hook(lambda grad: grad.where(grad.abs() < 1000, math.inf))
+        return sgd(model)
+
+    big = {"optimizer": overflowing, "scale": 2.0**16, "evaluate": own_loss}
+    straight, fold, _ = train(tmp_path / "a", **big)
+    norms = [line["grad_norm"] for line in read_history(fold.history) if line["split"] == "step"]
+    skipped = norms.count(None)
+    assert 0 < skipped < len(norms)
+    assert norms[:skipped] == [None] * skipped
+    assert all(bool(value.isfinite().all()) for value in weights(straight).values())
+    stopped = replace(SETTINGS, epochs=1)
+    train(tmp_path / "b", **big, settings=stopped)
+    _, other, _ = train(tmp_path / "b", **{**big, "scale": 1.0})
+    found = [newest(f) for f in (fold, other)]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0].state["scaler"] == found[1].state["scaler"]
+
+
+def test_gradient_that_is_not_finite_at_any_scale_stops(tmp_path: Path) -> None:
+    with pytest.raises(RunInterrupted, match=r"step 4: the loss is \d.* gradient norm nan"):
+        train(tmp_path, broken_gradient=True, scale=8.0)  # 8, 4, 2, 1
 
 
 def test_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:

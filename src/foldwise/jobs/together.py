@@ -31,7 +31,7 @@ def take_part(launch: Launch, command: Callable[[], None], told: Told) -> None:
 
     Args:
         launch: which process this is.
-        command: what the one that leads runs.
+        command: what this one runs: `follow`, or what the user has typed in the one that leads.
         told: runs something and says, by what it is given, why that stopped.
     """
     # Who is lost is told in a sentence; torch would add its own stack to it.
@@ -47,7 +47,7 @@ def take_part(launch: Launch, command: Callable[[], None], told: Told) -> None:
 
     code = 1
     try:
-        told(command if launch.rank == 0 else follow, say)
+        told(command, say)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -79,13 +79,11 @@ def follow() -> None:
 
 
 def _open(run: RunFolder) -> tuple[Prepared, Accelerator]:
-    from foldwise.commands.quiet import quiet_libraries
     from foldwise.hardware.device import build_accelerator, set_deterministic
     from foldwise.preparation.build import build_task, open_run
     from foldwise.preparation.prepare import encode_rows, prepare
     from foldwise.preparation.provenance import check_continues
 
-    quiet_libraries()
     config, code = open_run(run, trust_code=True)  # our own: the lead has just written or read it
     set_deterministic(config.run.deterministic, config.training.device)
     task = build_task(config, code, stores=run.token_stores, online=True)

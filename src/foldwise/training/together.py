@@ -98,7 +98,7 @@ def check_alike(model: nn.Module, title: str) -> None:
     # Bytes are whole numbers: their sum is the same on any device.
     state = [*model.parameters(), *model.buffers()]
     sums = [t.detach().contiguous().view(-1).view(torch.uint8).sum() for t in state if t.numel()]
-    told = torch.stack([total.cpu() for total in sums])
+    told = torch.stack(sums).cpu()
     everyone = told.clone()
     team.add_up(everyone)
     differing = (everyone != told * team.size()).to(torch.int64).sum()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from torch.amp import GradScaler
@@ -33,7 +36,8 @@ class Update:
         """Move the weights by their gradients, which are dropped; steps count from 1."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.schedule.step()
+        with _passing_over() if self.scaler.is_enabled() else nullcontext():
+            self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(number)
 
@@ -54,3 +58,11 @@ class Update:
     def rate(self) -> float:
         """The highest learning rate of all groups, as it is now."""
         return float(max(group["lr"] for group in self.optimizer.param_groups))
+
+
+@contextmanager
+def _passing_over() -> Iterator[None]:
+    # The schedule goes by steps, also where the optimizer has passed over the first ones.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.* before")
+        yield
