@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,11 +55,9 @@ def test_the_curves_training_rows_are_not_the_first_of_an_epochs_order(
     asked: list[np.ndarray] = []
     original = training_fold.infer
 
-    def infer(
-        model: object, dataset: object, positions: np.ndarray, *rest: object, title: None
-    ) -> object:
+    def infer(model: Any, dataset: Any, positions: np.ndarray, *rest: Any, **named: Any) -> object:
         asked.append(positions)
-        return original(model, dataset, positions, *rest, title=title)  # type: ignore[arg-type]
+        return original(model, dataset, positions, *rest, **named)
 
     monkeypatch.setattr(training_fold, "infer", infer)
     evaluate = training_fold._evaluation(found, 1, None, accelerator)

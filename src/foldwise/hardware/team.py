@@ -92,7 +92,7 @@ def tell(word: Any) -> None:
     """Tell the others something, a JSON value; of the lead."""
     if not _joined:
         return
-    text = torch.frombuffer(bytearray(json.dumps(word).encode()), dtype=torch.uint8)
+    text = torch.frombuffer(bytearray(json.dumps(word, default=float).encode()), dtype=torch.uint8)
     with connected():
         distributed.broadcast(torch.tensor([len(text)]), 0)
         distributed.broadcast(text, 0)
