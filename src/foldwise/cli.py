@@ -71,7 +71,7 @@ def _follow() -> None:
     from foldwise.commands.quiet import quiet_libraries
     from foldwise.jobs.together import follow
 
-    quiet_libraries()
+    quiet_libraries(online=True)
     follow()
 
 
