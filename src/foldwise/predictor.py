@@ -204,6 +204,7 @@ class Predictor:
         labelled: bool,
         delimiter: str | None = None,
         encoding: str | None = None,
+        online: bool = True,
     ) -> pl.DataFrame:
         """Read a table for `predict`, with every row kept; `notes` says what was odd about it.
 
@@ -213,6 +214,7 @@ class Predictor:
                 here too, and the column of folds.group is read where the table has it.
             delimiter: of this table, instead of the config's.
             encoding: of this table, instead of the config's.
+            online: a store that the path names may be asked.
 
         Raises:
             FoldwiseError: the table can't be read, or lacks a column.
@@ -220,7 +222,9 @@ class Predictor:
         data = self._data.model_copy(update={"path": path})
         data = data_written(data, delimiter, encoding)
         beside = group_column(self.config) if labelled else []
-        table = read_table(data, need_target=labelled, holds=holds(self.task), beside=beside)
+        table = read_table(
+            data, need_target=labelled, holds=holds(self.task), beside=beside, online=online
+        )
         self.notes = table.notes
         frame = apply_missing(table.frame, data, need_target=labelled)[0]
         merged = getattr(self.task, "merged", []) if labelled else []

@@ -246,7 +246,7 @@ def draw_report(config: Config, code: UserCode, run: RunFolder, *, online: bool 
     check_finished(run)
     task = build_task(config, code, run=run, stores=run.token_stores, online=online)
     try:
-        prepared = prepare(config, code, run, task)
+        prepared = prepare(config, code, run, task, online=online)
         check_continues(prepared)
         source = source_of(encode_rows(prepared))
     except FoldwiseError as error:

@@ -77,7 +77,8 @@ def _look(models: Models, table: NewTable, tell: Output) -> Drift:
     for note in opened.notes:
         tell.note(note)
     new = read_new(opened, config.folds.seed)
-    sides = set_against(training_rows(config, first.code, first.run, task), new, config)
+    training = training_rows(config, first.code, first.run, task, online=models.online)
+    sides = set_against(training, new, config)
     estimate = out_of_fold_once(first.run, task, sides.training)
     answered = None
     if estimate is not None and sides.new.height:

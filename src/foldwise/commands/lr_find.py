@@ -107,7 +107,7 @@ def lr_find(
     run = RunFolder(folder)  # its token store lies where the runs' does
     stores = RunFolder(Path(loaded.run.dir) / loaded.run.name).token_stores
     task = build_task(resolved, code, stores=stores)
-    prepared = prepare(resolved, code, run, task)
+    prepared = prepare(resolved, code, run, task, online=True)
     check_training(resolved, code)
     if not 1 <= fold <= prepared.assignment.n_folds:
         raise FoldwiseError(f"--fold {fold}: there are {prepared.assignment.n_folds} folds")

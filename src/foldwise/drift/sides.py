@@ -113,13 +113,15 @@ def read_new(table: NewRows, seed: int) -> New:
     return New(pl.concat(parts), table.count, unreadable)
 
 
-def training_rows(config: Config, code: UserCode, run: RunFolder, task: Task) -> Training:
+def training_rows(
+    config: Config, code: UserCode, run: RunFolder, task: Task, *, online: bool = False
+) -> Training:
     """Read the rows that a run's folds train on; none where the table is gone or has changed."""
     try:
-        table = read_rows(config, task)
+        table = read_rows(config, task, online=online)
         if table.sha256 != read_json(run.manifest, Manifest)["data_sha256"]:
             return Training(None, f"{config.data.path} has changed since the run was made from it")
-        rows = split_rows(table, config, code, run, task).frame
+        rows = split_rows(table, config, code, run, task, online=online).frame
     except FoldwiseError as error:
         return Training(None, str(error))
     dropped = [table.counts.get(f"dropped:{role}", 0) for role in _ROLES]

@@ -95,7 +95,8 @@ def open_source(
         data: a table to check on; None: the run's own.
         scored: it is to be scored on the rows: take more of them.
         trust_code: run the Python files that lie in the run folder.
-        online: ask the hub for the backbone that adapters stand beside.
+        online: ask the hub for the backbone that adapters stand beside, and the store for the
+            run's table.
 
     Raises:
         FoldwiseError: no such model, one that can't be exported, or no table to check on.
@@ -125,7 +126,7 @@ def open_source(
     metrics = read_metrics(run) if run.finished else {}
     manifest = read_json(run.manifest, Manifest)
     most = ROWS_SCORED if scored or name in ONES else ROWS
-    rows = _rows(predictor, run, data, str(manifest["data_sha256"]), most)
+    rows = _rows(predictor, run, data, str(manifest["data_sha256"]), most, online)
     models = predictor.models
     return Source(run, name, config, task, models, predictor, rows, metrics, dict(manifest))
 
@@ -135,10 +136,12 @@ def _usual(run: RunFolder) -> str:
     return next(made, "fold-1")
 
 
-def _rows(predictor: Predictor, run: RunFolder, data: str | None, sha256: str, most: int) -> Rows:
+def _rows(
+    predictor: Predictor, run: RunFolder, data: str | None, sha256: str, most: int, online: bool
+) -> Rows:
     path = data or str(predictor.config.data.path)
     try:
-        frame = predictor.read(path, labelled=False)
+        frame = predictor.read(path, labelled=False, online=online or data is not None)
     except FoldwiseError as error:
         if data is not None:
             raise
@@ -147,7 +150,7 @@ def _rows(predictor: Predictor, run: RunFolder, data: str | None, sha256: str, m
             "it needs no labels"
         ) from None
     target, what = None, f"rows of {Path(path).name}"
-    if data is None and _is_as_it_was(path, sha256):
+    if data is None and _is_as_it_was(path, sha256, online):
         known = _unseen(predictor, run)
         joined = frame.join(known, on="row", how="inner", maintain_order="left")
         if joined.height:
@@ -159,8 +162,9 @@ def _rows(predictor: Predictor, run: RunFolder, data: str | None, sha256: str, m
     return Rows(frame, predictor.predict(frame), target, f"{frame.height} {what}")
 
 
-def _is_as_it_was(path: str, sha256: str) -> bool:
-    return path.partition(":")[0] == "synthetic" or sha256_of(find_files(path)) == sha256
+def _is_as_it_was(path: str, sha256: str, online: bool) -> bool:
+    synthetic = path.partition(":")[0] == "synthetic"
+    return synthetic or sha256_of(find_files(path, online=online)) == sha256
 
 
 def _unseen(predictor: Predictor, run: RunFolder) -> pl.DataFrame:

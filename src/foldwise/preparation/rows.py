@@ -23,7 +23,7 @@ from foldwise.run.readers import read_parquet
 from foldwise.split.assignment import SCHEMA, Assignment, read_assignment
 from foldwise.split.folds import Labelled, assign_folds
 from foldwise.table.duplicates import find_duplicates, join_groups
-from foldwise.table.reading import apply_missing, draw_sample, read_table
+from foldwise.table.reading import Table, apply_missing, draw_sample, read_table
 from foldwise.tasks.task import Task, merge_labels
 
 
@@ -65,17 +65,18 @@ class SplitRows:
     counts: dict[str, Any]
 
 
-def read_rows(config: Config, task: Task) -> CleanTable:
+def read_rows(config: Config, task: Task, *, online: bool = False) -> CleanTable:
     """Read the table, or the task's own rows, handle missing values and draw the sample.
 
     Args:
         config: resolved; `data` and `folds` are read.
         task: says what a cell of the target is.
+        online: ask the store that `data.path` may name.
 
     Raises:
         FoldwiseError: anything wrong with the table or the columns.
     """
-    table, sha256, read, notes = _read(config, task)
+    table, sha256, read, notes = _read(config, task, online)
     kept, counts = apply_missing(table, config.data)
     kept = draw_sample(kept, config.data.sample, config.data.target, config.folds.seed)
     counts = {"rows_read": read, **counts, "rows_after_sampling": kept.height}
@@ -83,7 +84,13 @@ def read_rows(config: Config, task: Task) -> CleanTable:
 
 
 def split_rows(
-    table: CleanTable, config: Config, code: UserCode, run: RunFolder, task: Task
+    table: CleanTable,
+    config: Config,
+    code: UserCode,
+    run: RunFolder,
+    task: Task,
+    *,
+    online: bool = False,
 ) -> SplitRows:
     """Deal rows to holdout and folds, or read how a run has dealt them, and merge rare labels.
 
@@ -93,6 +100,7 @@ def split_rows(
         code: the user's files.
         run: its folds.parquet is read if it is there.
         task: says by what to stratify.
+        online: ask the store that `holdout.path` may name.
 
     Raises:
         FoldwiseError: anything wrong with the labels, the folds or the holdout's table.
@@ -109,21 +117,25 @@ def split_rows(
     frame = kept.filter(~held)
     holdout = kept.filter(held) if held.any() else None
     if config.holdout is not None and config.holdout.path is not None:
-        holdout, twins, more = _read_holdout(config.holdout.path, config, frame, merged, task)
+        beside = _holdout_table(config.holdout.path, config, task, online)
+        holdout, twins, more = _read_holdout(beside, config, frame, merged)
         notes += more
         counts = {**counts, "training_rows_with_a_near_duplicate_in_the_holdout": twins}
     counts = counts | assignment.report | ({"notes": list(notes)} if notes else {})
     return SplitRows(frame, holdout, assignment, merged, counts)
 
 
-def _read(config: Config, task: Task) -> tuple[pl.DataFrame, str, int, tuple[str, ...]]:
+def _read(
+    config: Config, task: Task, online: bool
+) -> tuple[pl.DataFrame, str, int, tuple[str, ...]]:
     if config.data.path is None:
         frame = task.rows()
         if "row" not in frame.columns:
             frame = frame.with_row_index("row").cast({"row": pl.Int64})
         digest = str(frame.hash_rows(seed=0).sum())
         return frame, f"rows of task {config.task}: {digest}", frame.height, ()
-    table = read_table(config.data, _extra_columns(config), holds=holds(task))
+    extra = _extra_columns(config)
+    table = read_table(config.data, extra, holds=holds(task), online=online)
     return table.frame, table.sha256, table.source_rows, table.notes
 
 
@@ -216,11 +228,15 @@ def _merged_labels(before: pl.DataFrame, after: pl.DataFrame, config: Config) ->
     return sorted(names.filter(pl.col("called") != pl.col("label"))["label"].unique())
 
 
-def _read_holdout(
-    path: str, config: Config, frame: pl.DataFrame, merged: list[str], task: Task
-) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
+def _holdout_table(path: str, config: Config, task: Task, online: bool) -> Table:
     data = config.data.model_copy(update={"path": path, "sample": None})
-    table = read_table(data, holds=holds(task), beside=group_column(config))
+    return read_table(data, holds=holds(task), beside=group_column(config), online=online)
+
+
+def _read_holdout(
+    table: Table, config: Config, frame: pl.DataFrame, merged: list[str]
+) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
+    data = config.data
     holdout, _ = apply_missing(table.frame, data)
     holdout = merge_labels(holdout, data.target, merged)
     if not data.text or config.folds.duplicates == "ignore":

@@ -21,6 +21,8 @@ from itertools import islice
 import polars as pl
 
 from foldwise.errors import FoldwiseError
+from foldwise.storage.tables import fetched, named
+from foldwise.storage.urls import check_url, is_url, local_path
 from foldwise.table.delimiters import Form, find_form
 from foldwise.table.encodings import open_text
 from foldwise.table.faults import Faults, check_columns
@@ -42,8 +44,22 @@ Cell = str | None
 _AUTO = Form()
 
 
-def find_files(path: str) -> list[str]:
-    """List the files that a path or glob names, in order; refuse what can't be a table."""
+def find_files(path: str, *, online: bool = True) -> list[str]:
+    """List the files that a path or glob names, in order; refuse what can't be a table.
+
+    Args:
+        path: of local files, or a URL, whose files are fetched.
+        online: a store may be asked; else what was fetched from it last is listed.
+    """
+    if is_url(path):
+        stored = named(path, online=online)
+        if not stored:
+            raise FoldwiseError(f"no file matches {path!r}: check bucket and name")
+        for file in stored:
+            _check_format(file)
+        return fetched(path, stored, online=online)
+    check_url(path, "the table")
+    path = local_path(path)
     files = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
     if not files:
         raise FoldwiseError(
@@ -51,8 +67,7 @@ def find_files(path: str) -> list[str]:
             "to the working directory"
         )
     for file in files:
-        if _format(file) is None or os.path.isdir(file):
-            raise FoldwiseError(f"{file}: can't be read as a table; allowed: {FORMATS}")
+        _check_format(file)
         if not os.path.isfile(file):
             raise FoldwiseError(
                 f"{file}: is a pipe or device, and a table is read more than once; put the rows "
@@ -209,6 +224,11 @@ def sha256_of(files: Sequence[str]) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _check_format(file: str) -> None:
+    if _format(file) is None or os.path.isdir(file):
+        raise FoldwiseError(f"{file}: can't be read as a table; allowed: {FORMATS}")
 
 
 def _format(file: str) -> str | None:

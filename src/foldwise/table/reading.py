@@ -69,6 +69,7 @@ def read_table(
     need_target: bool = True,
     holds: Holds = "label",
     beside: Sequence[str] = (),
+    online: bool = True,
 ) -> Table:
     """Read the columns that the config names from one file, a glob of files or the sample.
 
@@ -82,6 +83,7 @@ def read_table(
             none), or a number (Float64).
         beside: columns that no part of a run reads, as strings; they may be empty, and one that
             can't be read is left out.
+        online: a store that `data.path` names may be asked; else what came from it last is read.
 
     Raises:
         FoldwiseError: for a file that can't be read cell for cell, a column that isn't there or
@@ -98,7 +100,7 @@ def read_table(
             "under that name: rename the column in the file and in the config"
         )
     synthetic = data.path.partition(":")[0] == "synthetic"
-    files = [data.path] if synthetic else find_files(data.path)
+    files = [data.path] if synthetic else find_files(data.path, online=online)
     separator = data.separator or ";"
     faults = Faults(optional=[name for name in wanted if name not in needed])
     numbers = [*data.numeric, *(target if holds == "number" else [])]

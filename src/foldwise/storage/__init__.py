@@ -1,0 +1,1 @@
+"""What lies in a store that fsspec knows: tables, run folders, outputs."""

@@ -1,0 +1,105 @@
+"""Tables that lie in a store: a URL in, local files with the same bytes out.
+
+They are kept below the cache by URL and version (ETag, or size and time), so a table is fetched
+once, and one that was replaced meanwhile is another file. What lies there can be removed at any
+time. A file gets its name only when it came whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from foldwise.errors import FoldwiseError
+from foldwise.run.files import atomic, write_json
+from foldwise.storage import stores
+from foldwise.storage.places import TABLES, cache
+from foldwise.storage.stores import Found
+from foldwise.storage.urls import check_url, name_of
+
+_LATEST = "latest.json"
+_WILD = set("*?[")
+
+
+def named(url: str, *, online: bool) -> list[str]:
+    """Return the URLs of the files that a URL or a pattern names, in order; nothing is fetched.
+
+    Args:
+        url: of a table, or with `*`.
+        online: ask the store; else what it said last.
+
+    Raises:
+        FoldwiseError: the address isn't taken, or nothing was fetched from it before and the store
+            may not be asked.
+    """
+    check_url(url, "the table")
+    if not online:
+        return [str(entry["url"]) for entry in _latest(url)]
+    if _WILD & set(url):
+        return stores.matching(url)
+    return [url] if stores.look(url) is not None else []
+
+
+def fetched(url: str, files: list[str], *, online: bool) -> list[str]:
+    """Return local files that hold what a URL or a pattern names.
+
+    Args:
+        url: of a table, or with `*`.
+        files: what `named` returned.
+        online: as there.
+
+    Raises:
+        FoldwiseError: a file is gone, or may not be read.
+        RunInterrupted: the store fails.
+    """
+    if not online:
+        return [str(cache() / TABLES / str(entry["file"])) for entry in _latest(url)]
+    entries = [{"url": file, "file": _fetched(url, file)} for file in files]
+    write_json(_folder(url) / _LATEST, entries)
+    return [str(cache() / TABLES / entry["file"]) for entry in entries]
+
+
+def _fetched(url: str, file: str) -> str:
+    found = stores.look(file)
+    if found is None:
+        raise FoldwiseError(f"{file}: was there a moment ago and is gone; check the table")
+    while True:
+        there = _place(url, found)
+        known = found.etag or found.changed  # else nothing tells this version from another
+        if known and there.is_file() and found.size in (None, there.stat().st_size):
+            break
+        there.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(there, found.size) as temporary:
+            came = stores.fetch(found, temporary)
+        if came.version == found.version:
+            break
+        there.unlink()  # another version's bytes, so not under this one's name
+        found = came
+    return str(there.relative_to(cache() / TABLES))
+
+
+def _latest(url: str) -> list[dict[str, str]]:
+    # A run's own config says where its table lies: that alone is no reason to ask a store.
+    path = _folder(url) / _LATEST
+    try:
+        entries: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+        whole = all((cache() / TABLES / entry["file"]).is_file() for entry in entries)
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise FoldwiseError(
+            f"{url}: the run's table lies in a store and isn't on this machine; --online has it "
+            "fetched"
+        )
+    return entries
+
+
+def _folder(url: str) -> Path:
+    return cache() / TABLES / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _place(url: str, found: Found) -> Path:
+    # By its own name, as the ending says how it is read and messages name it.
+    version = hashlib.sha256(f"{found.url} {found.version}".encode()).hexdigest()[:16]
+    return _folder(url) / version / name_of(found.url)
