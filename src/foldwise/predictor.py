@@ -35,6 +35,7 @@ from foldwise.preparation.rows import group_column
 from foldwise.run.files import sha256
 from foldwise.run.folder import DISTILLED, RunFolder
 from foldwise.run.seal import SEAL
+from foldwise.storage.mirror import local_run
 from foldwise.table.chunks import NewRows, columns_of, open_rows
 from foldwise.table.frames import PandasFrame, Rows, is_pandas, to_frame, to_pandas
 from foldwise.table.reading import MISSING, ROW, apply_missing, read_table, take_rows
@@ -54,7 +55,7 @@ class Predictor:
         deciding: what is done with labels beyond naming them; None before `decide` was called.
 
     Args:
-        path: the run folder.
+        path: the run folder, or its URL in a store.
         folds: the folds that vote; None for all that are trained.
         model: all, `fold-2` (the same as that fold alone), or the one model that stands for all:
             refit or distilled.
@@ -84,7 +85,7 @@ class Predictor:
         member: str | None = None,
         as_scored: bool = False,
     ) -> None:
-        self.run = RunFolder(Path(path))
+        self.run = RunFolder(local_run(path))
         stored, self.code = open_run(self.run, trust_code=trust_code)
         # Before CUDA is asked what it can do, which begins it.
         set_deterministic(stored.run.deterministic, resolve_device(device))

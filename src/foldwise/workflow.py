@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -55,6 +54,9 @@ from foldwise.run.lock import lock
 from foldwise.run.readers import read_parquet
 from foldwise.run.seal import check, check_finished, is_done, read_metrics, trained_folds
 from foldwise.split.assignment import SCHEMA, read_assignment
+from foldwise.storage.mirror import local_run, mirrored, push, push_fold
+from foldwise.storage.outputs import sent_table
+from foldwise.storage.places import run_of
 from foldwise.table.frames import Rows, kept_table
 from foldwise.training.check import check_training
 from foldwise.training.fold import tell_fold, train_fold
@@ -98,21 +100,28 @@ def cross_validate(
     if data is None:
         return _cross_validate(load_config(config, overrides), only, shown)
     config = load_config(config, overrides, table="data")
-    run = RunFolder(Path(config.run.dir) / config.run.name)
+    run = run_of(config.run.dir, config.run.name)
     with kept_table(data, run, columns_of(config)) as path:
-        placed = config.data.model_copy(update={"path": str(path)})
+        placed = config.data.model_copy(update={"path": sent_table(path)})
         return _cross_validate(config.model_copy(update={"data": placed}), only, shown)
 
 
 def _cross_validate(
     config: Config, only: Sequence[int] | None, console: Console | None
 ) -> RunFolder:
-    run = RunFolder(Path(config.run.dir) / config.run.name)
+    run = run_of(config.run.dir, config.run.name)
     if config.sweep is not None:
         raise FoldwiseError(
             f"{run.path}: the config has a sweep section, so it describes several runs; use "
             "foldwise sweep or foldwise tune, or --set sweep=null for the config as it stands"
         )
+    with mirrored(run, [run.fold(number) for number in folds_of(config, only)]):
+        return _train_and_sum_up(config, run, only, console)
+
+
+def _train_and_sum_up(
+    config: Config, run: RunFolder, only: Sequence[int] | None, console: Console | None
+) -> RunFolder:
     config = same_or_new(config, run)
     if is_complete(config, run):
         read_metrics(run)
@@ -157,6 +166,7 @@ def _cross_validate(
             start_record(prepared)
             if found is not None:
                 run.append_log("learning rate found", **found)
+        push(run, *(run.fold(number) for number in todo))
         if console is not None:
             told = [*facts(prepared.counts), *told_shares(prepared.config)]
             console.print("\n".join(told), highlight=False, markup=False)
@@ -166,8 +176,10 @@ def _cross_validate(
         members = Members(prepared, accelerator)
         for number in todo:
             train_fold(prepared, number, accelerator, console)
+            push_fold(run.fold(number))
             scores = validate_fold(prepared, number, accelerator)
             members.fit(number)
+            push_fold(run.fold(number))
             tell_fold(prepared, number, scores, console)
 
         with lock(run.path / ".lock", f"{run.path}", wait=True):
@@ -179,7 +191,7 @@ def _cross_validate(
 
 
 def validate(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     trust_code: bool = False,
     online: bool = False,
@@ -199,14 +211,21 @@ def validate(
     Raises:
         FoldwiseError: not a run folder, other data, or code that isn't trusted.
     """
-    run = RunFolder(path.resolve())  # "." has its token stores beside it too
+    run = RunFolder(local_run(path).resolve())  # "." has its token stores beside it too
+    with mirrored(run, [run.fold(number) for number in run.fold_numbers()]):
+        return _validate_again(run, trust_code=trust_code, online=online, precision=precision)
+
+
+def _validate_again(
+    run: RunFolder, *, trust_code: bool, online: bool, precision: Precision | None
+) -> dict[str, Any]:
     stored, code = open_run(run, trust_code=trust_code)
     set_deterministic(stored.run.deterministic, placement(stored.training)[0])
     config = resolve_stored(stored, precision=precision)
     every = folds_of(config)
     trained = [number for number in trained_folds(run) if number in every]
     if not trained:
-        raise FoldwiseError(f"{path}: no fold is trained yet; run: foldwise train")
+        raise FoldwiseError(f"{run.path}: no fold is trained yet; run: foldwise train")
     for number in trained:
         check(run.fold(number).path, "trained")
     with ExitStack() as held:

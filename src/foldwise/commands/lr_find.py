@@ -12,6 +12,7 @@ from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import write_bytes, write_json
 from foldwise.run.folder import RunFolder
+from foldwise.storage.places import folder_of, run_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +87,7 @@ def lr_find(
     """
     loaded = load_config(config, overrides)
     asked.check()
-    folder = out or Path(loaded.run.dir) / f"{loaded.run.name}.lr-find"
+    folder = out or folder_of(loaded.run.dir) / f"{loaded.run.name}.lr-find"
     if (folder / "config.yaml").exists():
         raise FoldwiseError(f"-o {folder}: is a run's folder; choose another")
     # Imported only now: a typo in the config is told in a blink, torch takes seconds.
@@ -105,7 +106,7 @@ def lr_find(
     set_deterministic(resolved.run.deterministic, resolved.training.device)
     code = UserCode(resolved.code)
     run = RunFolder(folder)  # its token store lies where the runs' does
-    stores = RunFolder(Path(loaded.run.dir) / loaded.run.name).token_stores
+    stores = run_of(loaded.run.dir, loaded.run.name).token_stores
     task = build_task(resolved, code, stores=stores)
     prepared = prepare(resolved, code, run, task, online=True)
     check_training(resolved, code)

@@ -7,6 +7,7 @@ from pathlib import Path
 from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.quiet import begin
 from foldwise.errors import FoldwiseError
+from foldwise.storage.mirror import mirrored
 
 
 def report(path: Path, trust_code: bool, online: bool = False, tell: Output = PLAIN) -> None:
@@ -30,5 +31,6 @@ def report(path: Path, trust_code: bool, online: bool = False, tell: Output = PL
     from foldwise.preparation.build import open_run
     from foldwise.workflow import draw_report
 
-    draw_report(*open_run(run, trust_code=trust_code), run, online=online)
+    with mirrored(run):
+        draw_report(*open_run(run, trust_code=trust_code), run, online=online)
     tell.end(f"report: {run.report}", {"run": str(path), "report": str(run.report)})

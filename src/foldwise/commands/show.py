@@ -8,6 +8,7 @@ from foldwise.run.contents import Manifest
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
 from foldwise.run.seal import read_metrics
+from foldwise.storage.places import called
 
 
 def show_results(run: RunFolder, tell: Output) -> None:
@@ -19,9 +20,9 @@ def show_results(run: RunFolder, tell: Output) -> None:
     else:
         tell.show(f"folds done so far: {', '.join(map(str, done))}; the others complete the run")
     tell.end(
-        f"run folder: {run.path}",
+        f"run folder: {called(run.path)}",
         {
-            "run": str(run.path),
+            "run": called(run.path),
             "finished": run.finished,
             "folds_done": done,
             "report": str(run.report) if run.report.exists() else None,

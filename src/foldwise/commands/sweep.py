@@ -10,6 +10,7 @@ from pathlib import Path
 from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
 from foldwise.run.lock import lock
+from foldwise.storage.places import folder_of
 
 
 def sweep(
@@ -46,7 +47,7 @@ def sweep(
         return
     first = variants[0].config.run
     name = configs[0].stem if len(configs) == 1 else "configs"
-    folder = Path(first.dir) / f"{name}.sweep"
+    folder = folder_of(first.dir) / f"{name}.sweep"
     if (folder / "config.yaml").exists():
         raise FoldwiseError(f"{folder}: is a run's folder; rename the run or the config")
     page = tell.page

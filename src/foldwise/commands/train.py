@@ -13,6 +13,8 @@ from foldwise.errors import FoldwiseError
 from foldwise.hardware.launched import launched
 from foldwise.preparation.ownership import folds_of, is_complete, same_or_new
 from foldwise.run.folder import RunFolder
+from foldwise.storage.mirror import refresh
+from foldwise.storage.places import run_of
 
 
 def train(
@@ -41,7 +43,8 @@ def train(
         )
     loaded = load_config(config, overrides)
     only = None if folds is None else parse_folds(folds)
-    run = RunFolder(Path(loaded.run.dir) / loaded.run.name)
+    run = run_of(loaded.run.dir, loaded.run.name)
+    refresh(run)
     if loaded.sweep is None and run.config.exists() and is_complete(same_or_new(loaded, run), run):
         folds_of(loaded, only)
         show_results(run, tell)

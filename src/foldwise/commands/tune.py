@@ -11,6 +11,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.run.contents import Validation
 from foldwise.run.lock import lock
 from foldwise.run.readers import read_json
+from foldwise.storage.places import folder_of
 
 
 def tune(path: Path, overrides: Sequence[str], tell: Output = PLAIN) -> None:
@@ -50,7 +51,7 @@ def tune(path: Path, overrides: Sequence[str], tell: Output = PLAIN) -> None:
             raise FoldwiseError(f"{run.path}: {metric.name} isn't defined on fold {number}")
         return float(score)
 
-    place = Path(config.run.dir) / f".{config.run.name}.tune.lock"
+    place = folder_of(config.run.dir) / f".{config.run.name}.tune.lock"
     with lock(place, f"the search {config.run.name}"):
         study = search(path, overrides, metric.greater_is_better, fold, tell.say)
     done = [trial for trial in study.trials if trial.value is not None]

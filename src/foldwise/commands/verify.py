@@ -11,6 +11,7 @@ from foldwise.run.audit import findings, seal_anew
 from foldwise.run.folder import RunFolder
 from foldwise.run.lock import lock
 from foldwise.run.seal import differences
+from foldwise.storage.mirror import mirrored
 
 
 def verify(path: Path, seal: bool, tell: Output = PLAIN) -> None:
@@ -27,7 +28,8 @@ def verify(path: Path, seal: bool, tell: Output = PLAIN) -> None:
     run = RunFolder(path)
     run.check_is_run()
     if seal:
-        with lock(run.path / ".lock", f"{run.path}", wait=True):
+        folds = [*map(run.fold, run.fold_numbers()), *run.ones()]
+        with mirrored(run, folds), lock(run.path / ".lock", f"{run.path}", wait=True):
             seal_anew(run, _trackers(run))
     # What a config says is worth nothing before it is known to be the run's.
     sound = not any(differences(run.path, "begun", only=[run.config.name]))

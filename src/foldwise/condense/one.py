@@ -38,6 +38,7 @@ from foldwise.run.lock import lock
 from foldwise.run.ones import is_fitted, is_measurable, read_measured
 from foldwise.run.readers import read_json
 from foldwise.run.seal import add, check, read_metrics
+from foldwise.storage.mirror import local_run, mirrored
 from foldwise.training.check import check_training
 from foldwise.training.fold import train_fold
 
@@ -68,7 +69,7 @@ def open_finished(path: Path, *, trust_code: bool, online: bool) -> Opened:
     Raises:
         FoldwiseError: not a finished run, other data, code that isn't trusted, no backbone.
     """
-    run = RunFolder(path.resolve())  # "." has its token stores beside it too
+    run = RunFolder(local_run(path).resolve())  # "." has its token stores beside it too
     stored, code = open_run(run, trust_code=trust_code)
     if not run.finished:
         raise FoldwiseError(f"{path}: isn't finished; go on with it first, by foldwise train")
@@ -123,7 +124,7 @@ def make(
     else:
         single = teach(of_all_rows(prepared, one, epochs))
         single = encode_rows(single) if MODEL in voting else single
-    with _claimed(one, asked):
+    with mirrored(one.run, [one]), _claimed(one, asked):
         if single is not None:
             _fit(single, voting, opened.accelerator, console)
         if is_measurable(one):

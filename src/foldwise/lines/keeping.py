@@ -13,7 +13,9 @@ from foldwise.lines.options import (
     Online,
     Quiet,
     RunPath,
+    RunPaths,
     TrustCode,
+    output_at,
 )
 
 app = typer.Typer()
@@ -38,12 +40,15 @@ def report(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Finished run folders.")],
+    runs: RunPaths,
     metric: Annotated[
         str | None, typer.Option(help="Metric to compare by; what the first run selected by.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write a page (.html) too, with the charts.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Write a page (.html) too, with the charts.", parser=output_at
+        ),
     ] = None,
     trust_code: TrustCode = False,
     online: Online = False,
@@ -75,7 +80,7 @@ def verify(
 
 @app.command()
 def status(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: RunPaths,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

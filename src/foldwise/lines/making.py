@@ -19,6 +19,7 @@ from foldwise.lines.options import (
     Quiet,
     RunPath,
     TrustCode,
+    output_at,
 )
 
 app = typer.Typer()
@@ -49,7 +50,13 @@ def init(
 def eda(
     config: ConfigPath,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Page to write (.html); one by eda is replaced.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Page to write (.html); one by eda is replaced.",
+            parser=output_at,
+        ),
     ] = Path("eda.html"),
     overrides: Overrides = None,
     write_subsets: Annotated[

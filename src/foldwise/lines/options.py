@@ -8,7 +8,28 @@ from typing import Annotated, Literal
 import typer
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/demo.")]
+
+
+def run_at(named: str) -> Path:
+    """Return a run's folder; of one in a store its working copy."""
+    from foldwise.storage.mirror import local_run
+
+    return local_run(named)
+
+
+def output_at(named: object) -> Path:
+    """Return where an output is written; one for a store is sent from there once it is whole."""
+    from foldwise.storage.outputs import output_path
+
+    return output_path(str(named))
+
+
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/demo.", parser=run_at)
+]
+RunPaths = Annotated[
+    list[Path], typer.Argument(metavar="RUN...", help="Run folders.", parser=run_at)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as training.epochs=3."),
@@ -81,5 +102,6 @@ Json = Annotated[
     typer.Option("--json", help="Print the result as one JSON object; all else goes to stderr."),
 ]
 Page = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="PAGE.html", help="Write a page, too.")
+    Path | None,
+    typer.Option("--out", "-o", metavar="PAGE.html", help="Write a page, too.", parser=output_at),
 ]

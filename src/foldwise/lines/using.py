@@ -25,6 +25,7 @@ from foldwise.lines.options import (
     RunPath,
     Sets,
     TrustCode,
+    output_at,
 )
 
 app = typer.Typer()
@@ -39,8 +40,9 @@ def predict(
         typer.Option(
             "--out",
             "-o",
-            help="Where to write: .parquet, .csv or .jsonl (not overwritten). An interrupted "
-            "call leaves what it has done beside it; the same call goes on.",
+            help="Where to write: .parquet, .csv or .jsonl (not overwritten), or such a URL in a "
+            "store. An interrupted call leaves what it has done; the same call goes on.",
+            parser=output_at,
         ),
     ],
     folds: FoldList = None,
@@ -323,7 +325,14 @@ def explain(
     run: RunPath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Table of rows, labelled or not.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="PAGE", help="The page to write, an .html file.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PAGE",
+            help="The page to write, an .html file.",
+            parser=output_at,
+        ),
     ] = Path("explain.html"),
     rows: Annotated[
         str | None,

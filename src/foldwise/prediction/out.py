@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
+from foldwise.storage.outputs import check_new
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
@@ -14,6 +15,7 @@ def check_out(out: Path) -> None:
     """Raise FoldwiseError where no file of labels can be written under a name."""
     if out.suffix not in SUFFIXES:
         raise FoldwiseError(f"-o {out}: the file's name must end in .parquet, .csv or .jsonl")
+    check_new(out)
     if out.exists():
         raise FoldwiseError(f"-o {out}: is there already; choose another name or remove it")
     if not out.parent.is_dir():

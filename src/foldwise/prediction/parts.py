@@ -20,9 +20,10 @@ import polars as pl
 from foldwise.errors import FoldwiseError
 from foldwise.prediction.out import check_out
 from foldwise.prediction.written import join, write_part
-from foldwise.run.files import atomic, publish, sha256, write_json
+from foldwise.run.files import atomic, sha256, write_json
 from foldwise.run.lock import has_locks, lock
 from foldwise.run.space import room_for
+from foldwise.storage.outputs import deliver
 
 STATE = "state.json"
 _LOCK = "lock"
@@ -94,7 +95,7 @@ class Parts:
         whole = self.folder / f"whole{self.out.suffix}"
         with room_for(whole):
             join([self._part(number) for number in range(count)], whole, self.out.suffix)
-            publish(whole, self.out)
+            deliver(whole, self.out)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _begin(self) -> None:

@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import finite, write_text
+from foldwise.storage.outputs import fetch_output, send
 
 _MARK = "<!-- made by {} -->"
 _SHORT = 12  # characters of a cell that stays on its line
@@ -99,6 +100,7 @@ def check_page(path: Path, maker: str = "foldwise") -> None:
         raise FoldwiseError(f"-o {path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise FoldwiseError(f"-o {path}: {path.parent} can't be written to")
+    fetch_output(path)
     if path.exists() and not _is_ours(path, maker):
         raise FoldwiseError(
             f"-o {path}: is there already and isn't a page that {maker} made; choose another name"
@@ -108,6 +110,7 @@ def check_page(path: Path, maker: str = "foldwise") -> None:
 def write_page(path: Path, page: str) -> None:
     """Write a page, whole or not at all."""
     write_text(path, page)
+    send(path)
 
 
 def paragraph(text: str, kind: str = "") -> Markup:

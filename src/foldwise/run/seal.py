@@ -21,7 +21,7 @@ from typing import Any
 
 from foldwise.errors import FoldwiseError
 from foldwise.run.contents import Metrics, Seal
-from foldwise.run.files import to_json, write_json, write_text
+from foldwise.run.files import to_json, write_text
 from foldwise.run.folder import ONES, FoldFolder, RunFolder
 from foldwise.run.manifests import WEIGHTS, read_manifest
 from foldwise.run.readers import read_json
@@ -107,14 +107,14 @@ def replace(folder: Path, path: Path, text: str) -> None:
     Raises:
         FoldwiseError: it isn't as it was sealed.
     """
-    stages = read_seal(folder)
+    stages = {s: entries for s, entries in read_seal(folder).items() if s != "before"}
     stage = next(stage for stage, entries in stages.items() if path.name in entries)
     check(folder, stage, only=[path.name])
     before = {path.name: entry_of(path)}
     stages[stage] = stages[stage] | {path.name: _planned(text)}
-    _write(folder, stages | {"before": before})
+    write_text(folder / SEAL, seal_text(stages | {"before": before}))
     write_text(path, text)
-    _write(folder, {name: entries for name, entries in stages.items() if name != "before"})
+    write_text(folder / SEAL, seal_text(stages))
 
 
 def begun_files(run: RunFolder) -> list[Path]:
@@ -279,13 +279,13 @@ def _seal(
     entries = {str(path.relative_to(folder)): entry_of(path) for path in files} | planned
     if weights is not None:
         entries[str(weights.relative_to(folder))] = _of_weights(weights)
-    _write(folder, stages | {stage: dict(sorted(entries.items()))})
+    write_text(folder / SEAL, seal_text(stages | {stage: dict(sorted(entries.items()))}))
 
 
-def _write(folder: Path, stages: Stages) -> None:
+def seal_text(stages: Stages) -> str:
+    """Return the text of a seal of some stages."""
     ordered = {stage: stages[stage] for stage in STAGES if stage in stages}
-    seal = {"schema": SCHEMA, "stages": ordered, "sha256": _digest(ordered)}
-    write_json(folder / SEAL, seal)
+    return to_json({"schema": SCHEMA, "stages": ordered, "sha256": _digest(ordered)})
 
 
 def _planned(text: str) -> dict[str, Any]:
@@ -346,7 +346,7 @@ def _unsealed(folder: Path, stage: str) -> str:
             "the file is gone, so nothing vouches for its files; if you trust them, give: foldwise "
             f"verify {folder} --seal"
         )
-    last, _ = STAGES[stage]
+    last = STAGES[stage][0]
     told = f"{folder / SEAL}: doesn't vouch for {last or stage}"
     return f"{told}; {_remedy(folder, stage, str(last))}"
 

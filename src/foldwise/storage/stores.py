@@ -151,42 +151,56 @@ def put_bytes(content: bytes, url: str) -> None:
     _asked(url, lambda fs: fs.pipe_file(url, content, **_limit(fs, len(content))))
 
 
-def put_if(content: bytes, url: str, etag: str | None) -> bool:
+def put_if(
+    content: bytes, url: str, version: str | None, patience_s: float | None = None
+) -> str | None:
     """Put a small object if nobody else has put one meanwhile.
 
     The store itself decides where it can (S3: If-None-Match, If-Match); elsewhere the object is
     looked at just before.
 
     Args:
-        content: of the object.
+        content: of the object, unlike any other that was put there.
         url: its address.
-        etag: of the object that it replaces; None: there must be none.
+        version: of the object that it replaces; None: there must be none.
+        patience_s: with a store that fails; None: as ever.
 
     Returns:
-        Whether it was put.
+        The version of what was put; None where it wasn't.
     """
 
-    def pipe(fs: Any) -> bool:
+    def pipe(fs: Any) -> str | None:
         if hasattr(fs, "call_s3"):
             bucket, key, _ = fs.split_path(url)
-            match = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
-            fs.call_s3("put_object", Bucket=bucket, Key=key, Body=content, **match)
-            return True
+            match = {"IfNoneMatch": "*"} if version is None else {"IfMatch": f'"{version}"'}
+            put = fs.call_s3("put_object", Bucket=bucket, Key=key, Body=content, **match)
+            return str(put["ETag"]).strip('"')
         fs.invalidate_cache()
         there = _found(url, fs.info(url)).version if fs.exists(url) else None
-        if there == etag:
-            fs.pipe_file(url, content, **_limit(fs, len(content)))
-        return there == etag
+        if there != version:
+            return None
+        fs.pipe_file(url, content, **_limit(fs, len(content)))
+        fs.invalidate_cache()
+        return _found(url, fs.info(url)).version
+
+    def refused(fs: Any) -> str | None:
+        # A store may do what it was asked and fail to say so; asked again it refuses.
+        mine = bytes(fs.cat_file(url, **_limit(fs, 0))) == content
+        return _found(url, fs.info(url)).version if mine else None
 
     try:
-        return _asked(url, pipe)
+        return _asked(url, pipe, missing=None, patience_s=patience_s)
     except _Refused:
-        return False
+        return _asked(url, refused, missing=None, patience_s=patience_s)
 
 
 def remove(url: str) -> None:
     """Remove an object; one that is gone already isn't missed."""
     _asked(url, lambda fs: fs.rm_file(url), missing=None)
+
+
+class StoreFails(RunInterrupted):
+    """A store has failed for longer than there was patience."""
 
 
 class _Refused(Exception):
@@ -196,10 +210,12 @@ class _Refused(Exception):
 _NEVER: Any = object()
 
 
-def _asked(url: str, ask: Callable[[Any], _T], missing: Any = _NEVER) -> _T:
+def _asked(
+    url: str, ask: Callable[[Any], _T], missing: Any = _NEVER, patience_s: float | None = None
+) -> _T:
     """Ask a store, again and again while it fails, as long as there is patience."""
     check_url(url, "a store's address")
-    patience_s = _patience_s()
+    patience_s = patience_s or _patience_s()
     began, tries = time.monotonic(), 0
     while True:
         try:
@@ -221,7 +237,7 @@ def _asked(url: str, ask: Callable[[Any], _T], missing: Any = _NEVER) -> _T:
             tries += 1
             pause_s = min(20.0, 0.25 * 2**tries) * random.uniform(0.5, 1.0)
             if time.monotonic() - began + pause_s > patience_s:
-                raise RunInterrupted(
+                raise StoreFails(
                     f"{url}: the store fails ({_told(error)}), {tries} times in "
                     f"{time.monotonic() - began:.0f} s; what is on this disk is kept: once the "
                     f"store answers, give the same command again ({SECONDS} has it wait longer)"

@@ -19,6 +19,7 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.config.search import Range
 from foldwise.errors import FoldwiseError, RunInterrupted
+from foldwise.storage.places import folder_of
 from foldwise.sweep.variants import Variant, variant_of
 
 # Trains and validates one fold of a variant; returns its score.
@@ -54,7 +55,7 @@ def search(
             "1e-3, log: true}}; a grid is for foldwise sweep"
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder = Path(config.run.dir)
+    folder = folder_of(config.run.dir)
     folder.mkdir(parents=True, exist_ok=True)
     storage = f"sqlite:///{(folder / f'{config.run.name}.tune.db').resolve()}"
     study = optuna.create_study(

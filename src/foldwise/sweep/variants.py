@@ -22,6 +22,7 @@ from foldwise.config.schema import Config
 from foldwise.config.search import Range, Sweep
 from foldwise.errors import FoldwiseError
 from foldwise.run.folder import RunFolder
+from foldwise.storage.places import run_of
 
 _LONGEST = 100  # characters of a run's name
 
@@ -48,7 +49,7 @@ class Variant:
     @property
     def run(self) -> RunFolder:
         """The run's folder."""
-        return RunFolder(Path(self.config.run.dir) / self.name)
+        return run_of(self.config.run.dir, self.name)
 
 
 def find_configs(paths: Sequence[Path]) -> list[Path]:

@@ -31,6 +31,7 @@ from foldwise.errors import RunInterrupted
 from foldwise.hardware import team
 from foldwise.run import checkpoints
 from foldwise.run.folder import NOT_FINITE, FoldFolder
+from foldwise.storage.mirror import push_fold
 from foldwise.training.loading import Step, TrainingRows, reseed, steps_left, to_device
 from foldwise.training.resume import TrainingState, capture
 from foldwise.training.together import add_up_gradients, check_alike, start_alike
@@ -288,6 +289,7 @@ def _save(
     with update.average.applied():
         state = capture(done, model, update, whole=last, recipe=settings.recipe)
         checkpoints.save(out.fold, state, best=best, last=last)
+    push_fold(out.fold)
 
 
 def _check_finite(
