@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foldwise.commands.output import PLAIN, Output
+from foldwise.storage.places import called
 
 
 def compare(
@@ -49,6 +50,6 @@ def compare(
         from foldwise.report.page import write_page
 
         write_page(out, comparison_page(comparison))
-        tell.say(f"page: {out}")
-    result = {**comparison.as_json(), "told": comparison.told, "page": out and str(out)}
+        tell.say(f"page: {called(out)}")
+    result = {**comparison.as_json(), "told": comparison.told, "page": out and called(out)}
     tell.end(comparison.verdict, result)

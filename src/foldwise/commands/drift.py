@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from foldwise.commands.labelling import Models
 from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.quiet import begin
+from foldwise.storage.places import called
 from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def drift(
         from foldwise.report.page import write_page
 
         write_page(out, drift_page(found, models.run.name, table.path))
-        tell.say(f"page: {out}")
+        tell.say(f"page: {called(out)}")
     failed = fail_above is not None and found.size > fail_above
-    about = {"run": str(models.run), "data": table.path, "page": out and str(out)}
+    about = {"run": str(models.run), "data": table.path, "page": out and called(out)}
     tell.end(headline(found), {**about, **as_json(found)})
     if failed:
         sys.exit(1)

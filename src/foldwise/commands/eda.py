@@ -11,6 +11,7 @@ from foldwise.commands.output import PLAIN, Output
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.storage.places import called
 
 
 def eda(
@@ -63,9 +64,9 @@ def eda(
     for path in written:
         tell.say(f"table: {path}")
     tell.end(
-        f"page: {out}",
+        f"page: {called(out)}",
         {
-            "page": str(out),
+            "page": called(out),
             "tables": [str(path) for path in written],
             "rows": {"table": look.rows.frame.height, "used": look.rows.used.height},
             "findings": [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from foldwise.commands.labelling import Models, load_both, who_labels
 from foldwise.commands.output import PLAIN, Output
+from foldwise.storage.places import called
 from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def evaluate(
 
         judged = _judged(predictor, frame, labels, groups)
         write_page(out, evaluate_page(found, judged, table.path, who_labels(predictor)))
-        tell.say(f"page: {out}")
+        tell.say(f"page: {called(out)}")
     first, entry = next(iter(found.scores.items()))
     tell.end(
         f"{first}: {entry['value']:.3f} on {found.rows} rows, by {who_labels(predictor)}",
@@ -74,7 +75,7 @@ def evaluate(
             "promised_each": [each.as_json() for each in found.promises],
             "unknown_labels": found.unknown,
             "told": found.told,
-            "page": out and str(out),
+            "page": out and called(out),
         },
     )
 

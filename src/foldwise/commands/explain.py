@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from foldwise.commands.labelling import Models, load_both, who_labels
 from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
+from foldwise.storage.places import called
 from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ def explain(
         "model": predictor.model,
         "members": list(predictor.chosen.voting),
         **found.as_json(),
-        "page": str(out),
+        "page": called(out),
         "numbers": numbers and str(numbers),
     }
-    tell.end(f"{_count(found)}, {passed_in_words(found)}: {out}", result)
+    tell.end(f"{_count(found)}, {passed_in_words(found)}: {called(out)}", result)
 
 
 def parse_rows(which: Which) -> list[int] | None:

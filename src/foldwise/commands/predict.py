@@ -9,6 +9,7 @@ from foldwise.commands.labelling import Models, load_models, who_labels
 from foldwise.commands.output import PLAIN, Output
 from foldwise.decisions.asked import NOTHING, Asked
 from foldwise.prediction.out import check_out
+from foldwise.storage.places import called
 from foldwise.table.written import NewTable
 
 
@@ -57,7 +58,7 @@ def predict(
     for note in done.notes():
         tell.note(note)
     told = [] if deciding is None else deciding.told(done.rows - done.problems, done.abstained)
-    labelled = f"{done.rows} rows labelled by {who_labels(predictor)}: {written.out}"
+    labelled = f"{done.rows} rows labelled by {who_labels(predictor)}: {called(written.out)}"
     tell.end(
         "\n".join([*told, labelled]),
         {
@@ -66,7 +67,7 @@ def predict(
             "model": predictor.model,
             "folds": list(predictor.folds),
             "members": list(predictor.chosen.voting),
-            "predictions": str(written.out),
+            "predictions": called(written.out),
             "problems": done.problems,
             "unseen": {
                 name: {"rows": count, "share": count / done.rows}
