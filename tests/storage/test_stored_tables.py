@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import make_table
+from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.table.formats import find_files
 
@@ -115,3 +116,11 @@ def test_addresses_that_are_no_plain_object_are_refused_without_their_secret(url
         find_files(url)
     assert "secret@" not in str(caught.value)
     assert "token=" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["data.path", "holdout.path", "run.dir"])
+def test_a_config_with_a_secret_in_an_address_is_refused_without_it(tmp_path, key) -> None:
+    (tmp_path / "config.yaml").write_text("run: {name: x}\ndata: {path: a.csv, target: label}\n")
+    with pytest.raises(FoldwiseError, match=f"{key}: s3://...@...: an address with") as caught:
+        load_config(tmp_path / "config.yaml", [f"{key}=s3://AKIA:geheim@b/x"])
+    assert "geheim" not in str(caught.value).replace(f"--set {key}=s3://AKIA:geheim@b/x", "")

@@ -9,6 +9,7 @@ from pathlib import Path
 from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import write_text
+from foldwise.storage.urls import is_url, name_of
 
 PARTS = "my_parts.py"
 
@@ -36,7 +37,8 @@ def init(
     Raises:
         FoldwiseError: the table can't be read, there is no such column, or a file is in the way.
     """
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data.partition(":")[0]).name.split(".")[0])
+    named = name_of(data) if is_url(data) else data.partition(":")[0]
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(named).name.split(".")[0])
     name = stem.strip("-._")[:80] or "table"
     path = out or Path(f"{name}.yaml")
     parts = path.parent / PARTS

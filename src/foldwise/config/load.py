@@ -35,6 +35,7 @@ from foldwise.config.yaml_reader import (
     read_text,
 )
 from foldwise.errors import FoldwiseError
+from foldwise.storage.urls import url_problem
 
 MAX_EXTENDS = 10
 _WHOLE = (("holdout",), ("training", "average"))  # one of their keys excludes the other
@@ -84,6 +85,7 @@ def load_config(
         for key in WITH_VARIABLES:
             insert_variables(tree, key, os.environ, findings)
         _refuse_passwords(tree, findings)
+        _refuse_addresses(tree, findings)
         checked = check(tree, findings)
     return _whole(checked, findings)
 
@@ -110,6 +112,7 @@ def load_stored(path: str | FilePath) -> Config:
         _refuse_elsewhere(tree, FilePath(path).parent, findings)
         for key in WITH_VARIABLES:
             insert_variables(tree, key, None, findings)
+        _refuse_addresses(tree, findings)
         config = check(tree, findings)
     return _whole(config, findings)
 
@@ -338,6 +341,17 @@ def _refuse_passwords(tree: Entry, findings: list[Finding]) -> None:
                 )
                 where = dotted(("trackers", number, key))
                 findings.append(Finding(argument.place, f"{where}: {message}"))
+
+
+def _refuse_addresses(tree: Entry, findings: list[Finding]) -> None:
+    """Refuse addresses of tables and runs that are no store's, or hold what isn't written down."""
+    for key in (("data", "path"), ("holdout", "path"), ("run", "dir")):
+        entry = entry_at(tree, key)
+        if entry is None or not isinstance(entry.value, str):
+            continue
+        if problem := url_problem(entry.value):
+            findings.append(Finding(entry.place, f"{dotted(key)}: {problem}"))
+            entry.refused = True
 
 
 _PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*:[^/?#]*@")

@@ -57,8 +57,9 @@ class Data(Section):
 
     path: Name | None = Field(
         default=None,
-        description="CSV (.gz too), TSV, Parquet or JSONL file or glob; `synthetic[:rows]` for the "
-        "embedded sample; null where the task supplies the rows.",
+        description="CSV (.gz too), TSV, Parquet or JSONL file or glob, also in a store "
+        "(`s3://bucket/table.csv`); `synthetic[:rows]` for the embedded sample; null where the "
+        "task supplies the rows.",
     )
     delimiter: Name = Field(
         default="auto",

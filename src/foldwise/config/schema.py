@@ -53,7 +53,9 @@ class Run(Section):
         Words("text of at most 100 letters, digits, '.', '_', '-', the first a letter or digit"),
     ] = Field(description="Name of the run's folder: letters, digits, `.`, `_`, `-`.")
     dir: Name = Field(
-        default="runs", description="Folder that holds the runs (from the working directory)."
+        default="runs",
+        description="Folder that holds the runs (from the working directory), or one in a store: "
+        "`s3://bucket/runs`.",
     )
     seed: int = Field(
         default=42, ge=0, lt=2**32, description="Seed of initialisation, batch order and dropout."

@@ -87,6 +87,7 @@ def start_record(prepared: Prepared) -> None:
     prepared.task.save(run.path)
     manifest = {
         **_identity(prepared),
+        "data_path": prepared.config.data.path,
         "started": now(),
         "seed": prepared.config.run.seed,
         "counts": prepared.counts,

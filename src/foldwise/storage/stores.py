@@ -132,7 +132,7 @@ def fetch(found: Found, to: Path) -> Found:
 
 def read(url: str) -> bytes | None:
     """Return a small object's bytes; None where there is none."""
-    return _asked(url, lambda fs: bytes(fs.cat_file(url, **_limit(fs, 0))), missing=None)
+    return _asked(url, lambda fs: _read(fs, url), missing=None)
 
 
 def put(file: Path, url: str) -> None:
@@ -185,8 +185,7 @@ def put_if(
 
     def refused(fs: Any) -> str | None:
         # A store may do what it was asked and fail to say so; asked again it refuses.
-        mine = bytes(fs.cat_file(url, **_limit(fs, 0))) == content
-        return _found(url, fs.info(url)).version if mine else None
+        return _found(url, fs.info(url)).version if _read(fs, url) == content else None
 
     try:
         return _asked(url, pipe, missing=None, patience_s=patience_s)
@@ -197,6 +196,14 @@ def put_if(
 def remove(url: str) -> None:
     """Remove an object; one that is gone already isn't missed."""
     _asked(url, lambda fs: fs.rm_file(url), missing=None)
+
+
+def _read(fs: Any, url: str) -> bytes:
+    size = _found(url, fs.info(url)).size
+    content = bytes(fs.cat_file(url, **_limit(fs, size)))
+    if size is not None and len(content) != size:
+        raise OSError(f"{len(content):,} of {size:,} bytes came")
+    return content
 
 
 class StoreFails(RunInterrupted):
@@ -247,6 +254,11 @@ def _asked(
 
 def _raise_bad_input(url: str, error: Exception) -> None:
     kind = type(error).__name__
+    if isinstance(error, NotImplementedError):
+        raise FoldwiseError(
+            f"{url}: this kind of store can't do that; tables can be read from it, nothing can be "
+            "put there"
+        ) from None
     if isinstance(error, PermissionError):
         raise FoldwiseError(
             f"{url}: the store doesn't allow it ({_told(error)}); check the credentials and what "
