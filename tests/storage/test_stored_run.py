@@ -20,6 +20,7 @@ from foldwise.run.folder import RunFolder
 from foldwise.storage import lease, stores
 from foldwise.storage.copies import files_there
 from foldwise.storage.mirror import local_run, mirrored, refresh
+from foldwise.storage.outputs import sent_table
 from foldwise.storage.places import folder_of, run_of
 from foldwise.workflow import cross_validate
 from storage.conftest import Bucket, environment
@@ -199,6 +200,25 @@ def test_status_and_verify_take_a_url(world: World) -> None:
     assert json.loads(call("status", world.url, "--json").stdout)["runs"][0]["state"] == "done"
     none = call("status", world.bucket.url("runs/none"))
     assert f"{world.bucket.url('runs/none')}: no run lies there" in str(none.exception)
+
+
+def test_what_is_gone_from_a_readers_copy_is_fetched_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path))
+    copy = RunFolder(local_run(world.url))
+    copy.out_of_fold.unlink()
+    local_run(world.url)
+    assert files_of(copy.path) == files_of(world.copy.path)
+
+
+def test_a_frame_is_a_table_that_other_machines_find(world: World) -> None:
+    table = folder_of(world.bucket.url("runs")) / ".tables" / "x.parquet"
+    table.parent.mkdir(exist_ok=True)
+    table.write_bytes(b"rows")
+    assert sent_table(table) == world.bucket.url("runs/.tables/x.parquet")
+    assert world.bucket.get("runs/.tables/x.parquet") == b"rows"
+    assert sent_table(Path("runs/.tables/x.parquet")) == "runs/.tables/x.parquet"
 
 
 def test_a_report_that_is_drawn_again_is_sent(world: World) -> None:

@@ -11,6 +11,7 @@ from foldwise.commands.output import PLAIN, Output
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.storage.outputs import send
 from foldwise.storage.places import called
 
 
@@ -62,12 +63,13 @@ def eda(
     write_page(out, page)
     tell.show(*eda_tables(look, findings))
     for path in written:
-        tell.say(f"table: {path}")
+        send(path)
+        tell.say(f"table: {called(path)}")
     tell.end(
         f"page: {called(out)}",
         {
             "page": called(out),
-            "tables": [str(path) for path in written],
+            "tables": [called(path) for path in written],
             "rows": {"table": look.rows.frame.height, "used": look.rows.used.height},
             "findings": [
                 {

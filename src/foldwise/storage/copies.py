@@ -63,6 +63,12 @@ class Copy:
             not is_alike(path, self.files[name]) for name, path in here.items()
         )
 
+    def lacking(self, run: RunFolder) -> bool:
+        """Whether files are gone here and all others are as the store had them."""
+        here = files_here(run)
+        known = {name for name, entry in self.files.items() if entry.size >= 0}
+        return here.keys() < known and all(is_alike(p, self.files[n]) for n, p in here.items())
+
     def versions(self) -> dict[str, str]:
         """Return the store's versions by name."""
         return {name: entry.version for name, entry in self.files.items()}

@@ -95,7 +95,11 @@ def hold(url: str, owner: str, version: str | None) -> str:
     Raises:
         FoldwiseError: somebody else has taken it.
     """
-    held = stores.put_if(_content(owner, time.time() + HOLDS_S), f"{url}/{LEASE}", version)
+    content, at = _content(owner, time.time() + HOLDS_S), f"{url}/{LEASE}"
+    held = stores.put_if(content, at, version)
+    if held is None and (lease := read_lease(url)) is not None and lease.owner == owner:
+        # A process of this machine was killed before it wrote down which one it had put.
+        held = stores.put_if(content, at, lease.version)
     if held is None:
         raise FoldwiseError(
             f"{url}: another machine has taken the run over, so nothing more is sent there; what "

@@ -15,13 +15,13 @@ import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from foldwise.errors import FoldwiseError
+from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.run.files import atomic
 from foldwise.run.folder import ONES, FoldFolder, RunFolder
 from foldwise.run.lock import holder, lock
@@ -98,23 +98,21 @@ def mirrored(run: RunFolder, folds: Sequence[FoldFolder] = ()) -> Iterator[None]
         return
     run.path.parent.mkdir(parents=True, exist_ok=True)
     mine = run.path.with_name(f".{run.path.name}.{uuid.uuid4().hex}.user")
-    try:
-        with lock(mine, str(run.path)):
+    with ExitStack() as held:
+        held.callback(mine.unlink, missing_ok=True)
+        with _guarded(run):
+            held.enter_context(lock(mine, str(run.path)))
+            held.callback(_leave, run, url, mine)
             _enter(run, url)
-            try:
-                yield
-            except Exception as error:
-                # What the log says of it, for whoever goes on elsewhere; the error itself is told.
-                if not isinstance(error, StoreFails):
-                    with suppress(StoreFails, FoldwiseError):
-                        push(run, *folds)
-                raise
-            else:
-                push(run, *folds)
-            finally:
-                _leave(run, url, mine)
-    finally:
-        mine.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:
+            # What the log says of it, for whoever goes on elsewhere; the error itself is told.
+            if not isinstance(error, StoreFails):
+                with suppress(StoreFails, FoldwiseError):
+                    push(run, *folds)
+            raise
+        push(run, *folds)
 
 
 def push(run: RunFolder, *folds: FoldFolder, record: bool = True) -> None:
@@ -161,19 +159,18 @@ def _within(name: str, scope: Collection[str], *, record: bool) -> bool:
 
 
 def _enter(run: RunFolder, url: str) -> None:
-    with _guarded(run):
-        copy, lease = read_copy(run), read_lease(url)
-        check_free(url, copy.owner, lease)
-        ours = lease is not None and lease.owner == copy.owner
-        if copy.files and lease is None and not files_there(url):
-            raise FoldwiseError(
-                f"{url}: is gone from the store; {run.path} still has a copy: put it back there, "
-                "or remove that folder to begin anew"
-            )
-        held = hold(url, copy.owner, None if lease is None else lease.version)
-        copy = replace(copy, lease=held)
-        write_copy(run, copy)
-        write_copy(run, _as_there(run, url, copy, ours=ours))
+    copy, lease = read_copy(run), read_lease(url)
+    check_free(url, copy.owner, lease)
+    ours = lease is not None and lease.owner == copy.owner
+    if copy.files and lease is None and not files_there(url):
+        raise FoldwiseError(
+            f"{url}: is gone from the store; {run.path} still has a copy: put it back there, or "
+            "remove that folder to begin anew"
+        )
+    held = hold(url, copy.owner, None if lease is None else lease.version)
+    copy = replace(copy, lease=held)
+    write_copy(run, copy)
+    write_copy(run, _as_there(run, url, copy, ours=ours))
 
 
 def _leave(run: RunFolder, url: str, mine: Path) -> None:
@@ -191,7 +188,8 @@ def _guarded(run: RunFolder) -> Any:
 
 
 def _others(run: RunFolder) -> Iterator[Path]:
-    # Processes here that hold the run; a file that nobody holds was left by a killed one.
+    # Processes here that hold the run, asked under the guard under which they begin to; a file
+    # that nobody holds was left by a killed one.
     for path in run.path.parent.glob(f".{escape(run.path.name)}.*.user"):
         if holder(path) is not None:
             yield path
@@ -219,9 +217,10 @@ def _as_there(run: RunFolder, url: str, copy: Copy, *, ours: bool) -> Copy:
         known = without(copy, differing)
         strays = {name: Entry(versions[name], -1, 0, "") for name in odd}
         return replace(known, files=known.files | strays)
-    if not there or (begun and versions == copy.versions()):
+    alike = begun and versions == copy.versions()
+    if not there or (alike and not copy.lacking(run)):
         return replace(copy, whole=True)
-    if begun and copy.unsent(run):
+    if begun and not alike and copy.unsent(run):
         _set_aside(run)
         copy = replace(copy, files={})
     return _take(run, there, copy)
@@ -249,7 +248,7 @@ def _take(run: RunFolder, there: dict[str, Found], copy: Copy) -> Copy:
             path.unlink()
     size = sum(there[name].size or 0 for name in wanted)
     if size > free_bytes(run.path) + sum(p.stat().st_size for p in files_here(run).values()):
-        raise FoldwiseError(no_space(run.path, size))
+        raise RunInterrupted(no_space(run.path, size))
 
     def get(name: str) -> Entry:
         path, known = run.path / name, copy.files.get(name)
