@@ -25,7 +25,7 @@ from storage.conftest import Bucket, environment
 from storage.s3_server import S3Server
 from storage.test_stored_run import config_of, numbers_of
 
-KILLS = 4
+KILLS = 5
 # Imports once, then forks a process for each line: importing takes most of a small training.
 FORKS = """
 import json, os, sys
@@ -66,7 +66,7 @@ def forks() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_and_faulted_it_ends_with_the_same_bytes(
     forks: subprocess.Popen[str],
     bucket: Bucket,
@@ -91,7 +91,7 @@ def test_killed_and_faulted_it_ends_with_the_same_bytes(
     for kill in range(KILLS + 20):
         last = kill >= KILLS
         # By what the store was asked, so that a kill comes between any two of its answers.
-        until = sys.maxsize if last else len(faults.asked) + draw.randrange(5, 160)
+        until = sys.maxsize if last else len(faults.asked) + draw.randrange(5, 70)
         codes.append(train(forks, tmp_path / "config.yaml", store, cache, until))
         if codes[-1] == 0:
             break
@@ -100,7 +100,7 @@ def test_killed_and_faulted_it_ends_with_the_same_bytes(
             bucket.remove("runs/test/.lease.json")
     faults.share = 0.0
     assert codes[-1] == 0, codes
-    assert codes.count(-9) >= 2, codes
+    assert codes.count(-9) + codes.count(1) >= KILLS, codes
     assert set(codes) <= {0, 1, -9}, codes
     copy = RunFolder(cache / "runs" / "s3" / bucket.name / "runs" / "test")
     assert numbers_of(copy.path) == numbers_of(here.path)

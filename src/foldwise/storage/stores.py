@@ -245,8 +245,8 @@ def _asked(
             pause_s = min(20.0, 0.25 * 2**tries) * random.uniform(0.5, 1.0)
             if time.monotonic() - began + pause_s > patience_s:
                 raise StoreFails(
-                    f"{url}: the store fails ({_told(error)}), {tries} times in "
-                    f"{time.monotonic() - began:.0f} s; what is on this disk is kept: once the "
+                    f"{url}: the store fails ({_told(error)}; tries: {tries}, in "
+                    f"{time.monotonic() - began:.0f} s); what is on this disk is kept: once the "
                     f"store answers, give the same command again ({SECONDS} has it wait longer)"
                 ) from error
             time.sleep(pause_s)
