@@ -42,7 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Folders whose files share what one fixture trains or starts: a worker takes all of a folder.
-SHARING = {"tests/chaos", "tests/condense", "tests/export", "tests/hostile", "tests/serving"}
+SHARING = {
+    "tests/chaos",
+    "tests/condense",
+    "tests/export",
+    "tests/hostile",
+    "tests/serving",
+    "tests/storage",
+}
 
 
 @pytest.hookimpl(optionalhook=True)

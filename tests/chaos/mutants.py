@@ -91,6 +91,11 @@ MUTANTS = (
             "tests/test_workflow.py::test_labels_of_validation_rows_do_not_reach_the_weights",
         ),
     ),
+    Mutant(
+        "the order in which a run is sent to a store",
+        ((r"begun = _MANIFEST in there", "return [sorted(names)]"),),
+        ("tests/storage/test_order_of_sending.py::test_every_state_of_the_store_is_a_killed_runs",),
+    ),
 )
 
 

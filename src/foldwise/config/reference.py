@@ -37,7 +37,8 @@ listed is refused, with its line and the nearest key that is.
 - **`--set a.b=c`** replaces the value at its key, after `extends`. A list is set whole:
   `--set 'data.text=[title, body]'`.
 - **Paths**: `extends` and `code` are relative to the file that names them, `data.path`,
-  `holdout.path` and `run.dir` to the working directory.
+  `holdout.path` and `run.dir` to the working directory, or URLs of a
+  [store](operations.md#stores).
 - **`${NAME}`** in `data.path`, `run.dir`, `holdout.path` and `model.backbone` is replaced by the
   environment variable, which must be set; `$${` is a literal `${`. Nowhere else, and not in the
   config.yaml of a run, which holds the values.
