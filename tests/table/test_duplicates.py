@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foldwise.table import duplicates
 from foldwise.table.duplicates import disagreements, find_duplicates
 
 LETTER = " ".join(f"word{at}" for at in range(60))
@@ -221,3 +222,18 @@ def test_disagreements_counts_groups_with_more_than_one_label() -> None:
 
 def test_disagreements_of_single_rows_are_none() -> None:
     assert disagreements(np.arange(3), pl.Series(["a", "b", "c"])) == 0
+
+
+@pytest.mark.parametrize("limit", ["CHUNK_ROWS", "CHUNK_BYTES"])
+def test_groups_do_not_hang_on_how_much_is_read_at_once(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One bucket of 90 letters, which is beyond the window, beside pairs and texts that are alone.
+    rng = np.random.default_rng(0)
+    letters = [changed(LETTER, at % 60, f"own{at}") for at in range(90)]
+    alone = [" ".join(f"w{n}" for n in rng.integers(0, 400, size=40)) for _ in range(30)]
+    rows = texts(*letters, *alone, None, *(changed(text, 3, "new") for text in alone[:10]), "", "")
+    whole = find_duplicates(rows, "near", 0.8)
+    assert (whole.largest, whole.n_groups_multi) == (90, 11)
+    monkeypatch.setattr(duplicates, limit, 7)
+    assert np.array_equal(find_duplicates(rows, "near", 0.8).group, whole.group)

@@ -5,13 +5,16 @@ of it in training and half in the scored rows, measures memory rather than skill
 
 Identical = equal once Unicode NFKC, case, punctuation and white space are evened out. Near = the
 sets of word 3-grams have Jaccard similarity >= the threshold, estimated by MinHash (Broder 1997) of
-NUM_PERM permutations (datasketch's scheme `affine32`; standard error at most 0.022), among the
-pairs that share a band of an LSH index (Leskovec et al., Mining of Massive Datasets, 3.4). Groups
-are connected components, so their rows needn't all be alike: that only keeps more rows together.
+NUM_PERM permutations (minhash.py; standard error at most 0.022), among the pairs that share a band
+of an LSH index (Leskovec et al., Mining of Massive Datasets, 3.4). Groups are connected components,
+so their rows needn't all be alike: that only keeps more rows together.
 
 Runs of x's (`XXXX XXXX`, `XX/XX/2020`) become one word. Redaction leaves them where a name or date
 stood, so their number is the name's and not the letter's: of 9,152 CFPB narratives, all different
 as written, 252 are the same letter with other masks. In texts without masks nothing changes.
+
+Of a row 300 bytes are held here. Its text is read twice, in chunks: for its band keys, and if it
+shares one with another, for the signature by which pairs are compared.
 
 Of a text longer than LONGEST characters only the beginning counts for nearness: a cell of 20 MB
 would take a minute and gigabytes. Texts that begin alike for so long then share a fold, which is
@@ -20,28 +23,31 @@ the safe side.
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
-from datasketch import MinHash
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from foldwise.progress.shown import rows_shown
+from foldwise.table.minhash import SEED, signatures
 
 NUM_PERM = 512
-SEED = 1  # of the permutations: groups are a function of the texts alone
 MISSED = 0.01  # largest chance that LSH overlooks a pair exactly at the threshold
-SHINGLE_WORDS = 3
 BANDS = 32
 WINDOW = 64  # neighbours that a text meets in a bucket
-LONGEST = 1 << 20  # characters of a text that are hashed: more take memory a hundredfold
-BATCH = 1 << 13  # hashes permuted, or pairs compared, at once: 16 MiB
+BATCH = 1 << 13  # pairs compared at once: 32 MiB of signatures
+CHUNK_ROWS = 1 << 12  # texts in hand at once, on each core
+CHUNK_BYTES = 1 << 23
+
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True)
@@ -74,14 +80,15 @@ def find_duplicates(
     rows = texts.height
     if how == "ignore" or rows == 0 or texts.width == 0:
         return _counted(np.arange(rows, dtype=np.int64))
-    joined = texts.select(pl.concat_str("*", separator=" ", ignore_nulls=True)).to_series()
-    normal = _normalised(joined)
-    unique = normal.unique().sort()
-    group = normal.rank("dense").to_numpy().astype(np.int64) - 1
+    width = _band_width(similarity) if how == "near" else 0
+    digests, empty, keys = _read_through(texts, width)
+    first, group = _numbered(digests)
+    del digests
     if how == "near":
-        group = _near(unique.to_list(), similarity)[group]
-    empty = (normal == "").to_numpy()
-    group[empty] = len(unique) + np.flatnonzero(empty)
+        for band in keys:
+            band[: len(first)] = band[first]
+        group = _near(texts, first, keys[:, : len(first)], similarity)[group]
+    group[empty] = rows + np.flatnonzero(empty)
     return _counted(group)
 
 
@@ -119,94 +126,208 @@ def join_groups(group: np.ndarray, values: pl.Series) -> np.ndarray:
     return np.unique(joined, return_inverse=True)[1].astype(np.int64)
 
 
+class _Part(NamedTuple):
+    digests: np.ndarray
+    empty: np.ndarray
+    keys: np.ndarray
+
+
+def _read_through(texts: pl.DataFrame, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read all texts once, chunk by chunk, and keep numbers alone.
+
+    Args:
+        texts: the text columns.
+        width: signature values in a band; 0 for no bands.
+
+    Returns:
+        A digest of each normalised text, void of 16 bytes (rows,), equal for equal texts. Which
+        rows are without text, bool (rows,). And the band keys, (BANDS, rows) uint64, or (0, rows).
+    """
+    rows = texts.height
+    digests, empty = np.empty(rows, dtype="V16"), np.empty(rows, dtype=bool)
+    keys = np.empty((BANDS if width else 0, rows), dtype=np.uint64)
+
+    def part(rows: slice) -> _Part:
+        normal = _normal(texts[rows])
+        digest = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in normal]
+        numbers = (
+            _band_keys(signatures(normal, BANDS * width, NUM_PERM), width)
+            if width
+            else np.empty((0, len(normal)), dtype=np.uint64)
+        )
+        return _Part(
+            np.frombuffer(b"".join(digest), dtype="V16"), (normal == "").to_numpy(), numbers
+        )
+
+    title = "looking for near-duplicates" if width else None
+    with rows_shown(title, rows) as advance:
+        for place, done in _side_by_side(part, _stretches(texts)):
+            digests[place], empty[place], keys[:, place] = done
+            advance(place.stop)
+    return digests, empty, keys
+
+
+def _stretches(texts: pl.DataFrame) -> Iterator[slice]:
+    """Part rows into stretches of CHUNK_ROWS rows or CHUNK_BYTES bytes, whichever comes first."""
+    size = pl.sum_horizontal(pl.col("*").str.len_bytes().fill_null(0))
+    before = np.concatenate([[0], np.cumsum(texts.select(size).to_series().to_numpy())])
+    start = 0
+    while start < texts.height:
+        full = int(np.searchsorted(before, before[start] + CHUNK_BYTES, side="right")) - 1
+        stop = min(max(start + 1, full), start + CHUNK_ROWS, texts.height)
+        yield slice(start, stop)
+        start = stop
+
+
+def _side_by_side(
+    work: Callable[[slice], _Done], parts: Iterable[slice]
+) -> Iterator[tuple[slice, _Done]]:
+    """Do the parts on as many threads as polars has, few ahead of what is taken, in their order."""
+    threads, left = pl.thread_pool_size(), iter(parts)
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: list[tuple[slice, Future[_Done]]] = [
+            (part, pool.submit(work, part)) for part in islice(left, threads + 1)
+        ]
+        while ahead:
+            part, future = ahead.pop(0)
+            yield part, future.result()
+            ahead += [(part, pool.submit(work, part)) for part in islice(left, 1)]
+
+
+def _normal(texts: pl.DataFrame) -> pl.Series:
+    return _normalised(
+        texts.select(pl.concat_str("*", separator=" ", ignore_nulls=True)).to_series()
+    )
+
+
 def _normalised(texts: pl.Series) -> pl.Series:
     """Even out Unicode form, case, punctuation and white space."""
-    folded = pl.Series(
-        [unicodedata.normalize("NFKC", _nfkc(text).casefold()) for text in texts], dtype=pl.String
-    )
+    folded = texts.str.to_lowercase()  # which is the whole of it for ASCII
+    beyond = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
+    if len(beyond):
+        folded = folded.scatter(beyond, [_folded(text) for text in texts.gather(beyond)])
     # polars' \w keeps the vowel signs of Indic scripts inside their words; Python's re doesn't.
     words = folded.str.replace_all(r"[^\w]+|_+", " ").str.strip_chars()
     words = words.str.replace_all(r"\bx{2,}(?: x{2,})*\b", "xx")
-    symbols = folded.str.replace_all(r"\s+", " ").str.strip_chars()  # "?!" is a text, and not "..."
-    return pl.select(pl.when(words != "").then(words).otherwise(symbols)).to_series()
+    wordless = (words == "").arg_true()
+    if len(wordless):  # "?!" is a text, and not "..."
+        symbols = folded.gather(wordless).str.replace_all(r"\s+", " ").str.strip_chars()
+        words = words.scatter(wordless, symbols)
+    return words
 
 
-def _nfkc(text: str) -> str:
-    return unicodedata.normalize("NFKC", text)
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _near(texts: Sequence[str], similarity: float) -> np.ndarray:
-    """Return the connected component of each text: (texts,).
+def _numbered(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each different digest's first row, ascending, and each row's number among them."""
+    halves = digests.view(np.uint64).reshape(-1, 2)
+    frame = pl.DataFrame({"first": np.arange(len(digests)), "a": halves[:, 0], "b": halves[:, 1]})
+    first = frame.select(pl.col("first").min().over("a", "b")).to_series().to_numpy()
+    unique = np.flatnonzero(first == np.arange(len(first)))
+    return unique, np.searchsorted(unique, first)
+
+
+def _near(
+    texts: pl.DataFrame, first: np.ndarray, keys: np.ndarray, similarity: float
+) -> np.ndarray:
+    """Return the connected component of each different text: (different texts,).
 
     Pairs of a bucket are compared unless already connected, so the components come out as if all
     were. Only in a bucket beyond WINDOW texts a text meets its WINDOW neighbours instead: sorted by
     the next bands' keys too, the most alike stand close, and 20,000 letters from one template take
-    20 s instead of 5 minutes.
+    20 s instead of 5 minutes. Texts that share no bucket are alone; only of the others are the
+    whole signatures needed.
+
+    Args:
+        texts: the text columns of all rows.
+        first: of each different text a row that has it.
+        keys: (BANDS, different texts) uint64.
+        similarity: the threshold.
     """
-    signatures = _signatures(texts)
-    keys = _band_keys(signatures, similarity)
-    nodes = len(texts)
-    label = np.arange(nodes)
-    edges = np.empty((2, 0), dtype=np.int64)
+    label = np.arange(keys.shape[1])
+    shared = np.zeros(keys.shape[1], dtype=bool)
+    for band in keys:
+        shared |= pl.Series(band).is_duplicated().to_numpy()
+    candidates = np.flatnonzero(shared)
+    keys, rows = keys[:, candidates], first[candidates]
+    place = _places(texts, rows, keys)
+    values = _signatures(texts[rows])
+    found = np.arange(len(candidates))  # component of each
     for _ in range(BANDS):
-        order = np.lexsort((keys[2], keys[1], keys[0]))
+        order = np.lexsort((place, keys[2], keys[1], keys[0]))
         bucket = keys[0][order]
-        for shift in range(1, min(WINDOW, nodes - 1) + 1):
+        for shift in range(1, min(WINDOW, len(candidates) - 1) + 1):
             same = bucket[shift:] == bucket[:-shift]
             if not same.any():
                 break
             pairs = np.stack([order[:-shift][same], order[shift:][same]])
-            pairs = pairs[:, label[pairs[0]] != label[pairs[1]]]
-            alike = pairs[:, _similarity(signatures, pairs) >= similarity]
+            pairs = pairs[:, found[pairs[0]] != found[pairs[1]]]
+            alike = pairs[:, _similarity(values, pairs) >= similarity]
             if alike.size:
-                edges = np.concatenate([edges, alike], axis=1)
-                label = _components(edges, nodes)
+                found = _components(found[alike], int(found.max()) + 1)[found]
         keys = np.roll(keys, -1, axis=0)
+    label[candidates] = candidates[np.unique(found, return_index=True)[1]][found]
     return label
 
 
-def _signatures(texts: Sequence[str]) -> np.ndarray:
-    """MinHash each text's set of word 3-grams: (texts, NUM_PERM) uint32.
+def _places(texts: pl.DataFrame, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Return where texts stand by the alphabet, (texts,), if in a bucket beyond WINDOW; else 0.
 
-    CRC-32 names a 3-gram: it is fast, the same in every process and version, and the scheme mixes
-    its bits before it permutes them.
+    In smaller buckets all meet all, so it doesn't matter there.
     """
-    blank = MinHash(num_perm=NUM_PERM, seed=SEED, scheme="affine32", hashfunc=int)
-    signatures = np.empty((len(texts), NUM_PERM), dtype=np.uint32)
-    with rows_shown("looking for near-duplicates", len(texts)) as advance:
-        for row, text in enumerate(texts):
-            words = text[:LONGEST].split(" ")
-            starts = range(max(1, len(words) - SHINGLE_WORDS + 1))
-            shingles = {" ".join(words[at : at + SHINGLE_WORDS]) for at in starts}
-            hashes = [zlib.crc32(shingle.encode()) for shingle in shingles]
-            minhash = blank.copy()
-            for at in range(0, len(hashes), BATCH):
-                minhash.update_batch(hashes[at : at + BATCH])
-            signatures[row] = minhash.hashvalues
-            if row % 1000 == 999:
-                advance(row + 1)
-    return signatures
+    crowded = np.zeros(len(rows), dtype=bool)
+    for band in keys:
+        _, which, sizes = np.unique(band, return_inverse=True, return_counts=True)
+        crowded |= sizes[which] > WINDOW
+    place = np.zeros(len(rows), dtype=np.int64)
+    if crowded.any():
+        place[crowded] = _normal(texts[rows[crowded]]).rank("ordinal").to_numpy()
+    return place
 
 
-def _band_keys(signatures: np.ndarray, similarity: float) -> np.ndarray:
-    """Return one key a text for each LSH band: (BANDS, texts) uint64; candidates share a key.
+def _signatures(texts: pl.DataFrame) -> np.ndarray:
+    """Return the whole signatures of texts: (texts, NUM_PERM) uint32."""
+    values = np.empty((texts.height, NUM_PERM), dtype=np.uint32)
 
-    Bands are as wide as MISSED allows: a pair with similarity s shares none of b bands of r values
-    with probability (1 - s^r)^b. Unlike bands with one key only make a candidate more.
+    def part(rows: slice) -> np.ndarray:
+        return signatures(_normal(texts[rows]), NUM_PERM, NUM_PERM)
+
+    for place, done in _side_by_side(part, _stretches(texts)):
+        values[place] = done
+    return values
+
+
+def _band_width(similarity: float) -> int:
+    """Return how many signature values a band has: as many as MISSED allows.
+
+    A pair with similarity s shares none of b bands of r values with probability (1 - s^r)^b.
     """
     widths = range(1, NUM_PERM // BANDS + 1)
-    width = max((r for r in widths if (1 - similarity**r) ** BANDS <= MISSED), default=1)
+    return max((r for r in widths if (1 - similarity**r) ** BANDS <= MISSED), default=1)
+
+
+def _band_keys(values: np.ndarray, width: int) -> np.ndarray:
+    """Return one key a text for each LSH band: (BANDS, texts) uint64; candidates share a key.
+
+    Unlike bands with one key only make a candidate more.
+
+    Args:
+        values: signatures, of BANDS times `width` values at least.
+        width: of a band.
+    """
     odd = np.random.default_rng(SEED).integers(2**63, size=width, dtype=np.uint64) * 2 + 1
-    bands = signatures[:, : BANDS * width].reshape(len(signatures), BANDS, width)
+    bands = values[:, : BANDS * width].reshape(len(values), BANDS, width)
     return np.stack([bands[:, band].astype(np.uint64) @ odd for band in range(BANDS)])
 
 
-def _similarity(signatures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def _similarity(values: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Estimate the Jaccard similarity of pairs of texts: (2, pairs) -> (pairs,)."""
     estimate = np.empty(pairs.shape[1])
     for at in range(0, len(estimate), BATCH):
         first, second = pairs[:, at : at + BATCH]
-        estimate[at : at + BATCH] = (signatures[first] == signatures[second]).mean(axis=1)
+        estimate[at : at + BATCH] = (values[first] == values[second]).mean(axis=1)
     return estimate
 
 
