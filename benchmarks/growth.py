@@ -7,9 +7,9 @@ sentences, capitals and numbers, eight classes; one row in fifty is another's tw
 and one in a hundred its copy. Each size is prepared in a process of its own, as `foldwise train`
 does before its first fold: `reading` to the table without missing values, `duplicates` in it,
 `splitting` to a holdout and five folds, `tokenizing` by all-MiniLM-L6-v2 into the token store.
-Printed are each step's seconds, all CPU seconds, a row's milliseconds and the largest resident set
-(which counts pages of mapped files too). `--source` puts another tree's `src` first, to set an
-older state of the code beside this one.
+Printed are each step's seconds, in brackets those of all cores' work, the same for a row, and the
+largest resident set, which counts pages of mapped files too. `--source` puts another tree's `src`
+first, to set an older state of the code beside this one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,8 @@ def main() -> None:
     if options.child:
         prepare(options.child)
         return
-    titles = "".join(f"{step:>12}" for step in STEPS)
-    print(f"{'rows':>9}{titles}{'all, s':>9}{'CPU, s':>9}{'ms/row':>8}{'peak, MiB':>11}")
+    titles = "".join(f"{step:>16}" for step in STEPS)
+    print(f"{'rows':>9}{titles}{'all':>16}{'ms/row':>15}{'peak, MiB':>11}")
     environment = dict(os.environ)
     if options.source:
         paths = [str(options.source.resolve()), environment.get("PYTHONPATH", "")]
@@ -60,11 +62,13 @@ def main() -> None:
                 command, stdout=subprocess.PIPE, text=True, check=True, env=environment
             )
         told = json.loads(done.stdout.splitlines()[-1])
-        steps = "".join(f"{told[step]:>12.1f}" for step in STEPS)
-        whole = sum(told[step] for step in STEPS)
+        steps = [told[step] for step in STEPS]
+        whole = [sum(seconds) for seconds in zip(*steps, strict=True)]
+        pairs = "".join(f"{wall:>9.1f} ({cpu:4.0f})" for wall, cpu in [*steps, whole])
+        each = f" ({1000 * whole[1] / rows:.3f})"
         print(
-            f"{rows:>9}{steps}{whole:>9.1f}{told['cpu']:>9.1f}{1000 * whole / rows:>8.3f}"
-            f"{told['peak']:>11}   {told['groups']} groups, {told['tokens']} tokens",
+            f"{rows:>9}{pairs}{1000 * whole[0] / rows:>8.3f}{each}{told['peak']:>11}"
+            f"   {told['groups']} groups, {told['tokens']} tokens",
             flush=True,
         )
 
@@ -150,30 +154,33 @@ def prepare(table: Path) -> None:
     )
     code, run = UserCode(config.code), RunFolder(table.parent / "runs" / "growth")
     task = build_task(config, code, stores=run.token_stores)
-    took: dict[str, Any] = {}
-    find, before = steps.find_duplicates, _cpu_s()
+    took: dict[str, tuple[float, float]] = {}
+    find = steps.find_duplicates
 
-    def timed(*given: Any) -> Any:
-        started = time.monotonic()
-        found = find(*given)
-        took["duplicates"] = time.monotonic() - started
-        return found
+    @contextmanager
+    def timed(step: str) -> Iterator[None]:
+        started, before = time.monotonic(), _cpu_s()
+        yield
+        took[step] = time.monotonic() - started, _cpu_s() - before
 
-    steps.find_duplicates = timed
-    started = time.monotonic()
-    read = steps.read_rows(config, task)
-    took["reading"] = time.monotonic() - started
-    started = time.monotonic()
-    rows = steps.split_rows(read, config, code, run, task)
+    def find_timed(*given: Any) -> Any:
+        with timed("duplicates"):
+            return find(*given)
+
+    steps.find_duplicates = find_timed
+    with timed("reading"):
+        read = steps.read_rows(config, task)
+    with timed("splitting"):
+        rows = steps.split_rows(read, config, code, run, task)
     del read
-    took["splitting"] = time.monotonic() - started - took["duplicates"]
-    started = time.monotonic()
-    task.fit_target(rows.frame)
-    dataset = task.dataset(rows.frame)
-    took["tokenizing"] = time.monotonic() - started
+    both, within = took["splitting"], took["duplicates"]
+    took["splitting"] = both[0] - within[0], both[1] - within[1]
+    with timed("tokenizing"):
+        task.fit_target(rows.frame)
+        dataset = task.dataset(rows.frame)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     counts = {"groups": rows.counts["groups"], "tokens": int(dataset.tokens.sum())}
-    print(json.dumps({**took, "cpu": _cpu_s() - before, "peak": peak, **counts}))
+    print(json.dumps({**took, "peak": peak, **counts}))
 
 
 def _cpu_s() -> float:

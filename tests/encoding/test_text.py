@@ -17,6 +17,7 @@ from foldwise.config.schema import Config
 from foldwise.encoding import text
 from foldwise.encoding.text import TokenStore, encode, frame_of, plain_tokenizer
 from foldwise.errors import FoldwiseError
+from foldwise.hardware import cores
 from foldwise.models.backbone import load_tokenizer
 from foldwise.parts.usercode import UserCode
 from foldwise.tasks.text_classification import TextClassification
@@ -140,7 +141,7 @@ def test_numbers_are_written_short(bytes_only: Any, number: float, written: str)
 def test_the_store_on_disk_equals_the_ids_in_memory(
     tokenizer: Any, table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text, "CHUNK", 7)  # many chunks, the last one short
+    monkeypatch.setattr(cores, "STRETCH_ROWS", 7)  # many chunks, the last one short
     rows = pl.read_csv(table_path)
     memory = encode(rows, ["kind", "text"], tokenizer)
     disk = encode(rows, ["kind", "text"], tokenizer, tmp_path / "stores")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldwise.table import duplicates
+from foldwise.hardware import cores
 from foldwise.table.duplicates import disagreements, find_duplicates
 
 LETTER = " ".join(f"word{at}" for at in range(60))
@@ -224,7 +224,7 @@ def test_disagreements_of_single_rows_are_none() -> None:
     assert disagreements(np.arange(3), pl.Series(["a", "b", "c"])) == 0
 
 
-@pytest.mark.parametrize("limit", ["CHUNK_ROWS", "CHUNK_BYTES"])
+@pytest.mark.parametrize("limit", ["STRETCH_ROWS", "STRETCH_BYTES"])
 def test_groups_do_not_hang_on_how_much_is_read_at_once(
     limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,5 +235,5 @@ def test_groups_do_not_hang_on_how_much_is_read_at_once(
     rows = texts(*letters, *alone, None, *(changed(text, 3, "new") for text in alone[:10]), "", "")
     whole = find_duplicates(rows, "near", 0.8)
     assert (whole.largest, whole.n_groups_multi) == (90, 11)
-    monkeypatch.setattr(duplicates, limit, 7)
+    monkeypatch.setattr(cores, limit, 7)
     assert np.array_equal(find_duplicates(rows, "near", 0.8).group, whole.group)

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 LONG = 100_000  # characters up to which a cell is tokenized as a whole, so that its length is known
 CHARS_A_TOKEN = 16  # to begin with; doubled until there are tokens enough
 _WORD = "[A-Za-z0-9]"
+_STOPS = ".,;:!?)"  # signs that words end with, which no normal form joins with others
 _IDEOGRAPH = "\u4e00-\u9fff"
 _SPLITS = frozenset(
     {  # of Llama 3, Qwen 2 and GPT-4: a piece may begin with a space, none goes on behind one
@@ -56,12 +57,16 @@ class Seams:
     Attributes:
         before: matches at a place that a beginning may end at.
         after: matches at a place that an end may begin at; None where there is none.
+        ends: signs, as a regular expression's class has them, behind which and in front of a space
+            with an ASCII letter or digit every text is parted, and what follows, the space too, has
+            the tokens of a text of its own; None where there is none.
         word: characters of a run of ASCII letters and digits from which a word is unknown; None
             where long words have tokens.
     """
 
     before: re.Pattern[str]
     after: re.Pattern[str] | None
+    ends: str | None
     word: int | None
 
 
@@ -85,7 +90,12 @@ def seams_of(tokenizer: Tokenizer) -> Seams | None:
     whole_words = kinds & {"BertPreTokenizer", "WhitespaceSplit"} and model["type"] == "WordPiece"
     word = model["max_input_chars_per_word"] + 1 if whole_words else None
     # A beginning that is stripped of its space isn't what stands there in the text.
-    return Seams(before, None if "Strip" in kinds else after, word)
+    if "Strip" in kinds:
+        return Seams(before, None, None, word)
+    ends = "A-Za-z0-9" + ("" if _replaces_spaces(normalizers) else _STOPS)
+    if any(re.search(f"[{ends}] {_WORD}", token["content"]) for token in added):
+        ends = "A-Za-z0-9"
+    return Seams(before, after, ends, word)
 
 
 def bounded(
@@ -146,6 +156,12 @@ def _is_local(normalizer: dict[str, Any]) -> bool:
         text = pattern.get("String")
         return pattern == {"Regex": " {2,}"} or (text is not None and not re.search(r"\w", text))
     return kind in _LOCAL or (kind == "Strip")
+
+
+def _replaces_spaces(normalizers: list[dict[str, Any]]) -> bool:
+    """Say whether signs beside a space may be replaced together with it."""
+    patterns = [part["pattern"].get("String") for part in normalizers if part["type"] == "Replace"]
+    return any(" " in pattern for pattern in patterns if pattern is not None)
 
 
 def _parts_at_spaces(pre: list[dict[str, Any]]) -> bool:

@@ -25,7 +25,9 @@ import polars as pl
 from tokenizers import Tokenizer
 
 from foldwise.encoding.bound import LONG, Need, bounded, seams_of
+from foldwise.encoding.pieces import Cut, Pieces
 from foldwise.errors import FoldwiseError
+from foldwise.hardware.cores import side_by_side, stretches
 from foldwise.progress.shown import rows_shown
 from foldwise.run.files import sha256, sync_file, sync_folder
 from foldwise.run.space import room_for
@@ -33,6 +35,7 @@ from foldwise.run.tree import check_tree
 
 MISSING = "missing"
 CHUNK = 2_000
+MANY = 2_000  # rows from which their pieces are looked for
 SCHEMA = 1
 
 
@@ -231,22 +234,53 @@ def _tokenize(
     separator: tuple[int, ...],
     need: Need | None,
 ) -> Iterator[_Part]:
-    # Ids and lengths chunk by chunk; the Rust tokenizer spreads each chunk over all cores.
+    # Ids and lengths chunk by chunk, on all cores: by pieces where it is worth looking for them.
+    pieces = Pieces(fast) if rows.height > MANY else None
+    chosen = rows.select(columns)
+
+    def cut(part: slice) -> list[Cut | None]:
+        if pieces is None:
+            return [None] * len(columns)
+        return [pieces.cut(_texts(column)) for column in chosen[part]]
+
     with rows_shown("tokenizing", rows.height) as advance:
-        for start in range(0, rows.height, CHUNK):
-            chunk = rows.slice(start, CHUNK)
-            cells, long = zip(*(ids_of(words(chunk[c]), fast, need) for c in columns), strict=True)
-            ids: list[int] = []
-            lengths = np.zeros(chunk.height, dtype=np.int64)
-            for position, row in enumerate(zip(*cells, strict=True)):
-                before = len(ids)
-                for number, cell in enumerate(row):
-                    if number:
-                        ids.extend(separator)
-                    ids.extend(cell)
-                lengths[position] = len(ids) - before
-            yield _Part(np.array(ids, dtype=np.int32), lengths, len(set().union(*long)))
-            advance(start + chunk.height)
+        for part, cuts in side_by_side(cut, stretches(chosen)):
+            flat, lengths = [], []
+            bounded: set[int] = set()
+            for column, found in zip(chosen[part], cuts, strict=True):
+                told = pieces.ids(found) if pieces is not None and found is not None else None
+                if told is None:
+                    ids, long = ids_of(words(column), fast, need)
+                    bounded |= long
+                    told = _end_to_end(ids)
+                flat.append(told[0])
+                lengths.append(told[1])
+            yield _Part(*_woven(flat, lengths, separator), len(bounded))
+            advance(part.stop)
+
+
+def _end_to_end(ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    return np.array([number for cell in ids for number in cell], dtype=np.int32), lengths
+
+
+def _woven(
+    ids: list[np.ndarray], lengths: list[np.ndarray], separator: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the columns' ids together row by row: (ids,) int32, and of each row how many."""
+    if len(ids) == 1:
+        return ids[0], lengths[0]
+    whole = np.sum(lengths, axis=0) + len(separator) * (len(ids) - 1)
+    woven = np.empty(whole.sum(), dtype=np.int32)
+    at = np.cumsum(whole) - whole  # where each row goes on
+    for number, (flat, of_row) in enumerate(zip(ids, lengths, strict=True)):
+        for sign in separator if number else ():
+            woven[at] = sign
+            at = at + 1
+        before = np.cumsum(of_row) - of_row
+        woven[np.repeat(at - before, of_row) + np.arange(len(flat))] = flat
+        at = at + of_row
+    return woven, whole
 
 
 def ids_of(
@@ -285,10 +319,14 @@ def _encode(fast: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 def words(column: pl.Series) -> list[str]:
     """Return the texts that a column's cells are to the tokenizer."""
+    return _texts(column).to_list()
+
+
+def _texts(column: pl.Series) -> pl.Series:
     if column.dtype.is_float():
         # 3.0 reads as "3": the digits after the point would be noise to a tokenizer.
         column = column.map_elements(lambda x: f"{x:.6g}", return_dtype=pl.String)
-    return column.cast(pl.String).fill_null(MISSING).to_list()
+    return column.cast(pl.String).fill_null(MISSING)
 
 
 def _key(

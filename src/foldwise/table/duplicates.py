@@ -25,17 +25,16 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from foldwise.hardware.cores import side_by_side, stretches
 from foldwise.progress.shown import rows_shown
 from foldwise.table.minhash import SEED, signatures
 
@@ -44,10 +43,6 @@ MISSED = 0.01  # largest chance that LSH overlooks a pair exactly at the thresho
 BANDS = 32
 WINDOW = 64  # neighbours that a text meets in a bucket
 BATCH = 1 << 13  # pairs compared at once: 32 MiB of signatures
-CHUNK_ROWS = 1 << 12  # texts in hand at once, on each core
-CHUNK_BYTES = 1 << 23
-
-_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True)
@@ -161,37 +156,10 @@ def _read_through(texts: pl.DataFrame, width: int) -> tuple[np.ndarray, np.ndarr
 
     title = "looking for near-duplicates" if width else None
     with rows_shown(title, rows) as advance:
-        for place, done in _side_by_side(part, _stretches(texts)):
+        for place, done in side_by_side(part, stretches(texts)):
             digests[place], empty[place], keys[:, place] = done
             advance(place.stop)
     return digests, empty, keys
-
-
-def _stretches(texts: pl.DataFrame) -> Iterator[slice]:
-    """Part rows into stretches of CHUNK_ROWS rows or CHUNK_BYTES bytes, whichever comes first."""
-    size = pl.sum_horizontal(pl.col("*").str.len_bytes().fill_null(0))
-    before = np.concatenate([[0], np.cumsum(texts.select(size).to_series().to_numpy())])
-    start = 0
-    while start < texts.height:
-        full = int(np.searchsorted(before, before[start] + CHUNK_BYTES, side="right")) - 1
-        stop = min(max(start + 1, full), start + CHUNK_ROWS, texts.height)
-        yield slice(start, stop)
-        start = stop
-
-
-def _side_by_side(
-    work: Callable[[slice], _Done], parts: Iterable[slice]
-) -> Iterator[tuple[slice, _Done]]:
-    """Do the parts on as many threads as polars has, few ahead of what is taken, in their order."""
-    threads, left = pl.thread_pool_size(), iter(parts)
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: list[tuple[slice, Future[_Done]]] = [
-            (part, pool.submit(work, part)) for part in islice(left, threads + 1)
-        ]
-        while ahead:
-            part, future = ahead.pop(0)
-            yield part, future.result()
-            ahead += [(part, pool.submit(work, part)) for part in islice(left, 1)]
 
 
 def _normal(texts: pl.DataFrame) -> pl.Series:
@@ -294,7 +262,7 @@ def _signatures(texts: pl.DataFrame) -> np.ndarray:
     def part(rows: slice) -> np.ndarray:
         return signatures(_normal(texts[rows]), NUM_PERM, NUM_PERM)
 
-    for place, done in _side_by_side(part, _stretches(texts)):
+    for place, done in side_by_side(part, stretches(texts)):
         values[place] = done
     return values
 
