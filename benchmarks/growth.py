@@ -41,11 +41,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 50_000, 100_000])
     parser.add_argument("--source", type=Path, help="another tree's src")
-    parser.add_argument("--folder", type=Path, help="where tables and stores lie meanwhile")
-    parser.add_argument("--child", type=Path)
+    parser.add_argument("--folder", type=Path, help="where tables are kept, to be used again")
+    parser.add_argument("--child", type=Path, nargs=2)
     options = parser.parse_args()
     if options.child:
-        prepare(options.child)
+        prepare(*options.child)
         return
     titles = "".join(f"{step:>16}" for step in STEPS)
     print(f"{'rows':>9}{titles}{'all':>16}{'ms/row':>15}{'peak, MiB':>11}")
@@ -55,9 +55,11 @@ def main() -> None:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            table = Path(folder) / "table.csv"
-            write_table(table, rows)
-            command = [sys.executable, __file__, "--child", str(table)]
+            table = (options.folder or Path(folder)) / f"rows-{rows}.csv"
+            if not table.exists():
+                write_table(Path(folder) / "table.csv", rows)
+                (Path(folder) / "table.csv").rename(table)
+            command = [sys.executable, __file__, "--child", str(table), folder]
             done = subprocess.run(
                 command, stdout=subprocess.PIPE, text=True, check=True, env=environment
             )
@@ -130,8 +132,8 @@ def _text(words: list[str], ends: np.ndarray) -> str:
     return " ".join(words)
 
 
-def prepare(table: Path) -> None:
-    """Prepare a table as a run does, and print what each step took."""
+def prepare(table: Path, folder: Path) -> None:
+    """Prepare a table as a run in the folder does, and print what each step took."""
     import foldwise.preparation.rows as steps
     from foldwise.config.schema import Config
     from foldwise.parts.usercode import UserCode
@@ -142,7 +144,7 @@ def prepare(table: Path) -> None:
     config = resolve(
         Config.model_validate(
             {
-                "run": {"name": "growth", "dir": str(table.parent / "runs")},
+                "run": {"name": "growth", "dir": str(folder / "runs")},
                 "data": {"path": str(table), "target": "label", "text": ["text"]},
                 "holdout": {"fraction": 0.1},
                 "selection": {"rows": "inner"},
@@ -152,7 +154,7 @@ def prepare(table: Path) -> None:
             }
         )
     )
-    code, run = UserCode(config.code), RunFolder(table.parent / "runs" / "growth")
+    code, run = UserCode(config.code), RunFolder(folder / "runs" / "growth")
     task = build_task(config, code, stores=run.token_stores)
     took: dict[str, tuple[float, float]] = {}
     find = steps.find_duplicates

@@ -377,3 +377,15 @@ def test_no_rows_and_no_tokens_make_an_empty_store(
         store = encode(rows, ["text"], tokenizer, tmp_path if on_disk else None)
         assert store.lengths.tolist() == [0] * len(cells)
         assert rows_of(store) == [[] for _ in cells]
+
+
+def test_the_span_of_a_store_is_that_of_all_its_ids(
+    tokenizer: Any, table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "SPAN", 7)
+    rows = pl.read_csv(table_path)
+    for stores in (None, tmp_path):
+        store = encode(rows, ["text"], tokenizer, stores)
+        assert len(store.ids) > 20
+        assert store.span() == (0, store.ids.max())
+    assert encode(rows.clear(), ["text"], tokenizer).span() == (0, 0)

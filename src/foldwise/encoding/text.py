@@ -35,6 +35,7 @@ from foldwise.run.tree import check_tree
 
 MISSING = "missing"
 CHUNK = 2_000
+SPAN = 1 << 22  # ids looked at in one go
 MANY = 2_000  # rows from which their pieces are looked for
 SCHEMA = 1
 
@@ -65,6 +66,19 @@ class TokenStore:
     def lengths(self) -> np.ndarray:
         """Untruncated lengths without special tokens, int64 (rows,)."""
         return np.diff(self.offsets)
+
+    def span(self) -> tuple[int, int]:
+        """Return the lowest and the highest id, 0 among them.
+
+        Read past the map: a page that was looked at in it counts as this process's memory.
+        """
+        lowest = highest = 0
+        for start in range(0, len(self.ids), SPAN):
+            part = self.ids[start : start + SPAN]
+            if isinstance(self.ids, np.memmap):
+                part = np.fromfile(self.ids.filename, np.int32, len(part), offset=4 * start)
+            lowest, highest = min(lowest, int(part.min())), max(highest, int(part.max()))
+        return lowest, highest
 
 
 @dataclass(frozen=True)

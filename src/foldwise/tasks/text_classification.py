@@ -301,7 +301,7 @@ class TextClassification(TargetTask):
 
     def _encode(self, frame: pl.DataFrame, columns: list[str], need: Need | None) -> TokenStore:
         store = encode(frame, columns, self.tokenizer, self.stores, need)
-        lowest, highest = int(store.ids.min(initial=0)), int(store.ids.max(initial=0))
+        lowest, highest = store.span()
         size = int(self.model_config.vocab_size)
         if lowest < 0 or highest >= size:
             raise FoldwiseError(
