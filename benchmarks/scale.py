@@ -4,13 +4,14 @@
     python benchmarks/scale.py --measure
 
 A run is first prepared by one process (read, deduplicated, split, tokenized), some runs at once;
-then its folds are tasks that each take some GPUs, begun as soon as these are free; at last its
-scores get their intervals (1,000 resamples of all rows, by one process, for one member). Simulated:
-a fold takes longer than planned by a lognormal factor (`--spread`), a GPU fails at a rate
-(`--mtbf`), its fold loses what it did since the last checkpoint (`--every`) and waits for
-`--restart` seconds, and each checkpoint stops the fold for as long as its bytes take to write.
-Every rate is an option and a default says in its help where it comes from: measured here by
-`--measure` or growth.py, or assumed. Nothing here was run on GPUs.
+then its folds are tasks that each take some GPUs, begun as soon as these are free, and each reads
+the table and checks the tokens first; at last its scores get their intervals (1,000 resamples of
+all rows, by one process, for one member). Simulated: a fold takes longer than planned by a
+lognormal factor (`--spread`), a GPU fails at a rate (`--mtbf`), its fold loses what it did since
+the last checkpoint (`--every`) and waits for `--restart` seconds, and each checkpoint stops the
+fold for as long as its bytes take to write. Every rate is an option and a default says in its help
+where it comes from: measured here by `--measure` or growth.py, or assumed. Nothing here was run on
+GPUs.
 """
 
 from __future__ import annotations
@@ -78,10 +79,13 @@ def main() -> None:
     add("--share", type=float, default=0.15, help="of the peak; assumed, small layers are slow")
     add("--loading", type=float, default=7.2e-6, help="CPU seconds a row: --measure")
     add("--cores", type=int, default=8, help="that load for a GPU; assumed")
-    add("--prepare", type=float, default=0.13e-3, help="CPU seconds a row: growth.py")
+    add("--prepare", type=float, default=0.148e-3, help="CPU seconds a row: growth.py")
     add("--prepare-cores", type=int, default=16, help="of the machine that prepares; assumed")
     add("--at-once", type=int, default=8, help="runs prepared at once: one a node of 8 GPUs")
     add("--parallel", type=float, default=0.6, help="of preparing that gains by cores; assumed")
+    add("--begin", type=float, default=20.0, help="seconds of a fold's process to begin; assumed")
+    add("--read", type=float, default=10e-6, help="CPU seconds a row that it reads: growth.py")
+    add("--hash", type=float, default=1e9, help="bytes/s of the tokens that it checks; assumed")
     add("--draw", type=float, default=49e-9, help="CPU seconds a row and resample: --measure")
     add("--scaling", type=float, default=0.85, help="of 12 GPUs on one fold; assumed")
     add(
@@ -117,6 +121,7 @@ def job_of(options: Any, rows: float, runs: int, gpus_a_fold: int, epochs: float
     computing = options.tokens * options.flop / (options.peak * options.share)
     row_s = max(computing, options.loading / options.cores)  # whichever is slower sets the pace
     scored = rows / options.folds * row_s / 3  # forward alone
+    begin = options.begin + rows * (options.read + 4 * options.tokens / options.hash)
     gain = gpus_a_fold * (options.scaling if gpus_a_fold > 1 else 1.0)
     spread = 1 - options.parallel + options.parallel / options.prepare_cores
     return Job(
@@ -125,7 +130,7 @@ def job_of(options: Any, rows: float, runs: int, gpus_a_fold: int, epochs: float
         folds=options.folds,
         gpus_a_fold=gpus_a_fold,
         prepare_s=rows * options.prepare * spread,
-        fold_s=(trained * row_s + scored) / gain,
+        fold_s=begin + (trained * row_s + scored) / gain,
         summary_s=rows * options.draw * 1000,
         every_s=options.every,
         checkpoint_s=12 * options.weights / options.disk,
