@@ -109,3 +109,31 @@ class Pieces:
         lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
         offsets = np.concatenate([self._offsets, self._offsets[-1] + np.cumsum(lengths)])
         return np.concatenate([self._ids, flat]), offsets
+
+
+def woven(
+    ids: list[np.ndarray], lengths: list[np.ndarray], separator: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the columns' ids together row by row.
+
+    Args:
+        ids: of each column, its cells' end to end, int32.
+        lengths: of each column, how many each cell has, int64 (rows,).
+        separator: ids between two columns.
+
+    Returns:
+        All rows' ids, end to end, int32, and how many each row has, int64 (rows,).
+    """
+    if len(ids) == 1:
+        return ids[0], lengths[0]
+    whole = np.sum(lengths, axis=0) + len(separator) * (len(ids) - 1)
+    woven = np.empty(whole.sum(), dtype=np.int32)
+    at = np.cumsum(whole) - whole  # where each row goes on
+    for number, (flat, of_row) in enumerate(zip(ids, lengths, strict=True)):
+        for sign in separator if number else ():
+            woven[at] = sign
+            at = at + 1
+        before = np.cumsum(of_row) - of_row
+        woven[np.repeat(at - before, of_row) + np.arange(len(flat))] = flat
+        at = at + of_row
+    return woven, whole

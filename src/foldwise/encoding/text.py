@@ -25,7 +25,7 @@ import polars as pl
 from tokenizers import Tokenizer
 
 from foldwise.encoding.bound import LONG, Need, bounded, seams_of
-from foldwise.encoding.pieces import Cut, Pieces
+from foldwise.encoding.pieces import Cut, Pieces, woven
 from foldwise.errors import FoldwiseError
 from foldwise.hardware.cores import side_by_side, stretches
 from foldwise.progress.shown import rows_shown
@@ -75,7 +75,7 @@ class TokenStore:
         lowest = highest = 0
         for start in range(0, len(self.ids), SPAN):
             part = self.ids[start : start + SPAN]
-            if isinstance(self.ids, np.memmap):
+            if isinstance(self.ids, np.memmap) and self.ids.filename is not None:
                 part = np.fromfile(self.ids.filename, np.int32, len(part), offset=4 * start)
             lowest, highest = min(lowest, int(part.min())), max(highest, int(part.max()))
         return lowest, highest
@@ -269,32 +269,13 @@ def _tokenize(
                     told = _end_to_end(ids)
                 flat.append(told[0])
                 lengths.append(told[1])
-            yield _Part(*_woven(flat, lengths, separator), len(bounded))
+            yield _Part(*woven(flat, lengths, separator), len(bounded))
             advance(part.stop)
 
 
 def _end_to_end(ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
     return np.array([number for cell in ids for number in cell], dtype=np.int32), lengths
-
-
-def _woven(
-    ids: list[np.ndarray], lengths: list[np.ndarray], separator: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Put the columns' ids together row by row: (ids,) int32, and of each row how many."""
-    if len(ids) == 1:
-        return ids[0], lengths[0]
-    whole = np.sum(lengths, axis=0) + len(separator) * (len(ids) - 1)
-    woven = np.empty(whole.sum(), dtype=np.int32)
-    at = np.cumsum(whole) - whole  # where each row goes on
-    for number, (flat, of_row) in enumerate(zip(ids, lengths, strict=True)):
-        for sign in separator if number else ():
-            woven[at] = sign
-            at = at + 1
-        before = np.cumsum(of_row) - of_row
-        woven[np.repeat(at - before, of_row) + np.arange(len(flat))] = flat
-        at = at + of_row
-    return woven, whole
 
 
 def ids_of(
