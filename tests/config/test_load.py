@@ -72,8 +72,8 @@ TOP_KEYS = (
     "schedule, training, metrics, ensemble, calibration, thresholds, baselines, trackers, sweep"
 )
 TRAINING_KEYS = (
-    "epochs, batch_size, tokens_per_batch, accumulate, shares, precision, clip, evaluate_every, patience, "
-    "average, save_minutes, keep, log_every, bucketing, workers, device"
+    "epochs, batch_size, tokens_per_batch, accumulate, shares, precision, clip, evaluate_every, "
+    "patience, average, save_minutes, keep, log_every, bucketing, workers, device"
 )
 MODEL_KEYS = (
     "backbone, revision, freeze, pooling, layers, fusion, tabular, head, attention_dropout, "
