@@ -16,9 +16,13 @@ import pytest
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.jobs import side_by_side
-from foldwise.jobs.side_by_side import shares_of, train_side_by_side
+from foldwise.jobs import processes, work
+from foldwise.jobs.place import Call
+from foldwise.jobs.processes import Here, shares_of
+from foldwise.jobs.side_by_side import dealt, train_side_by_side
+from foldwise.run.files import to_json
 from foldwise.run.folder import RunFolder
+from foldwise.run.lock import lock
 from foldwise.workflow import cross_validate
 
 # In place of a training: notes its start, makes the manifest, then does what its folds are told.
@@ -49,18 +53,19 @@ if does == "wait":
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Train three folds by two stand-ins; return what was told."""
-    monkeypatch.setattr(side_by_side, "_LOOK_S", 0.01)
+    monkeypatch.setattr(work, "_LOOK_S", 0.01)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     told: list[str] = []
 
-    def stand_in(command: Sequence[str], share: Sequence[int]) -> list[str]:
-        return [sys.executable, "-c", STAND_IN, str(tmp_path), *command, ",".join(map(str, share))]
+    def stand_in(arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, "-c", STAND_IN, str(tmp_path), *arguments]
 
     def run(gpus: Sequence[str] = (), **does: str) -> list[str]:
         for name, what in does.items():
             (tmp_path / name.removeprefix("folds_").replace("_", ",")).write_text(what)
-        monkeypatch.setattr(side_by_side, "_foldwise", stand_in)
-        train_side_by_side(["train"], RunFolder(tmp_path), [1, 2, 3], 2, told.append, gpus)
+        monkeypatch.setattr(processes, "command_of", stand_in)
+        shares = dealt([1, 2, 3], 2)
+        train_side_by_side(Here(2, gpus), ["train"], RunFolder(tmp_path), shares, told.append)
         return told
 
     return run
@@ -139,3 +144,71 @@ def test_two_processes_make_the_bytes_of_one(
     assert both.out_of_fold.read_bytes() == alone.out_of_fold.read_bytes()
     assert "fold 3 of 3: starts" in done.stderr
     assert "f1_macro" in done.stdout
+
+
+def test_a_process_ends_with_what_started_it_a_kill_included(tmp_path: Path) -> None:
+    starter = """
+import os, sys, time
+from foldwise.jobs import processes
+from foldwise.jobs.place import Call
+processes.command_of = lambda arguments: [sys.executable, "-c", *arguments]
+code = "from foldwise.jobs.leash import hold; hold(); import time; time.sleep(60)"
+job = processes.Here(1).start(Call([code], print))
+print(job.process.pid, flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    for _ in range(500):
+        status = Path(f"/proc/{child}/stat")
+        if not status.exists() or status.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.02)
+    pytest.fail("it goes on")
+
+
+def test_one_that_gets_further_is_started_again_as_often_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_LOOK_S", 0.001)
+    run, codes = RunFolder(tmp_path), [-9] * 6 + [0]
+    files = {"optimizer.safetensors": {}}
+
+    class Mortal:
+        """Saves a step and is killed, six times."""
+
+        room = 1
+        step = 0
+
+        def start(self, call: Call) -> Mortal:
+            self.step += 1
+            step = run.fold(1).checkpoints / f"step-{self.step:06d}"
+            step.mkdir(parents=True)
+            manifest = {"schema": 1, "step": self.step, "best": False, "files": files}
+            (step / "manifest.json").write_text(to_json(manifest))
+            return self
+
+        def ended(self) -> int:
+            return codes.pop(0)
+
+        def stop(self) -> None: ...
+
+        def wait(self) -> None: ...
+
+    told: list[str] = []
+    train_side_by_side(Mortal(), ["train"], run, [[1]], told.append)
+    assert codes == []
+    assert len(told) == 6
+
+
+def test_folds_that_a_lost_machine_still_holds_are_waited_for(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    task = work.Task(Call(["train"], print), run, [1])
+    with lock(run.fold(1).path / ".lock", "fold 1"):
+        assert task.free()  # of a task that was never started, who holds it is told
+        assert task.again()
+        assert not task.free()
+    assert task.free()

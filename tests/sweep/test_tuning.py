@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from optuna.trial import TrialState
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.sweep.tuning import search
+from foldwise.sweep.tuning import Folds, search
 from foldwise.sweep.variants import Variant
 
 BEST = 3e-3
@@ -31,6 +32,18 @@ def valley(variant: Variant, number: int) -> float:
     return 1 - abs(float(np.log10(rate / BEST))) / 5 + 0.01 * number
 
 
+def each(fold: Callable[[Variant, int], float]) -> Folds:
+    """Do folds one after the other."""
+
+    def one(variant: Variant, number: int) -> float | Exception:
+        try:
+            return fold(variant, number)
+        except FoldwiseError as error:
+            return error
+
+    return lambda asked: [one(variant, number) for variant, number in asked]
+
+
 def test_the_search_finds_the_best_rate_and_gives_up_early(path: Path) -> None:
     folds: list[int] = []
 
@@ -38,7 +51,7 @@ def test_the_search_finds_the_best_rate_and_gives_up_early(path: Path) -> None:
         folds.append(number)
         return valley(variant, number)
 
-    study = search(path, [], True, fold, lambda line: None)
+    study = search(path, [], True, each(fold), lambda line: None)
     assert len(study.trials) == 25
     states = [trial.state for trial in study.trials]
     assert states.count(TrialState.PRUNED) >= 3
@@ -58,7 +71,7 @@ def test_it_goes_on_where_it_was_stopped(path: Path) -> None:
         return valley(variant, number)
 
     with pytest.raises(KeyboardInterrupt):
-        search(path, [], True, stopped, lambda line: None)
+        search(path, [], True, each(stopped), lambda line: None)
     cut = names[-1]
     resumed: list[str] = []
 
@@ -67,12 +80,12 @@ def test_it_goes_on_where_it_was_stopped(path: Path) -> None:
             resumed.append(variant.name)
         return valley(variant, number)
 
-    study = search(path, [], True, fold, lambda line: None)
+    study = search(path, [], True, each(fold), lambda line: None)
     assert resumed[0] == cut  # the run that was cut off is continued
     assert len(set(names) | set(resumed)) >= 20
     ended = [t for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     assert len(ended) == 25
-    search(path, [], True, fold, lambda line: pytest.fail("nothing is left to do"))
+    search(path, [], True, each(fold), lambda line: pytest.fail("nothing is left to do"))
 
 
 def test_a_failed_trial_counts_and_the_rest_go_on(path: Path) -> None:
@@ -83,7 +96,7 @@ def test_a_failed_trial_counts_and_the_rest_go_on(path: Path) -> None:
             raise FoldwiseError("no such thing")
         return valley(variant, number)
 
-    study = search(path, ["sweep.trials=8"], True, fold, said.append)
+    study = search(path, ["sweep.trials=8"], True, each(fold), said.append)
     failed = [t for t in study.trials if t.state == TrialState.FAIL]
     assert 0 < len(failed) < 8
     assert len(study.trials) == 8
@@ -94,4 +107,24 @@ def test_a_failed_trial_counts_and_the_rest_go_on(path: Path) -> None:
 def test_a_grid_is_not_searched(path: Path) -> None:
     grid = ["sweep.random=null", "sweep.grid={optimizer.lr: [0.1]}"]
     with pytest.raises(FoldwiseError, match="tune needs a section sweep with random"):
-        search(path, grid, True, valley, print)
+        search(path, grid, True, each(valley), print)
+
+
+def test_rounds_hang_on_how_many_there_are_and_not_on_which_is_done_first(
+    path: Path,
+) -> None:
+    together: list[int] = []
+
+    def shuffled(asked: Sequence[tuple[Variant, int]]) -> list[float | Exception]:
+        together.append(len(asked))
+        scores = {v.name: valley(v, n) for v, n in reversed(asked)}
+        return [scores[variant.name] for variant, _ in asked]
+
+    def tried(name: str, folds: Folds, at_once: int) -> list[Any]:
+        settings = ["sweep.trials=14", f"run.name={name}"]
+        study = search(path, settings, True, folds, lambda line: None, at_once)
+        return [(trial.params, trial.state, trial.value) for trial in study.trials]
+
+    assert tried("a", each(valley), 3) == tried("b", shuffled, 3)
+    assert max(together) == 3
+    assert len({str(params) for params, _, _ in tried("c", shuffled, 4)}) > 10

@@ -9,12 +9,17 @@ from pathlib import Path
 
 from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
+from foldwise.jobs.where import HERE, Where
 from foldwise.run.lock import lock
 from foldwise.storage.places import folder_of
 
 
 def sweep(
-    paths: Sequence[Path], overrides: Sequence[str], dry_run: bool, tell: Output = PLAIN
+    paths: Sequence[Path],
+    overrides: Sequence[str],
+    dry_run: bool,
+    where: Where = HERE,
+    tell: Output = PLAIN,
 ) -> None:
     """Run every variant that isn't finished, and print all of them, best first.
 
@@ -22,6 +27,7 @@ def sweep(
         paths: config files, or folders of them.
         overrides: `key=value` texts of --set, for all.
         dry_run: only list what would run.
+        where: the runs are made; by default here, one after the other.
         tell: prints.
 
     Raises:
@@ -51,14 +57,21 @@ def sweep(
     if (folder / "config.yaml").exists():
         raise FoldwiseError(f"{folder}: is a run's folder; rename the run or the config")
     page = tell.page
-    with lock(folder / ".lock", f"the sweep in {folder}"):
+    todo = [variant for variant in variants if not variant.run.finished]
+    loaded = [variant.config for variant in variants]
+    where = where.of(loaded) if todo else HERE
+    files = [*configs, *(Path(file) for config in loaded for file in config.code)]
+    with (
+        lock(folder / ".lock", f"the sweep in {folder}"),
+        where.opened(loaded, len(todo), files) as place,
+    ):
         if page is not None and page.is_terminal:
             with Live(console=page, auto_refresh=False) as live:
 
                 def show(outcomes: list[Outcome]) -> None:
                     live.update(outcomes_table(outcomes), refresh=True)
 
-                outcomes = run_all(variants, folder, show)
+                outcomes = run_all(variants, folder, show, place)
         else:
             told: set[tuple[str, str]] = set()
 
@@ -68,7 +81,7 @@ def sweep(
                         told.add((outcome.name, outcome.state))
                         tell.say(f"{outcome.name}: {outcome.state} {outcome.message}")
 
-            outcomes = run_all(variants, folder, say)
+            outcomes = run_all(variants, folder, say, place)
     best = ranked(variants)
     if best:
         tell.show(ranking_table(best))

@@ -9,8 +9,11 @@ from pathlib import Path
 from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.show import show_results
 from foldwise.config.load import load_config
+from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.hardware.launched import launched
+from foldwise.jobs.side_by_side import dealt, train_call, train_side_by_side
+from foldwise.jobs.where import HERE, Where
 from foldwise.preparation.ownership import folds_of, is_complete, same_or_new
 from foldwise.run.folder import RunFolder
 from foldwise.storage.mirror import refresh
@@ -21,7 +24,7 @@ def train(
     config: Path,
     overrides: Sequence[str],
     folds: str | None,
-    jobs: int = 1,
+    where: Where = HERE,
     tell: Output = PLAIN,
 ) -> None:
     """Cross-validate a config and print the table of scores.
@@ -30,17 +33,12 @@ def train(
         config: the YAML file.
         overrides: `key=value` texts of --set.
         folds: comma-separated fold numbers to do in this call; None for all.
-        jobs: processes that train folds side by side.
+        where: the calls that train folds side by side are at work; by default there are none.
         tell: prints.
 
     Raises:
         FoldwiseError: bad input.
     """
-    if jobs > 1 and launched().size > 1:
-        raise FoldwiseError(
-            "--jobs trains folds side by side, a launcher's processes one fold together: give one "
-            "or the other"
-        )
     loaded = load_config(config, overrides)
     only = None if folds is None else parse_folds(folds)
     run = run_of(loaded.run.dir, loaded.run.name)
@@ -49,8 +47,15 @@ def train(
         folds_of(loaded, only)
         show_results(run, tell)
         return
-    if jobs > 1 and loaded.sweep is None:
-        _side_by_side(config, overrides, run, folds_of(same_or_new(loaded, run), only), jobs, tell)
+    where = where.of([loaded])
+    if where.elsewhere and launched().size > 1:
+        raise FoldwiseError(
+            "--jobs trains folds side by side, a launcher's processes one fold together: give one "
+            "or the other"
+        )
+    if where.elsewhere and loaded.sweep is None:
+        todo = folds_of(same_or_new(loaded, run), only)
+        _side_by_side((config, overrides), loaded, run, todo, where, tell)
         show_results(run, tell)
         return
     # Imported only now: a typo is told, and a finished run shown, in a blink; torch takes seconds.
@@ -63,18 +68,18 @@ def train(
 
 
 def _side_by_side(
-    config: Path,
-    overrides: Sequence[str],
+    written: tuple[Path, Sequence[str]],
+    config: Config,
     run: RunFolder,
     folds: Sequence[int],
-    jobs: int,
+    where: Where,
     tell: Output,
 ) -> None:
-    from foldwise.jobs.side_by_side import gpus_here, train_side_by_side
-
-    changed = [part for override in overrides for part in ("--set", override)]
     told = (lambda line: None) if tell.quiet else (lambda line: print(line, file=sys.stderr))
-    train_side_by_side(["train", str(config), *changed], run, folds, jobs, told, gpus_here())
+    with where.opened([config], len(folds), [written[0], *map(Path, config.code)]) as place:
+        # Processes here take a share of the folds each; on a Ray a fold goes where there is room.
+        shares = dealt(folds, place.room if where.on is None else len(folds))
+        train_side_by_side(place, train_call(*written), run, shares, told)
 
 
 def parse_folds(text: str) -> list[int]:

@@ -43,6 +43,9 @@ from foldwise.config.rows import Data, Folds, Holdout, PerClass, Selection
 from foldwise.config.search import Sweep
 from foldwise.config.training import SCHEDULE_ARGUMENTS, Loss, Optimizer, Schedule, Training
 
+# Where calls of foldwise are at work: a Ray of one's own, the machine's, or one by its address.
+PLACE = re.compile(r"ray(://(auto|[A-Za-z0-9.-]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}))?")
+
 
 class Run(Section):
     """Where the run goes and what its randomness follows from."""
@@ -64,6 +67,19 @@ class Run(Section):
         default=False,
         description="On CUDA: only algorithms that give the same bytes again, where torch has them "
         "(an error where it hasn't); slower. On a CPU it is so anyway.",
+    )
+    on: (
+        Annotated[
+            str,
+            StringConstraints(pattern=f"^{PLACE.pattern}$"),
+            Words("ray, ray://auto or ray://host:port"),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Where the commands `train`, `sweep` and `tune` do their work: `ray` (one of "
+        "this machine's own), `ray://auto` (the one it belongs to) or `ray://host:6379`; null: "
+        "here. No part of what a run is: with or without it the same config goes on.",
     )
 
 

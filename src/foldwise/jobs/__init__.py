@@ -1,1 +1,1 @@
-"""Many folds at once: each share of them in a process of its own."""
+"""Calls of foldwise at work elsewhere: processes of this machine, or what Ray starts on others."""

@@ -13,7 +13,9 @@ from foldwise.lines.options import (
     Delimiter,
     Encoding,
     FoldList,
+    Jobs,
     Json,
+    On,
     Overrides,
     Precision,
     Quiet,
@@ -80,16 +82,16 @@ def train(
     config: ConfigPath,
     overrides: Overrides = None,
     folds: FoldList = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Folds to train side by side, in processes.")
-    ] = 1,
+    jobs: Jobs = None,
+    on: On = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train and validate a model for each fold; continues an interrupted run."""
     from foldwise.commands.train import train as command
+    from foldwise.jobs.where import Where
 
-    command(config, overrides or [], folds, jobs, tell=output(quiet, as_json))
+    command(config, overrides or [], folds, Where(on, jobs), tell=output(quiet, as_json))
 
 
 @app.command()
@@ -145,23 +147,29 @@ def sweep(
     ],
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would run.")] = False,
+    jobs: Jobs = None,
+    on: On = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run many configs, or the variants of a sweep section; finished ones are skipped."""
     from foldwise.commands.sweep import sweep as command
+    from foldwise.jobs.where import Where
 
-    command(configs, overrides or [], dry_run, tell=output(quiet, as_json))
+    command(configs, overrides or [], dry_run, Where(on, jobs), tell=output(quiet, as_json))
 
 
 @app.command()
 def tune(
     config: ConfigPath,
     overrides: Overrides = None,
+    jobs: Jobs = None,
+    on: On = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Search a sweep section's values with Optuna, giving up trials between folds."""
     from foldwise.commands.tune import tune as command
+    from foldwise.jobs.where import Where
 
-    command(config, overrides or [], tell=output(quiet, as_json))
+    command(config, overrides or [], Where(on, jobs), tell=output(quiet, as_json))

@@ -93,6 +93,24 @@ ByClass = Annotated[
 Online = Annotated[
     bool, typer.Option("--online", help="Ask the hub for a backbone that isn't here.")
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=1,
+        help="How much at a time, each in a process; 1, with --on as many as there is room for.",
+    ),
+]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="ray[://ADDRESS]",
+        help="Work on the machines of a Ray: ray (of this machine's own), ray://auto, "
+        "ray://host:6379.",
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Print only the last line; errors and warnings still come."),

@@ -70,6 +70,7 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     placed["shares"] = _shares(config, like)
     return config.model_copy(
         update={
+            "run": config.run.model_copy(update={"on": None}),  # of a call, not of the run
             "training": training.model_copy(update=placed),
             "model": model.model_copy(
                 update={"attention_dropout": dropout, "attention": attention}

@@ -1,26 +1,25 @@
-"""Run the variants of a sweep one after the other, whatever becomes of each.
+"""Run the variants of a sweep, one after the other or side by side, whatever becomes of each.
 
 A run is a process of its own, the same command a person would give, so that one that crashes or
-runs out of memory takes nothing along. What each has come to is written down as it ends; called
-again, finished runs are skipped and the others continued.
+runs out of memory takes nothing along; where it runs is the place's. What each has come to is
+written down as it ends; called again, finished runs are skipped and the others continued.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from foldwise.jobs.place import Call, Place
+from foldwise.jobs.side_by_side import train_call
+from foldwise.jobs.work import Task, do_all
 from foldwise.run.files import now, write_json
 from foldwise.run.seal import read_metrics
 from foldwise.sweep.variants import Variant
 
 State = Literal["waiting", "running", "finished", "skipped", "failed"]
-# Runs a variant, its output going to a file; returns the exit code.
-Run = Callable[[Variant, Path], int]
 
 
 @dataclass(frozen=True)
@@ -46,52 +45,61 @@ def run_all(
     variants: Sequence[Variant],
     folder: Path,
     tell: Callable[[list[Outcome]], None],
-    run: Run | None = None,
+    place: Place,
 ) -> list[Outcome]:
-    """Run the variants in order.
+    """Run the variants, begun in their order.
 
     Args:
         variants: all of them, also finished ones.
         folder: where logs and `sweep.json` go.
         tell: called with all outcomes whenever one changes.
-        run: runs one; None for `foldwise train` in a process of its own.
+        place: where the others run, as many at a time as it has room for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    outcomes = [Outcome(variant.name, "waiting") for variant in variants]
-    for number, variant in enumerate(variants):
-        if variant.run.finished:
-            outcomes[number] = Outcome(variant.name, "skipped", scores_of(variant), ended=now())
-        else:
-            log = folder / f"{variant.name}.log"
-            outcomes[number] = Outcome(variant.name, "running", log=str(log))
-            tell(outcomes)
-            code = (run or train)(variant, log)
-            outcomes[number] = _ended(variant, log, code)
-        write_json(folder / "sweep.json", [asdict(outcome) for outcome in outcomes])
+    outcomes = [
+        Outcome(variant.name, "skipped", scores_of(variant), ended=now())
+        if variant.run.finished
+        else Outcome(variant.name, "waiting")
+        for variant in variants
+    ]
+    tasks = {
+        _task(variant, folder / f"{variant.name}.log"): number
+        for number, variant in enumerate(variants)
+        if not variant.run.finished
+    }
+
+    def became(task: Task, outcome: Outcome) -> None:
+        outcomes[tasks[task]] = outcome
+        write_json(folder / "sweep.json", [asdict(each) for each in outcomes])
         tell(outcomes)
+
+    def began(task: Task) -> None:
+        name = variants[tasks[task]].name
+        became(task, Outcome(name, "running", log=str(folder / f"{name}.log")))
+
+    def ended(task: Task, code: int) -> None:
+        variant = variants[tasks[task]]
+        became(task, _ended(variant, folder / f"{variant.name}.log", code))
+
+    tell(outcomes)
+    do_all(place, list(tasks), ended, began=began)
+    write_json(folder / "sweep.json", [asdict(each) for each in outcomes])
     return outcomes
+
+
+def _task(variant: Variant, log: Path) -> Task:
+    def write(line: str) -> None:
+        with log.open("a", encoding="utf-8") as output:
+            output.write(f"{line}\n")
+
+    arguments = train_call(variant.path, variant.overrides)
+    return Task(Call(arguments, write, whole=True), variant.run, variant.folds)
 
 
 def _ended(variant: Variant, log: Path, code: int) -> Outcome:
     if variant.run.finished:
         return Outcome(variant.name, "finished", scores_of(variant), str(log), now())
     return Outcome(variant.name, "failed", _why(log, code), str(log), now())
-
-
-def train(variant: Variant, log: Path) -> int:
-    """Train a variant in a process of its own; it ends with this one."""
-    command = [sys.executable, "-c", "from foldwise.cli import main; main()", "train"]
-    command.append(str(variant.path))
-    for override in variant.overrides:
-        command += ["--set", override]
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            return process.wait()
-        finally:
-            if process.poll() is None:  # this process was told to stop
-                process.terminate()
-                process.wait()
 
 
 def scores_of(variant: Variant) -> str:
@@ -126,7 +134,8 @@ def ranked(variants: Sequence[Variant]) -> list[Variant]:
 
 
 def _why(log: Path, code: int) -> str:
-    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
+    written = log.read_text("utf-8", "replace") if log.exists() else ""
+    lines = [line.strip() for line in written.splitlines()]
     told = [line for line in lines if line.startswith(("error: ", "stopped: "))]
     last = told[-1] if told else next((line for line in reversed(lines) if line), "")
     return f"exit code {code}: {last}"[:500]

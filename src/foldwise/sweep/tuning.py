@@ -3,11 +3,16 @@
 After each fold the search decides whether the trial is worth another. Everything it knows lies in
 an SQLite file beside the runs, so the same command goes on after a stop: a trial that was cut off
 is tried again with the same values, and its run folder continued.
+
+Several trials at once go in rounds: their values are drawn together, each of them as if those drawn
+before it had come out badly, and their folds are done and told in step, in their order. So what is
+tried hangs on how many there are at once, but not on which is done first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,22 +23,42 @@ from optuna.trial import TrialState
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.config.search import Range
-from foldwise.errors import FoldwiseError, RunInterrupted
+from foldwise.errors import FoldwiseError
 from foldwise.storage.places import folder_of
 from foldwise.sweep.variants import Variant, variant_of
 
-# Trains and validates one fold of a variant; returns its score.
-Fold = Callable[[Variant, int], float]
+# Trains and validates a fold of each of some variants; returns their scores, or what went wrong.
+Folds = Callable[[Sequence[tuple[Variant, int]]], Sequence[float | Exception]]
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _CUT_OFF = "cut off"
+
+
+@dataclass
+class _Trial:
+    """A trial of a round."""
+
+    trial: optuna.Trial
+    variant: Variant | None = None
+    scores: list[float] = field(default_factory=list)
+    error: Exception | None = None
+    pruned: bool = False
+
+    @property
+    def next_fold(self) -> int | None:
+        """The fold to do next; None where there is none."""
+        if self.variant is None or self.error is not None or self.pruned:
+            return None
+        left = self.variant.folds[len(self.scores) :]
+        return left[0] if left else None
 
 
 def search(
     path: Path,
     overrides: Sequence[str],
     maximize: bool,
-    fold: Fold,
+    folds: Folds,
     tell: Callable[[str], None],
+    at_once: int = 1,
 ) -> optuna.Study:
     """Go on with a config's search until it has had all its trials.
 
@@ -41,8 +66,9 @@ def search(
         path: the config file, with a `sweep.random` section.
         overrides: `key=value` texts.
         maximize: whether a greater score is better.
-        fold: does a fold of a trial's run.
+        folds: does a fold of each of some trials' runs.
         tell: takes a line about each trial.
+        at_once: trials in a round.
 
     Returns:
         The study, with all trials.
@@ -67,45 +93,57 @@ def search(
     )
     _again(study)
     # A continued search draws on from where it was, not the same values once more.
-    study.sampler = optuna.samplers.TPESampler(seed=sweep.seed + _trials(study))
+    seed = sweep.seed + _trials(study)
+    study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=at_once > 1)
 
-    while _trials(study) < sweep.trials:
-        trial = study.ask()
-        values = {key: _suggest(trial, key, space) for key, space in sweep.random.items()}
-        try:
-            variant = variant_of(path, overrides, config.run.name, values)
-            trial.set_user_attr("run", str(variant.run.path))
-            scores = _train(trial, variant, fold)
-        except (FoldwiseError, RunInterrupted) as error:
-            trial.set_user_attr("error", str(error))
-            study.tell(trial, state=TrialState.FAIL)
-            tell(f"trial {trial.number}: failed: {error}")
-            continue
-        if scores is None:
-            study.tell(trial, state=TrialState.PRUNED)
-            tell(f"trial {trial.number}: pruned: {variant.name}")
-        else:
-            study.tell(trial, fmean(scores))
-            tell(f"trial {trial.number}: {fmean(scores):.4f}: {variant.name}")
+    while (left := sweep.trials - _trials(study)) > 0:
+        trials = [_ask(study, path, overrides, config) for _ in range(min(at_once, left))]
+        while going := [trial for trial in trials if trial.next_fold is not None]:
+            _step(going, folds)
+        for each in trials:
+            _tell(study, each, tell)
     return study
 
 
-def fold_numbers(config: Config) -> list[int]:
-    """List the folds that a run of a config consists of."""
-    folds = config.folds
-    return list(range(1, folds.n * folds.repeats + 1)) if folds.run == "all" else sorted(folds.run)
+def _ask(study: optuna.Study, path: Path, overrides: Sequence[str], config: Config) -> _Trial:
+    made = _Trial(study.ask())
+    assert config.sweep is not None
+    spaces = config.sweep.random or {}
+    values = {key: _suggest(made.trial, key, space) for key, space in spaces.items()}
+    try:
+        made.variant = variant_of(path, overrides, config.run.name, values)
+        made.trial.set_user_attr("run", str(made.variant.run.path))
+    except FoldwiseError as error:
+        made.error = error
+    return made
 
 
-def _train(trial: optuna.Trial, variant: Variant, fold: Fold) -> list[float] | None:
-    """Do the folds of a trial; None where the search gave it up between two."""
-    scores: list[float] = []
-    numbers = fold_numbers(variant.config)
-    for number in numbers:
-        scores.append(fold(variant, number))
-        trial.report(fmean(scores), len(scores))
-        if number != numbers[-1] and trial.should_prune():
-            return None
-    return scores
+def _step(trials: Sequence[_Trial], folds: Folds) -> None:
+    """Do the next fold of each; the search may give one up between two."""
+    asked = [(each.variant, each.next_fold) for each in trials]
+    done = folds([(variant, fold) for variant, fold in asked if variant and fold])
+    for each, score in zip(trials, done, strict=True):
+        if isinstance(score, Exception):
+            each.error = score
+            continue
+        each.scores.append(score)
+        each.trial.report(fmean(each.scores), len(each.scores))
+    for each in trials:
+        each.pruned = each.next_fold is not None and each.trial.should_prune()
+
+
+def _tell(study: optuna.Study, each: _Trial, tell: Callable[[str], None]) -> None:
+    number, name = each.trial.number, each.variant and each.variant.name
+    if each.error is not None:
+        each.trial.set_user_attr("error", str(each.error))
+        study.tell(each.trial, state=TrialState.FAIL)
+        tell(f"trial {number}: failed: {each.error}")
+    elif each.pruned:
+        study.tell(each.trial, state=TrialState.PRUNED)
+        tell(f"trial {number}: pruned: {name}")
+    else:
+        study.tell(each.trial, fmean(each.scores))
+        tell(f"trial {number}: {fmean(each.scores):.4f}: {name}")
 
 
 def _suggest(trial: optuna.Trial, key: str, space: Range | list[Any]) -> Any:

@@ -51,6 +51,13 @@ class Variant:
         """The run's folder."""
         return run_of(self.config.run.dir, self.name)
 
+    @property
+    def folds(self) -> list[int]:
+        """The folds that the run consists of."""
+        folds = self.config.folds
+        every = range(1, folds.n * folds.repeats + 1)
+        return list(every) if folds.run == "all" else sorted(folds.run)
+
 
 def find_configs(paths: Sequence[Path]) -> list[Path]:
     """List the config files that files and folders name, in order.

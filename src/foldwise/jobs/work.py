@@ -1,0 +1,122 @@
+"""Tasks done at a place: as many at a time as it has room for, and again those that are killed.
+
+In: calls in their order. Out: each one's exit code, as it ends. One that is killed, or whose
+machine is lost, is started again and goes on from its last checkpoint: as often as it takes while
+it gets further, `RESTARTS` times where it doesn't.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from foldwise.jobs.place import Call, Job, Place
+from foldwise.run.folder import RunFolder
+from foldwise.run.lock import holder
+from foldwise.run.manifests import last_step
+
+RESTARTS = 2  # of a call that is killed time and again at the same checkpoint
+_LOOK_S = 0.2
+_LOCKED_S = 300.0  # a lost machine's locks are given back by a file server's lease, at the latest
+
+
+@dataclass(eq=False)
+class Task:
+    """A call, and the folds of a run that it works on.
+
+    Attributes:
+        call: what is to be done.
+        run: the run,
+        folds: and those of its folds.
+        restarts: how often it was started again where it stood.
+        said: the errors that it told, in their order, without the word in front.
+    """
+
+    call: Call
+    run: RunFolder
+    folds: Sequence[int]
+    restarts: int = 0
+    said: list[str] = field(default_factory=list)
+    stood: list[tuple[int, bool]] = field(default_factory=list)
+    lost: float | None = None  # when it was killed
+
+    @property
+    def reason(self) -> str:
+        """What it last said."""
+        return self.said[-1] if self.said else "it said nothing"
+
+    def start(self, place: Place) -> Job:
+        """Start the call; what it tells of an error is kept, not passed on."""
+        self.stood, self.lost = self._stands(), None
+        return place.start(replace(self.call, tell=self._hear))
+
+    def again(self) -> bool:
+        """Say, of one that was killed, whether it is to be started again."""
+        self.restarts = 0 if self._stands() != self.stood else self.restarts
+        self.restarts += 1
+        self.lost = time.monotonic()
+        return self.restarts <= RESTARTS
+
+    def free(self) -> bool:
+        """Say whether nothing holds its folds any more that was there before it was killed."""
+        if self.lost is None or time.monotonic() - self.lost > _LOCKED_S:
+            return True
+        return not any(holder(self.run.fold(n).path / ".lock") for n in self.folds)
+
+    def _stands(self) -> list[tuple[int, bool]]:
+        folders = [self.run.fold(number) for number in self.folds]
+        return [(last_step(folder) or 0, folder.validation.exists()) for folder in folders]
+
+    def _hear(self, line: str) -> None:
+        word, _, rest = line.partition(": ")
+        if word in ("error", "stopped"):
+            self.said.append(rest)
+        if self.call.whole or word not in ("error", "stopped"):
+            self.call.tell(line)
+
+
+def do_all(
+    place: Place,
+    tasks: Sequence[Task],
+    ended: Callable[[Task, int], None],
+    *,
+    began: Callable[[Task], None] = lambda task: None,
+    ready: Callable[[], bool] = lambda: True,
+) -> None:
+    """Do tasks, in their order; whatever ends this ends all of them.
+
+    Args:
+        place: where.
+        tasks: what.
+        ended: takes a task that has ended and its exit code.
+        began: takes a task that is started for the first time.
+        ready: whether a second one may be started beside the first.
+    """
+    waiting, running = deque(tasks), list[tuple[Task, Job]]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < place.room and (not running or ready()):
+                if (task := next((task for task in waiting if task.free()), None)) is None:
+                    break
+                waiting.remove(task)
+                if not task.restarts:
+                    began(task)
+                running.append((task, task.start(place)))
+            time.sleep(_LOOK_S)
+            for task, job in list(running):
+                if (code := job.ended()) is None:
+                    continue
+                running.remove((task, job))
+                if code < 0 and task.again():
+                    told = f"a process was ended by signal {-code}"
+                    task.call.tell(f"{told}; it goes on from its last checkpoint")
+                    waiting.appendleft(task)
+                else:
+                    ended(task, code)
+    finally:
+        for _, job in running:
+            job.stop()
+        for _, job in running:
+            job.wait()
