@@ -26,7 +26,7 @@ from foldwise.evaluation.deciding import ONE, Deciding, read_deciding, with_sure
 from foldwise.hardware.device import build_accelerator, resolve_device, set_deterministic
 from foldwise.members.member import KnowsCategories
 from foldwise.members.roster import reads_embedding
-from foldwise.prediction.file import Frames, Labels, Predicted, predict_file
+from foldwise.prediction.file import Frames, Labels, Predicted, Spread, predict_file
 from foldwise.prediction.fitted import tables_of
 from foldwise.prediction.voters import Loader, choose_members, folders_of
 from foldwise.preparation.build import holds, open_run
@@ -261,6 +261,7 @@ class Predictor:
         raw: bool = False,
         more: Sequence[Frames] = (),
         console: Console | None = None,
+        spread: Spread | None = None,
     ) -> Predicted:
         """Label a table of any size into a file, one line a row, in the table's order.
 
@@ -272,14 +273,23 @@ class Predictor:
             more: what adds columns to labelled rows (row, prediction, confidence, prob_*,
                 logit_*), one after the other.
             console: where progress is shown; None for silence.
+            spread: labels the chunks elsewhere; None: this predictor does.
 
         Raises:
             FoldwiseError: the table can't be read, or the output can't be written.
         """
         opened = self.open(rows) if isinstance(rows, str) else rows
+        labels = self.labels(more)
+        return predict_file(opened, labels, Path(out), raw=raw, console=console, spread=spread)
+
+    def labels(self, more: Sequence[Frames] = ()) -> Labels:
+        """Return this predictor as what labels a table's chunks.
+
+        Args:
+            more: as for `predict_file`.
+        """
         models = sum(fold.model is not None for fold in self._folds)
-        labels = Labels(self._label_new, self._identity, models, self.known, more)
-        return predict_file(opened, labels, Path(out), raw=raw, console=console)
+        return Labels(self._label_new, self._identity, models, self.known, more)
 
     def _label_new(self, rows: pl.DataFrame) -> pl.DataFrame:
         labelled = self._label(apply_missing(rows, self._data, need_target=False)[0])

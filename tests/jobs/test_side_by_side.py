@@ -23,6 +23,7 @@ from foldwise.jobs.side_by_side import dealt, train_side_by_side
 from foldwise.run.files import to_json
 from foldwise.run.folder import RunFolder
 from foldwise.run.lock import lock
+from foldwise.run.manifests import OPTIMIZER, WEIGHTS
 from foldwise.workflow import cross_validate
 
 # In place of a training: notes its start, makes the manifest, then does what its folds are told.
@@ -175,7 +176,7 @@ def test_one_that_gets_further_is_started_again_as_often_as_it_takes(
 ) -> None:
     monkeypatch.setattr(work, "_LOOK_S", 0.001)
     run, codes = RunFolder(tmp_path), [-9] * 6 + [0]
-    files = {"optimizer.safetensors": {}}
+    files = {name: {"bytes": 1, "sha256": "0"} for name in (WEIGHTS, OPTIMIZER, "state.json")}
 
     class Mortal:
         """Saves a step and is killed, six times."""

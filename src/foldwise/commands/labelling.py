@@ -6,20 +6,25 @@ commands take is one field here and one line in each of their signatures.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foldwise.commands.output import Output
 from foldwise.commands.quiet import begin
 from foldwise.commands.train import parse_folds
 from foldwise.config.training import Precision
+from foldwise.decisions.asked import Asked
 from foldwise.table.written import NewTable
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from foldwise.prediction.file import Lines
     from foldwise.predictor import Predictor
+    from foldwise.table.chunks import Chunk
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,29 @@ def load_models(models: Models) -> Predictor:
         member=models.member,
         model=models.model,
     )
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Makes what labels chunks, on whichever machine of a Ray it is called.
+
+    Attributes:
+        models: of a run.
+        asked: what is decided beyond naming labels.
+    """
+
+    models: Models
+    asked: Asked
+
+    def __call__(self) -> tuple[Mapping[str, Any], Callable[[Chunk], Lines]]:
+        """Load the models; return which they are, and what labels a chunk by them."""
+        from foldwise.prediction.file import labelled
+
+        predictor = load_models(self.models)
+        if self.asked.anything:
+            predictor.decide(self.asked)
+        labels = predictor.labels()
+        return labels.models, partial(labelled, labels=labels)
 
 
 def load_both(

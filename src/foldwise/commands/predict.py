@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldwise.commands.labelling import Models, load_models, who_labels
+from foldwise.commands.labelling import Labeller, Models, load_models, who_labels
 from foldwise.commands.output import PLAIN, Output
 from foldwise.decisions.asked import NOTHING, Asked
+from foldwise.errors import FoldwiseError
+from foldwise.jobs.where import HERE, Where
 from foldwise.prediction.out import check_out
+from foldwise.run.folder import RunFolder
+from foldwise.run.seal import SEAL
 from foldwise.storage.places import called
 from foldwise.table.written import NewTable
 
@@ -33,6 +38,7 @@ def predict(
     table: NewTable,
     written: Written,
     asked: Asked = NOTHING,
+    where: Where = HERE,
     tell: Output = PLAIN,
 ) -> None:
     """Label a table's rows and write one line a row, in the table's order.
@@ -42,11 +48,14 @@ def predict(
         table: the rows.
         written: what is written, and where.
         asked: what is decided beyond naming labels.
+        where: the models are; by default in this process.
         tell: prints.
 
     Raises:
         FoldwiseError: bad input, or `out` exists.
     """
+    if where.jobs is not None and where.on is None:
+        raise FoldwiseError("--jobs: here one process labels; --on ray has several do it")
     check_out(written.out)
     predictor = load_models(models)
     deciding = predictor.decide(asked) if asked.anything else None
@@ -54,7 +63,16 @@ def predict(
     rows = predictor.open(table.path, carry, delimiter=table.delimiter, encoding=table.encoding)
     for note in rows.notes:
         tell.note(note)
-    done = predictor.predict_file(rows, written.out, raw=written.raw, console=tell.progress)
+    run = RunFolder(models.run)
+    files = [path for path in (run.config, run.path / SEAL) if path.exists()]
+    with (
+        nullcontext()
+        if where.on is None
+        else where.holding(Labeller(models, asked), predictor.config, files, tell.note)
+    ) as spread:
+        done = predictor.predict_file(
+            rows, written.out, raw=written.raw, console=tell.progress, spread=spread
+        )
     for note in done.notes():
         tell.note(note)
     told = [] if deciding is None else deciding.told(done.rows - done.problems, done.abstained)

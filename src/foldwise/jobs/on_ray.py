@@ -40,18 +40,19 @@ class RayPlace:
 
     Args:
         wanted: what must be the same on each.
-        jobs: calls at a time, where there is room for so many.
+        jobs: calls at a time, where there is room for so many; None: one a GPU or machine.
         threads: of each call; None for an even share of the machines' cores.
         gpu: whether a call takes a GPU, where there are any.
     """
 
-    def __init__(self, wanted: Expected, jobs: int, threads: int | None, gpu: bool) -> None:
+    def __init__(self, wanted: Expected, jobs: int | None, threads: int | None, gpu: bool) -> None:
         import ray
 
-        self.wanted, self.jobs = wanted, jobs
+        self.wanted = wanted
         machines = _machines(ray)
         self.gpus = 1 if gpu and any(gpus for _, gpus in machines) else 0
-        self.threads = threads or share_of(machines, jobs, self.gpus)
+        self.jobs = jobs or sum(g if self.gpus else c > 0 for c, g in machines)
+        self.threads = threads or share_of(machines, self.jobs, self.gpus)
         if not slots(machines, self.threads, self.gpus):
             largest = max((cores for cores, _ in machines), default=0)
             asked = f"{self.threads} core{'s' * (self.threads > 1)} (OMP_NUM_THREADS)"
@@ -60,13 +61,7 @@ class RayPlace:
                 f"Ray has {largest}: add a machine"
                 + (", or lower OMP_NUM_THREADS" if threads and largest else "")
             )
-        self._worker = ray.remote(Worker).options(
-            num_cpus=self.threads,
-            num_gpus=self.gpus,
-            max_restarts=0,
-            max_concurrency=2,  # that it can be told to stop while it is followed
-            scheduling_strategy="SPREAD",
-        )
+        self._worker = self.actor(Worker, 2)  # that it can be told to stop while it is followed
         self._looked, self._room = 0.0, 1
 
     @property
@@ -83,13 +78,32 @@ class RayPlace:
         """Start a call on whichever machine has room."""
         settings = dict.fromkeys(THREADS, str(self.threads))
         actor = self._worker.remote(list(call.arguments), call.whole, self.wanted, settings)
-        return RayJob(actor, call, self.fits)
+        return RayJob(actor, call, self.check_room)
 
-    def fits(self) -> bool:
-        """Say whether there is a machine that could take a call if nothing else were there."""
+    def actor(self, kind: type, threads: int = 1) -> Any:
+        """Return a class as what makes actors of it, with the share of a call.
+
+        Args:
+            kind: the class.
+            threads: that answer at a time.
+        """
         import ray
 
-        return slots(_machines(ray), self.threads, self.gpus) > 0
+        return ray.remote(kind).options(
+            num_cpus=self.threads,
+            num_gpus=self.gpus,
+            max_restarts=0,
+            max_concurrency=threads,
+            scheduling_strategy="SPREAD",
+        )
+
+    def check_room(self, since: float) -> None:
+        """Raise RunInterrupted where what waits since a moment can't begin on any machine."""
+        import ray
+
+        lasting = time.monotonic() - since > _NO_ROOM_S
+        if lasting and not slots(_machines(ray), self.threads, self.gpus):
+            raise RunInterrupted("no machine of the Ray is left that could take a call")
 
 
 class RayJob:
@@ -98,11 +112,11 @@ class RayJob:
     Args:
         actor: what holds it.
         call: what it does.
-        fits: whether a machine could take it.
+        check_room: takes since when it waits.
     """
 
-    def __init__(self, actor: Any, call: Call, fits: Callable[[], bool]) -> None:
-        self.actor, self.call, self.fits = actor, call, fits
+    def __init__(self, actor: Any, call: Call, check_room: Callable[[float], None]) -> None:
+        self.actor, self.call, self.check_room = actor, call, check_room
         self.seen = 0
         self.code: int | None = None
         self.began = self.told = time.monotonic()
@@ -149,11 +163,9 @@ class RayJob:
         except ray.exceptions.ActorUnavailableError:
             pass  # its machine may be gone, or be busy: the next answer tells
         except ray.exceptions.RayActorError as error:
-            if isinstance(cause := error.__cause__, FoldwiseError):
-                raise cause from None
-            lines, code = [f"lost: {_first_line(error)}"], KILLED
+            lines, code = [f"lost: {first_line(error)}"], KILLED
         except ray.exceptions.RayError as error:
-            raise FoldwiseError(f"Ray: {_first_line(error)}") from error
+            raise FoldwiseError(f"Ray: {first_line(error)}") from error
         self.at_work = True
         for line in lines:
             self.call.tell(line)
@@ -167,20 +179,19 @@ class RayJob:
         if now - self.told < _TELL_S:
             return
         self.told = now
-        if not self.fits() and now - self.began > _NO_ROOM_S:
-            raise RunInterrupted("no machine of the Ray is left that could take a call")
+        self.check_room(self.began)
         self.call.tell(f"waits for room in the Ray since {now - self.began:.0f} s")
 
 
 @contextmanager
 def ray_place(
-    where: str, jobs: int, gpu: bool, shared: Sequence[Path], files: Sequence[Path] = ()
+    where: str, jobs: int | None, gpu: bool, shared: Sequence[Path], files: Sequence[Path] = ()
 ) -> Iterator[RayPlace]:
     """Have a Ray's machines as a place while the block runs.
 
     Args:
         where: ray, or ray:// and an address.
-        jobs: calls at a time, at most.
+        jobs: calls at a time, at most; None: one a GPU or machine.
         gpu: whether a call takes a GPU, where there are any.
         shared: folders that all machines must see; they are made where they aren't there.
         files: that they must see too.
@@ -257,6 +268,12 @@ def slots(machines: Sequence[tuple[int, int]], threads: int, gpus: int) -> int:
     return sum(min(c // threads, g // gpus) if gpus else c // threads for c, g in machines)
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error of Ray's says, without what it says around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1 if "Traceback" in str(error) else 0] if lines else type(error).__name__
+
+
 def _machines(ray: Any) -> list[tuple[int, int]]:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
@@ -287,7 +304,7 @@ def _connect(ray: Any, where: str, address: str, own: str | None) -> None:
                 "Ray client's), on a machine that belongs to it"
             )
         )
-        raise FoldwiseError(f"--on {where}: {_first_line(error)}{there}") from error
+        raise FoldwiseError(f"--on {where}: {first_line(error)}{there}") from error
 
 
 def _check_machines(ray: Any, wanted: Expected) -> None:
@@ -308,7 +325,7 @@ def _check_machines(ray: Any, wanted: Expected) -> None:
         try:
             problem = ray.get(answer, timeout=_LOOK_S)
         except ray.exceptions.RayError as error:
-            problem = f"can't be used: {_first_line(error)}"
+            problem = f"can't be used: {first_line(error)}"
         if problem:
             raise FoldwiseError(f"the machine {name} {problem}")
 
@@ -333,8 +350,3 @@ def _token(folder: Path) -> Iterator[Path]:
 def _short_temporary() -> str:
     usual = tempfile.gettempdir()
     return usual if len(usual) <= _LONGEST_TEMPORARY else "/tmp"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1 if "Traceback" in str(error) else 0] if lines else type(error).__name__

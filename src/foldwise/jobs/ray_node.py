@@ -10,16 +10,19 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from foldwise.errors import FoldwiseError
 from foldwise.jobs.place import Call
 from foldwise.jobs.processes import Process
 from foldwise.run.files import sha256
 
+# Makes what works on things, and says what it is; imports what it needs where it is called.
+Make = Callable[[], tuple[Mapping[str, Any], Callable[[Any], Any]]]
 _SAME = ("foldwise", "torch", "transformers", "polars")  # versions that a run's bytes hang on
 _FOLLOW_S = 1.0
 # What each machine says for itself; the rest of the environment is that of the command.
@@ -91,6 +94,33 @@ def look(wanted: Expected) -> str | None:
     return wanted.differs()
 
 
+class Holder:
+    """Something large on a machine of a Ray, and work on things by it.
+
+    Args:
+        wanted: what must be the same here.
+        settings: variables of the environment.
+    """
+
+    def __init__(self, wanted: Expected, settings: Mapping[str, str]) -> None:
+        self.wanted = wanted
+        os.environ.update({**wanted.environment, **settings})  # before libraries read it
+        self._work: Callable[[Any], Any] | None = None
+
+    def hold(self, make: Make) -> Mapping[str, Any]:
+        """Make what is held; return what it is."""
+        if problem := self.wanted.differs():
+            raise FoldwiseError(f"the machine {platform.node()} {problem}")
+        os.chdir(self.wanted.folder)
+        identity, self._work = make()
+        return identity
+
+    def work(self, item: Any) -> Any:
+        """Return the answer to a thing."""
+        assert self._work is not None
+        return self._work(item)
+
+
 class Worker:
     """A call on a machine of a Ray, as an actor: it ends with the actor, and that with the command.
 
@@ -106,13 +136,17 @@ class Worker:
     ) -> None:
         self.lines: list[str] = []
         self.news = threading.Event()
+        self.process: Process | None = None
         if problem := wanted.differs():
-            raise FoldwiseError(f"the machine {platform.node()} {problem}")
+            self.lines.append(f"error: the machine {platform.node()} {problem}")
+            return
         environment = {**os.environ, **wanted.environment, **settings}
         self.process = Process(Call(arguments, self._hear, whole), environment, wanted.folder)
 
     def follow(self, seen: int) -> tuple[list[str], int | None]:
         """Return what it said after so many lines, and its exit code; wait a moment for either."""
+        if self.process is None:
+            return self.lines[seen:], 2
         until = time.monotonic() + _FOLLOW_S
         while (code := self.process.ended()) is None and len(self.lines) == seen:
             if time.monotonic() >= until:
@@ -123,7 +157,8 @@ class Worker:
 
     def stop(self) -> None:
         """Ask the call to end."""
-        self.process.stop()
+        if self.process is not None:
+            self.process.stop()
 
     def _hear(self, line: str) -> None:
         self.lines.append(line)

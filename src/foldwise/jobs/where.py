@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foldwise.config.schema import PLACE, Config
 from foldwise.errors import FoldwiseError
 from foldwise.jobs.place import Place
 from foldwise.jobs.processes import Here, gpus_here
+
+if TYPE_CHECKING:
+    from foldwise.jobs.ray_node import Make
+    from foldwise.jobs.ray_pool import Pool
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,35 @@ class Where:
         from foldwise.jobs.on_ray import ray_place
 
         shared = sorted({Path(config.run.dir) for config in configs})
-        gpu = any(config.training.device not in ("cpu", "mps") for config in configs)
+        gpu = any(map(_wants_gpu, configs))
         with ray_place(self.on, min(self.jobs or calls, calls), gpu, shared, files) as place:
             yield place
+
+    @contextmanager
+    def holding(
+        self, make: Make, config: Config, files: Sequence[Path], tell: Callable[[str], None]
+    ) -> Iterator[Pool]:
+        """Have what holds something large on each machine of a Ray while the block runs.
+
+        Args:
+            make: makes it.
+            config: says whether it wants a GPU.
+            files: that it reads, and every machine must see.
+            tell: takes a line about one that is lost.
+
+        Raises:
+            FoldwiseError: the Ray isn't there, or has no room.
+        """
+        from foldwise.jobs.on_ray import ray_place
+        from foldwise.jobs.ray_pool import Pool
+
+        assert self.on is not None
+        with ray_place(self.on, self.jobs, _wants_gpu(config), (), files) as place:
+            yield Pool(place, make, tell)
+
+
+def _wants_gpu(config: Config) -> bool:
+    return config.training.device not in ("cpu", "mps")
 
 
 HERE = Where()

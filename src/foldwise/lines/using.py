@@ -15,9 +15,11 @@ from foldwise.lines.options import (
     Delimiter,
     Encoding,
     FoldList,
+    Jobs,
     Json,
     Member,
     Model,
+    On,
     Online,
     Page,
     Precision,
@@ -69,6 +71,8 @@ def predict(
     costs: Costs = None,
     sets: Sets = None,
     by_class: ByClass = False,
+    jobs: Jobs = None,
+    on: On = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -77,12 +81,13 @@ def predict(
     from foldwise.commands.predict import Written
     from foldwise.commands.predict import predict as command
     from foldwise.decisions.asked import Asked
+    from foldwise.jobs.where import Where
     from foldwise.table.written import NewTable
 
     models = Models(run, folds, trust_code, online, precision, member, model)
     table, written = NewTable(data, delimiter, encoding), Written(out, raw, carry)
     asked = Asked(abstain, costs, sets, by_class)
-    command(models, table, written, asked, tell=output(quiet, as_json))
+    command(models, table, written, asked, Where(on, jobs), tell=output(quiet, as_json))
 
 
 @app.command()

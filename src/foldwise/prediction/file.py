@@ -8,23 +8,25 @@ the table alone, since a row's last digits hang on the rows it is padded with.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 from rich.console import Console
 
 from foldwise.prediction.columns import PREDICTION, lines, not_finite
 from foldwise.prediction.parts import Parts
-from foldwise.progress.shown import whole_shown
+from foldwise.progress.shown import Whole, whole_shown
 from foldwise.table.chunks import Chunk, NewRows
 from foldwise.table.formats import CHUNK_CHARS, CHUNK_ROWS
 from foldwise.table.reading import ROW
 
 Frames = Callable[[pl.DataFrame], pl.DataFrame]
+Lines = tuple[pl.DataFrame, dict[str, int]]  # of a chunk, and what was counted in it
 VERSION = 1  # of what is written: parts of another are of another output
 
 
@@ -46,6 +48,19 @@ class Labels:
     passes: int
     known: Mapping[str, frozenset[str | None]]
     more: Sequence[Frames] = ()
+
+
+class Spread(Protocol):
+    """What labels chunks elsewhere, as `labelled` does here.
+
+    Attributes:
+        identity: JSON values that say which models these are, and where.
+    """
+
+    identity: Mapping[str, Any]
+
+    def __call__(self, chunks: Iterator[Chunk], /) -> Iterator[Lines]:
+        """Yield the lines of each chunk, in their order; some are taken ahead."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,7 @@ def predict_file(
     *,
     raw: bool = False,
     console: Console | None = None,
+    spread: Spread | None = None,
 ) -> Predicted:
     """Label a table's rows and write one line a row, in the table's order.
 
@@ -102,6 +118,7 @@ def predict_file(
             done of it is taken up.
         raw: leave cells of a CSV as they are that a spreadsheet takes for formulas.
         console: where progress is shown; None for silence.
+        spread: labels the chunks elsewhere; None: here, one after the other.
 
     Raises:
         FoldwiseError: the output is there, or another call's parts of it; a carried column has the
@@ -114,34 +131,61 @@ def predict_file(
         "data": [rows.sha256, list(rows.files), sorted(map(repr, rows.forms.values()))],
         "carry": list(rows.carry),
         "raw": raw,
-        "models": dict(labels.models),
+        "models": dict(labels.models if spread is None else spread.identity),
     }
     parts = Parts(out, state, raw=raw)
-    counted: Counter[str] = Counter()
-    resumed = number = done = 0
     with (
         parts.held(),
         whole_shown(console, "predicting", rows.count, labels.passes) as shown,
     ):
-        for number, chunk in enumerate(rows.chunks()):
-            height = chunk.rows.height
-            told = parts.done(number)
-            if told is None:
-                if resumed == done and resumed:
-                    shown.skip(resumed)
-                shown.begin(done, height)
-                made, told = _labelled(chunk, labels)
-                parts.write(number, made, told)
-            elif resumed == done:
-                resumed += height
-            counted.update(told)
-            done += height
-        parts.complete(number + 1)
+        todo = _Todo(rows, parts, shown)
+        made = map(partial(labelled, labels=labels), todo) if spread is None else spread(iter(todo))
+        for lines_of_chunk, told in made:
+            parts.write(todo.under_way.popleft(), lines_of_chunk, told)
+            todo.counted.update(told)
+        parts.complete(todo.count)
+    counted = todo.counted
     unseen = {name: counted[f"unseen:{name}"] for name in labels.known}
-    return Predicted(done, counted["problems"], counted["abstained"], unseen, rows.absent, resumed)
+    return Predicted(
+        todo.rows, counted["problems"], counted["abstained"], unseen, rows.absent, todo.resumed
+    )
 
 
-def _labelled(chunk: Chunk, labels: Labels) -> tuple[pl.DataFrame, dict[str, int]]:
+class _Todo:
+    """The chunks of a table whose parts aren't done, one after the other.
+
+    Attributes:
+        count: chunks so far,
+        rows: and theirs,
+        resumed: and those of them that an interrupted call had done from the beginning.
+        counted: in parts that are done.
+        under_way: numbers of the chunks that were handed out and not yet written.
+    """
+
+    def __init__(self, rows: NewRows, parts: Parts, shown: Whole) -> None:
+        self.table, self.parts, self.shown = rows, parts, shown
+        self.count = self.rows = self.resumed = 0
+        self.counted: Counter[str] = Counter()
+        self.under_way: deque[int] = deque()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for number, chunk in enumerate(self.table.chunks()):
+            before, height = self.rows, chunk.rows.height
+            self.count, self.rows = number + 1, before + height
+            told = self.parts.done(number)
+            if told is None:
+                if self.resumed == before and before:
+                    self.shown.skip(before)
+                self.shown.begin(before, height)
+                self.under_way.append(number)
+                yield chunk
+            else:
+                self.resumed += height if self.resumed == before else 0
+                self.counted.update(told)
+
+
+def labelled(chunk: Chunk, labels: Labels) -> Lines:
+    """Return a chunk's lines, and what was counted in them."""
     problems = dict(chunk.problems)
     sound = chunk.rows.filter(~pl.col(ROW).is_in(list(problems)))
     # Where no row can be scored, one is made up: its columns are wanted, not its line.

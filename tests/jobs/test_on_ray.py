@@ -1,0 +1,243 @@
+"""Calls on a Ray: the bytes of one process, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foldwise.config.load import dump_config
+from foldwise.config.schema import Config
+from foldwise.errors import FoldwiseError
+from foldwise.jobs.on_ray import ray_place, share_of, slots
+from foldwise.jobs.place import KILLED, Call, Job
+from foldwise.jobs.where import Where
+from foldwise.run.folder import RunFolder
+from foldwise.run.manifests import last_step
+from foldwise.workflow import cross_validate
+
+FOLDWISE = [sys.executable, "-m", "foldwise"]
+KILLS = 5
+
+
+def cluster_of(cores: list[int]) -> Any:
+    """A Ray of several nodes on this machine, each with a raylet of its own."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    cluster = pytest.importorskip("ray.cluster_utils").Cluster()
+    Path("/tmp/ray").mkdir(exist_ok=True)  # where it notes its address
+    place = tempfile.mkdtemp(prefix="fw-test-", dir="/tmp")
+    for number in cores:
+        settings = {"num_cpus": number, "object_store_memory": 100 * 2**20}
+        head = {"temp_dir": place, "include_dashboard": False} if not cluster.head_node else {}
+        cluster.add_node(**settings, **head)
+    cluster.place = place
+    return cluster
+
+
+def end(cluster: Any) -> None:
+    cluster.shutdown()
+    shutil.rmtree(cluster.place, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    made = cluster_of([2])
+    yield made
+    end(made)
+
+
+@pytest.fixture
+def where(cluster: Any) -> str:
+    return f"ray://{cluster.address}"
+
+
+def followed(job: Job) -> int:
+    while (code := job.ended()) is None:
+        time.sleep(0.01)
+    return code
+
+
+def test_cores_are_shared_evenly_by_what_the_machines_have() -> None:
+    assert share_of([(8, 0)], 4, 0) == 2
+    assert share_of([(8, 0), (4, 0)], 3, 0) == 4
+    assert share_of([(1, 0), (1, 0), (1, 0)], 5, 0) == 1
+    assert share_of([(16, 2), (64, 0)], 2, 1) == 8
+    assert slots([(8, 0), (3, 0)], 2, 0) == 5
+    assert slots([(64, 0), (16, 2)], 4, 1) == 2
+    assert slots([(0, 0)], 1, 0) == 0
+
+
+@pytest.mark.parametrize("wrong", ["rays", "ray://", "ray://host", "ray://a:1/b", "http://a:1"])
+def test_a_place_that_is_none_is_told(wrong: str) -> None:
+    with pytest.raises(FoldwiseError, match="must be ray "):
+        Where(wrong)
+
+
+def test_where_no_ray_is_that_is_told_at_once(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with (
+        pytest.raises(FoldwiseError, match=r"^--on ray://127.0.0.1:9: .*`ray start --head` prints"),
+        ray_place("ray://127.0.0.1:9", 1, False, [tmp_path / "runs"]),
+    ):
+        pass
+    assert time.monotonic() - begun < 30
+    assert not (tmp_path / "runs").exists()
+
+
+def test_calls_are_told_stopped_lost_and_refused(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    file = tmp_path / "a.yaml"
+    file.write_text("run: {}")
+    told: list[str] = []
+    with ray_place(where, 2, False, [tmp_path / "runs"], [file]) as place:
+        assert (place.room, place.threads) == (2, 1)
+        job = place.start(Call(["--version"], told.append, whole=True))
+        assert followed(job) == 0
+        assert told.pop().startswith("foldwise ")
+        assert followed(place.start(Call(["train", str(file)], told.append))) == 2
+        assert told.pop(0).startswith(f"error: {file}:1: ")
+        told.clear()
+        job = place.start(Call(["serve", "--help"], told.append, whole=True))
+        import ray
+
+        ray.kill(job.actor)
+        assert followed(job) == KILLED
+        assert told[-1].startswith("lost: ")
+        file.write_text("run: {name: other}")
+        told.clear()
+        assert followed(place.start(Call(["--version"], told.append))) == 2
+        assert "has another file under" in told[0]
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    with (
+        pytest.raises(FoldwiseError, match=r"takes 64 cores .* has 2: add a machine, or lower"),
+        ray_place(where, 2, False, []),
+    ):
+        pass
+
+
+def make() -> tuple[dict[str, Any], Callable[[int], tuple[int, int]]]:
+    """Square numbers; the process ends at 7, once."""
+
+    def square(number: int) -> tuple[int, int]:
+        mark = Path(os.environ["MARK"])
+        if number == 7 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number * number, int(os.environ["OMP_NUM_THREADS"])
+
+    return {"makes": "squares"}, square
+
+
+def test_a_stream_keeps_its_order_and_is_taken_no_faster_than_it_is_answered(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray import cloudpickle
+
+    from foldwise.jobs.ray_pool import Pool
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    lost: list[str] = []
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    with ray_place(where, 2, False, []) as place:
+        pool = Pool(place, make, lost.append)
+        assert pool.identity == {"makes": "squares"}
+        for number, answer in enumerate(pool(numbers())):
+            assert answer == (number * number, 1)
+            assert len(taken) <= number + 2 * 2
+    assert len(lost) == 1
+    assert lost[0].endswith("its rows are labelled again")
+
+
+def written(config: Config, folder: Path) -> Path:
+    path = folder / f"{config.run.name}.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    return path
+
+
+def test_folds_on_a_ray_make_the_bytes_of_one_process_and_go_on_without_it(
+    make_config: Callable[..., Config], where: str, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"folds": {"n": 2}, "training": {"epochs": 1}}
+    alone = cross_validate(make_config(run={"name": "alone"}, **settings))
+    path = written(make_config(run={"name": "both", "on": where}, **settings), tmp_path)
+    done = subprocess.run([*FOLDWISE, "train", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    both = RunFolder(alone.path.parent / "both")
+    assert both.out_of_fold.read_bytes() == alone.out_of_fold.read_bytes()
+    assert both.config.read_text().replace("both", "alone") == alone.config.read_text()
+    assert "fold 2 of 2: starts" in done.stderr
+    assert "f1_macro" in done.stdout
+    shutil.rmtree(both.fold(2).path)  # the same config, without a Ray, does it anew
+    cross_validate(make_config(run={"name": "both"}, **settings))
+    assert both.out_of_fold.read_bytes() == alone.out_of_fold.read_bytes()
+
+
+@pytest.mark.slow
+def test_nodes_killed_at_random_moments_cost_a_run_at_most_a_checkpoint(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"folds": {"n": 5}, "training": {"epochs": 30, "patience": None}}
+    alone = cross_validate(make_config(run={"name": "alone"}, **settings))
+    path = written(make_config(run={"name": "three"}, **settings), tmp_path)
+    run = RunFolder(alone.path.parent / "three")
+    cluster, draw = cluster_of([0, 1, 1, 1]), random.Random(14)
+    nodes = list(cluster.worker_nodes)
+    try:
+        process = subprocess.Popen(
+            [*FOLDWISE, "train", str(path), "--on", f"ray://{cluster.address}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        told: list[str] = []
+        assert process.stdout is not None
+        reader = threading.Thread(target=told.extend, args=(process.stdout,))
+        reader.start()
+        saved = []
+        for _ in range(KILLS):
+            before = _saved(run)
+            while process.poll() is None and _saved(run) == before:
+                time.sleep(0.02)
+            time.sleep(draw.random() * 5)
+            assert process.poll() is None, "".join(told)
+            saved.append(_saved(run))
+            lost = nodes.pop(draw.randrange(len(nodes)))
+            cluster.remove_node(lost, allow_graceful=False)
+            nodes.append(cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20))
+        assert process.wait(1200) == 0, "".join(told)
+    finally:
+        end(cluster)
+    reader.join()
+    assert run.out_of_fold.read_bytes() == alone.out_of_fold.read_bytes()
+    assert sum("lost: " in line for line in told) >= 1
+    starts = [e for e in run.events() if e["event"] == "training starts"]
+    for fold in range(1, 6):
+        steps = [e["step"] for e in starts if e["fold"] == fold]
+        assert steps == sorted(steps)  # each went on from what the one before had saved
+    assert sum(e["step"] > 0 for e in starts) >= 1
+
+
+def _saved(run: RunFolder) -> dict[int, int]:
+    return {n: last_step(run.fold(n)) or 0 for n in range(1, 6)}
