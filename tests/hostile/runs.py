@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foldwise.run.files import half
 from hostile.world import World
 
 
@@ -190,7 +191,7 @@ LINKS: dict[str, Case] = {
     "out-of-fold": Case(link("oof.parquet", "oof.parquet"), "oof.parquet"),
     "log": Case(link("log.jsonl", "precious.txt"), "log.jsonl"),
     "report": Case(link("report.html", "precious.txt"), "report.html"),
-    "temporary": Case(link(f".metrics.json.{os.getpid()}.tmp", "precious.txt"), ".tmp"),
+    "temporary": Case(link(half(Path("metrics.json")).name, "precious.txt"), ".tmp"),
     "of-a-tracker": Case(link("tracker/fold-1/latest", "folder"), "tracker/fold-1/latest"),
     "beside": Case(link("tracker", "folder"), "tracker"),
     "to-itself": Case(lambda w: (w.run / "loop").symlink_to(w.run / "loop"), "loop"),

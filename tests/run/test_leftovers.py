@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from foldwise.run.files import half
 from foldwise.run.folder import RunFolder
 from foldwise.run.leftovers import clear_leftovers
 
@@ -19,6 +20,20 @@ def dead() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+def test_processes_of_one_number_on_two_machines_write_under_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "runs" / "a")
+    here = half(run.fold(1).path / "training.json")
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    there = half(run.fold(1).path / "training.json")
+    assert here != there
+    assert set(clear_leftovers(run, [run.fold(1)])) == set()
+    put(here)
+    put(there)
+    assert set(clear_leftovers(run, [run.fold(1)])) == {here, there}
 
 
 def put(path: Path) -> Path:

@@ -29,7 +29,7 @@ from foldwise.encoding.pieces import Cut, Pieces, woven
 from foldwise.errors import FoldwiseError
 from foldwise.hardware.cores import side_by_side, stretches
 from foldwise.progress.shown import rows_shown
-from foldwise.run.files import sha256, sync_file, sync_folder
+from foldwise.run.files import half, sha256, sync_file, sync_folder
 from foldwise.run.space import room_for
 from foldwise.run.tree import check_tree
 
@@ -346,7 +346,7 @@ def _key(
 
 
 def _write(chunks: Iterator[_Part], folder: Path) -> None:
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    building = half(folder)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,15 @@ from foldwise.run.space import room_for
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+def half(path: Path) -> Path:
+    """Return the hidden name under which this process makes what becomes `path`.
+
+    Other machines may share the disk, and have processes of the same number.
+    """
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+    return path.with_name(f".{path.name}.{host}.{os.getpid()}.tmp")
 
 
 @contextmanager
@@ -41,7 +51,7 @@ def atomic(path: Path, size_bytes: int | None = None) -> Iterator[Path]:
     Raises:
         RunInterrupted: the disk is full; the old file stands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = half(path)
     with room_for(path, size_bytes):
         try:
             yield temporary
@@ -181,7 +191,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         RunInterrupted: the disk is full; nothing is left.
         FoldwiseError: another process has put something under the name meanwhile.
     """
-    building = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    building = half(path)
     with room_for(path):
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
