@@ -16,10 +16,10 @@ import pytest
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.jobs import processes, work
-from foldwise.jobs.place import Call
-from foldwise.jobs.processes import Here, shares_of
 from foldwise.jobs.side_by_side import dealt, train_side_by_side
+from foldwise.places import processes, work
+from foldwise.places.place import Call
+from foldwise.places.processes import Here, shares_of
 from foldwise.run.files import to_json
 from foldwise.run.folder import RunFolder
 from foldwise.run.lock import lock
@@ -150,10 +150,10 @@ def test_two_processes_make_the_bytes_of_one(
 def test_a_process_ends_with_what_started_it_a_kill_included(tmp_path: Path) -> None:
     starter = """
 import os, sys, time
-from foldwise.jobs import processes
-from foldwise.jobs.place import Call
+from foldwise.places import processes
+from foldwise.places.place import Call
 processes.command_of = lambda arguments: [sys.executable, "-c", *arguments]
-code = "from foldwise.jobs.leash import hold; hold(); import time; time.sleep(60)"
+code = "from foldwise.places.leash import hold; hold(); import time; time.sleep(60)"
 job = processes.Here(1).start(Call([code], print))
 print(job.process.pid, flush=True)
 time.sleep(60)

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import pytest
 
 from foldwise.config.rows import Data
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.prediction.file import Labels, Predicted, predict_file
+from foldwise.prediction.file import Labels, Lines, Predicted, labelled, predict_file
 from foldwise.run.lock import lock
-from foldwise.table.chunks import open_rows
+from foldwise.table.chunks import Chunk, open_rows
 from foldwise.table.reading import read_table
 
 ODD = [
@@ -278,3 +278,39 @@ def test_a_carried_column_of_a_written_one_s_name_is_refused(
     )
     assert [path.name for path in tmp_path.iterdir()] == ["new.parquet"]
     predict(tmp_path / "out.csv", carry=("id",))
+
+
+class Elsewhere:
+    """Labels chunks with two taken ahead, and may be interrupted after some."""
+
+    def __init__(self, until: int = 1000) -> None:
+        self.until, self.identity = until, {"run": "r"}
+        self.labels = Labels(Model(), "label", {}, 1, {"kind": frozenset({"a"})})
+
+    def __call__(self, chunks: Iterator[Chunk]) -> Iterator[Lines]:
+        ahead: list[Chunk] = []
+        for chunk in chunks:
+            ahead.append(chunk)
+            if len(ahead) > 2:
+                if not self.until:
+                    raise KeyboardInterrupt
+                self.until -= 1
+                yield labelled(ahead.pop(0), self.labels)
+        for chunk in ahead:
+            yield labelled(chunk, self.labels)
+
+
+def test_chunks_labelled_elsewhere_make_the_same_file_and_go_on_here(
+    predict: Predict, tmp_path: Path
+) -> None:
+    whole = predict(tmp_path / "whole.csv", carry=("id",))
+    expected = (tmp_path / "whole.csv").read_bytes()
+    here = Model()
+    assert predict(tmp_path / "a.csv", here, carry=("id",), spread=Elsewhere()) == whole
+    assert (tmp_path / "a.csv").read_bytes() == expected
+    assert here.asked == []
+    with pytest.raises(KeyboardInterrupt):
+        predict(tmp_path / "b.csv", carry=("id",), spread=Elsewhere(until=2))
+    done = predict(tmp_path / "b.csv", here, carry=("id",))
+    assert (tmp_path / "b.csv").read_bytes() == expected
+    assert (done.resumed, here.asked) == (8, list(range(8, ROWS)))

@@ -9,7 +9,7 @@ import pytest
 
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
-from foldwise.jobs.place import Call
+from foldwise.places.place import Call
 from foldwise.sweep.runner import Outcome, ranked, run_all
 from foldwise.sweep.variants import Variant, expand
 from made_runs import make_run, noisy

@@ -10,7 +10,7 @@ from foldwise.commands.labelling import Labeller, Models, load_models, who_label
 from foldwise.commands.output import PLAIN, Output
 from foldwise.decisions.asked import NOTHING, Asked
 from foldwise.errors import FoldwiseError
-from foldwise.jobs.where import HERE, Where
+from foldwise.places.where import HERE, Where
 from foldwise.prediction.out import check_out
 from foldwise.run.folder import RunFolder
 from foldwise.run.seal import SEAL
@@ -68,7 +68,7 @@ def predict(
     with (
         nullcontext()
         if where.on is None
-        else where.holding(Labeller(models, asked), predictor.config, files, tell.note)
+        else where.holding(Labeller(models, asked), files, tell.note)
     ) as spread:
         done = predictor.predict_file(
             rows, written.out, raw=written.raw, console=tell.progress, spread=spread

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
-from foldwise.jobs.where import HERE, Where
+from foldwise.places.where import HERE, Where
 from foldwise.run.lock import lock
 from foldwise.storage.places import folder_of
 

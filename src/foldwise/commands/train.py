@@ -12,8 +12,9 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.hardware.launched import launched
-from foldwise.jobs.side_by_side import dealt, train_call, train_side_by_side
-from foldwise.jobs.where import HERE, Where
+from foldwise.jobs.side_by_side import dealt, train_side_by_side
+from foldwise.places.where import HERE, Where
+from foldwise.places.work import train_call
 from foldwise.preparation.ownership import folds_of, is_complete, same_or_new
 from foldwise.run.folder import RunFolder
 from foldwise.storage.mirror import refresh

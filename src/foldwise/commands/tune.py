@@ -9,10 +9,9 @@ from pathlib import Path
 from foldwise.commands.output import PLAIN, Output
 from foldwise.config.load import load_config
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.jobs.place import Call, Place
-from foldwise.jobs.side_by_side import train_call
-from foldwise.jobs.where import HERE, Where
-from foldwise.jobs.work import Task, do_all
+from foldwise.places.place import Call, Place
+from foldwise.places.where import HERE, Where
+from foldwise.places.work import Task, do_all, train_call
 from foldwise.run.contents import Validation
 from foldwise.run.lock import lock
 from foldwise.run.readers import read_json

@@ -1,1 +1,1 @@
-"""Calls of foldwise at work elsewhere: processes of this machine, or what Ray starts on others."""
+"""Many folds at once: each share of them in a process of its own."""

@@ -8,11 +8,10 @@ first makes the run folder, the others join in, and whichever ends last sums up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.jobs.place import Call, Place
-from foldwise.jobs.work import Task, do_all
+from foldwise.places.place import Call, Place
+from foldwise.places.work import Task, do_all
 from foldwise.run.folder import RunFolder
 
 
@@ -54,17 +53,6 @@ def train_side_by_side(
     do_all(place, tasks, ended, ready=run.manifest.exists)
     if stopped:
         raise RunInterrupted("; ".join(dict.fromkeys(stopped)))
-
-
-def train_call(config: Path, overrides: Sequence[str]) -> list[str]:
-    """Return the arguments that train a config in the process that they are given to.
-
-    Args:
-        config: the YAML file.
-        overrides: `key=value` texts of --set.
-    """
-    changed = [part for text in (*overrides, "run.on=null") for part in ("--set", text)]
-    return ["train", str(config), *changed]
 
 
 def dealt(folds: Sequence[int], calls: int) -> list[list[int]]:

@@ -89,7 +89,7 @@ def train(
 ) -> None:
     """Train and validate a model for each fold; continues an interrupted run."""
     from foldwise.commands.train import train as command
-    from foldwise.jobs.where import Where
+    from foldwise.places.where import Where
 
     command(config, overrides or [], folds, Where(on, jobs), tell=output(quiet, as_json))
 
@@ -154,7 +154,7 @@ def sweep(
 ) -> None:
     """Run many configs, or the variants of a sweep section; finished ones are skipped."""
     from foldwise.commands.sweep import sweep as command
-    from foldwise.jobs.where import Where
+    from foldwise.places.where import Where
 
     command(configs, overrides or [], dry_run, Where(on, jobs), tell=output(quiet, as_json))
 
@@ -170,6 +170,6 @@ def tune(
 ) -> None:
     """Search a sweep section's values with Optuna, giving up trials between folds."""
     from foldwise.commands.tune import tune as command
-    from foldwise.jobs.where import Where
+    from foldwise.places.where import Where
 
     command(config, overrides or [], Where(on, jobs), tell=output(quiet, as_json))

@@ -81,7 +81,7 @@ def predict(
     from foldwise.commands.predict import Written
     from foldwise.commands.predict import predict as command
     from foldwise.decisions.asked import Asked
-    from foldwise.jobs.where import Where
+    from foldwise.places.where import Where
     from foldwise.table.written import NewTable
 
     models = Models(run, folds, trust_code, online, precision, member, model)

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from foldwise.jobs.place import Call, Place
-from foldwise.jobs.side_by_side import train_call
-from foldwise.jobs.work import Task, do_all
+from foldwise.places.place import Call, Place
+from foldwise.places.work import Task, do_all, train_call
 from foldwise.run.files import now, write_json
 from foldwise.run.seal import read_metrics
 from foldwise.sweep.variants import Variant

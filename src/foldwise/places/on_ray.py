@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.jobs.place import KILLED, THREADS, Call
-from foldwise.jobs.ray_node import Expected, Worker, expected, look
+from foldwise.places.place import KILLED, THREADS, Call
+from foldwise.places.ray_node import Expected, Worker, expected, look
 from foldwise.run.files import sha256
 
 _CONNECT_S = 5.0
@@ -287,6 +287,7 @@ def _connect(ray: Any, where: str, address: str, own: str | None) -> None:
                 address="local",
                 include_dashboard=False,
                 object_store_memory=_STORE_BYTES,
+                _node_ip_address="127.0.0.1",  # nobody else is to reach it
                 _temp_dir=own,
                 **quiet,
             )

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from foldwise.errors import FoldwiseError
-from foldwise.jobs.place import Call
-from foldwise.jobs.processes import Process
+from foldwise.places.place import Call
+from foldwise.places.processes import Process
 from foldwise.run.files import sha256
 
 # Makes what works on things, and says what it is; imports what it needs where it is called.

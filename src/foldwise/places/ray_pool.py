@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.jobs.on_ray import RayPlace, first_line
-from foldwise.jobs.place import THREADS
-from foldwise.jobs.ray_node import Holder, Make
-from foldwise.jobs.work import RESTARTS
+from foldwise.places.on_ray import RayPlace, first_line
+from foldwise.places.place import THREADS
+from foldwise.places.ray_node import Holder, Make
+from foldwise.places.work import RESTARTS
 
 _AHEAD = 2  # one that is worked on, and the next
 _WAIT_S = 1.0

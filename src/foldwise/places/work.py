@@ -11,8 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from foldwise.jobs.place import Call, Job, Place
+from foldwise.places.place import Call, Job, Place
 from foldwise.run.folder import RunFolder
 from foldwise.run.lock import holder
 from foldwise.run.manifests import last_step
@@ -120,3 +121,14 @@ def do_all(
             job.stop()
         for _, job in running:
             job.wait()
+
+
+def train_call(config: Path, overrides: Sequence[str]) -> list[str]:
+    """Return the arguments that train a config in the process that they are given to.
+
+    Args:
+        config: the YAML file.
+        overrides: `key=value` texts of --set.
+    """
+    changed = [part for text in (*overrides, "run.on=null") for part in ("--set", text)]
+    return ["train", str(config), *changed]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from foldwise.config.schema import PLACE, Config
 from foldwise.errors import FoldwiseError
-from foldwise.jobs.place import Place
-from foldwise.jobs.processes import Here, gpus_here
+from foldwise.places.place import Place
+from foldwise.places.processes import Here, gpus_here
 
 if TYPE_CHECKING:
-    from foldwise.jobs.ray_node import Make
-    from foldwise.jobs.ray_pool import Pool
+    from foldwise.places.ray_node import Make
+    from foldwise.places.ray_pool import Pool
 
 
 @dataclass(frozen=True)
@@ -74,38 +74,33 @@ class Where:
             room = max(1, min(self.jobs or 1, calls))
             yield Here(room, gpus_here() if room > 1 else ())
             return
-        from foldwise.jobs.on_ray import ray_place
+        from foldwise.places.on_ray import ray_place
 
         shared = sorted({Path(config.run.dir) for config in configs})
-        gpu = any(map(_wants_gpu, configs))
+        gpu = any(config.training.device not in ("cpu", "mps") for config in configs)
         with ray_place(self.on, min(self.jobs or calls, calls), gpu, shared, files) as place:
             yield place
 
     @contextmanager
     def holding(
-        self, make: Make, config: Config, files: Sequence[Path], tell: Callable[[str], None]
+        self, make: Make, files: Sequence[Path], tell: Callable[[str], None]
     ) -> Iterator[Pool]:
-        """Have what holds something large on each machine of a Ray while the block runs.
+        """Have what holds something large on each machine of a Ray, or GPU, while the block runs.
 
         Args:
             make: makes it.
-            config: says whether it wants a GPU.
             files: that it reads, and every machine must see.
             tell: takes a line about one that is lost.
 
         Raises:
             FoldwiseError: the Ray isn't there, or has no room.
         """
-        from foldwise.jobs.on_ray import ray_place
-        from foldwise.jobs.ray_pool import Pool
+        from foldwise.places.on_ray import ray_place
+        from foldwise.places.ray_pool import Pool
 
         assert self.on is not None
-        with ray_place(self.on, self.jobs, _wants_gpu(config), (), files) as place:
+        with ray_place(self.on, self.jobs, True, (), files) as place:
             yield Pool(place, make, tell)
-
-
-def _wants_gpu(config: Config) -> bool:
-    return config.training.device not in ("cpu", "mps")
 
 
 HERE = Where()

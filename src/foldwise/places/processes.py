@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from foldwise.jobs.place import THREADS, Call
+from foldwise.places.place import THREADS, Call
 
-_MAIN = "from foldwise.jobs.leash import hold; hold(); from foldwise.cli import main; main()"
+_MAIN = "from foldwise.places.leash import hold; hold(); from foldwise.cli import main; main()"
 
 
 class Process:
