@@ -18,7 +18,7 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.jobs.side_by_side import dealt, train_side_by_side
 from foldwise.places import processes, work
-from foldwise.places.place import Call
+from foldwise.places.place import LOST, Call
 from foldwise.places.processes import Here, shares_of
 from foldwise.run.files import to_json
 from foldwise.run.folder import RunFolder
@@ -205,11 +205,19 @@ def test_one_that_gets_further_is_started_again_as_often_as_it_takes(
     assert len(told) == 6
 
 
+def test_a_machine_that_is_lost_is_not_the_call_s_fault(tmp_path: Path) -> None:
+    tasks = [work.Task(Call(["train"], print), RunFolder(tmp_path), [1]) for _ in range(2)]
+    for task in tasks:
+        task.stood = [(0, False)]
+    assert [tasks[0].again(-9) for _ in range(3)] == [True, True, False]
+    assert [tasks[1].again(LOST) for _ in range(11)] == [True] * 10 + [False]
+
+
 def test_folds_that_a_lost_machine_still_holds_are_waited_for(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     task = work.Task(Call(["train"], print), run, [1])
     with lock(run.fold(1).path / ".lock", "fold 1"):
         assert task.free()  # of a task that was never started, who holds it is told
-        assert task.again()
+        assert task.again(-9)
         assert not task.free()
     assert task.free()

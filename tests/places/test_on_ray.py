@@ -22,10 +22,11 @@ from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.places.on_ray import ray_place, share_of, slots
-from foldwise.places.place import KILLED, Call, Job
+from foldwise.places.place import LOST, Call, Job
 from foldwise.places.where import Where
 from foldwise.run.files import now
 from foldwise.run.folder import RunFolder
+from foldwise.run.lock import holder
 from foldwise.run.manifests import last_step
 from foldwise.workflow import cross_validate
 
@@ -138,7 +139,7 @@ def test_calls_are_told_stopped_lost_and_refused(
         import ray
 
         ray.kill(job.actor)
-        assert followed(job) == KILLED
+        assert followed(job) == LOST
         assert told[-1].startswith("lost: ")
         file.write_text("run: {name: other}")
         told.clear()
@@ -241,13 +242,18 @@ def test_nodes_killed_at_random_moments_cost_a_run_at_most_a_checkpoint(
         reader.start()
         saved: list[tuple[str, dict[int, int]]] = []
         for _ in range(KILLS):
-            before = _saved(run)
-            while process.poll() is None and _saved(run) == before:
-                time.sleep(0.02)
-            time.sleep(draw.random() * 5)
+            lost = None
+            while process.poll() is None and lost is None:
+                before = after = _saved(run)
+                while process.poll() is None and after == before:
+                    time.sleep(0.02)
+                    after = _saved(run)
+                time.sleep(draw.random())
+                further = next((n for n in after if after[n] != before[n]), 1)
+                lost = _node_of(run.fold(further).path, nodes)
             assert process.poll() is None, "".join(told)
             saved.append((now(), _saved(run)))
-            lost = nodes.pop(draw.randrange(len(nodes)))
+            nodes.remove(lost)
             cluster.remove_node(lost, allow_graceful=False)
             nodes.append(cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20))
         assert process.wait(1200) == 0, "".join(told)
@@ -261,6 +267,21 @@ def test_nodes_killed_at_random_moments_cost_a_run_at_most_a_checkpoint(
     assert resumed
     for when, fold, step in resumed:
         assert int(step) >= max(steps[int(fold)] for at, steps in saved if at <= when)
+
+
+def _node_of(fold: Path, nodes: list[Any]) -> Any:
+    """The node whose raylet started the worker that started who holds a fold; None if nobody."""
+    held = re.match(r"process (\d+) ", holder(fold / ".lock") or "")
+    raylet = _parent(_parent(int(held[1]))) if held else None
+    pids = [node.all_processes["raylet"][0].process.pid for node in nodes]
+    return nodes[pids.index(raylet)] if raylet in pids else None
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _saved(run: RunFolder) -> dict[int, int]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.places.place import KILLED, THREADS, Call
+from foldwise.places.place import LOST, THREADS, Call
 from foldwise.places.ray_node import Expected, Worker, expected, look
 from foldwise.run.files import sha256
 
@@ -163,7 +163,7 @@ class RayJob:
         except ray.exceptions.ActorUnavailableError:
             pass  # its machine may be gone, or be busy: the next answer tells
         except ray.exceptions.RayActorError as error:
-            lines, code = [f"lost: {first_line(error)}"], KILLED
+            lines, code = [f"lost: {first_line(error)}"], LOST
         except ray.exceptions.RayError as error:
             raise FoldwiseError(f"Ray: {first_line(error)}") from error
         self.at_work = True
@@ -239,6 +239,9 @@ def connected(where: str) -> Iterator[Any]:
     own = None if address else tempfile.mkdtemp(prefix="fw-ray-", dir=_short_temporary())
     try:
         _connect(ray, where, address, own)
+        # Ray prints the last words of a machine that is lost, on stdout, where results belong, and
+        # has no option against it. That it is lost is told by what was at work there.
+        ray._private.worker.print_to_stdstream = lambda *words, **keys: None
         for number, handler in handlers.items():  # Ray has put its own in their place
             signal.signal(number, handler)
         yield ray

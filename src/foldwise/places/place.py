@@ -6,14 +6,13 @@ to this: processes.py, this machine, and on_ray.py, the machines of a Ray.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 # What holds the threads of torch, polars and tokenizers.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
-KILLED = -signal.SIGKILL  # the exit code of what is gone with its machine, too
+LOST = -1000  # in place of an exit code, of what is gone with its machine
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Job(Protocol):
     def ended(self) -> int | None:
         """Return the exit code, once all it said has been told; None while it runs.
 
-        That of one that was killed is the signal's number below zero.
+        That of one that was killed is the signal's number below zero, or LOST.
         """
 
     def stop(self) -> None:

@@ -19,7 +19,7 @@ from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.places.on_ray import RayPlace, first_line
 from foldwise.places.place import THREADS
 from foldwise.places.ray_node import Holder, Make
-from foldwise.places.work import RESTARTS
+from foldwise.places.work import LOSSES
 
 _AHEAD = 2  # one that is worked on, and the next
 _WAIT_S = 1.0
@@ -112,7 +112,7 @@ class Pool:
                 return self._wait(piece.answer)
             except self._ray.exceptions.RayActorError as error:
                 piece.tries += 1
-                if piece.tries > RESTARTS:
+                if piece.tries > LOSSES:
                     raise RunInterrupted(
                         f"a process was lost {piece.tries} times at the same rows: "
                         f"{first_line(error)}"

@@ -2,7 +2,7 @@
 
 In: calls in their order. Out: each one's exit code, as it ends. One that is killed, or whose
 machine is lost, is started again and goes on from its last checkpoint: as often as it takes while
-it gets further, `RESTARTS` times where it doesn't.
+it gets further, `RESTARTS` times where it doesn't, or `LOSSES` times with its machine.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from foldwise.places.place import Call, Job, Place
+from foldwise.places.place import LOST, Call, Job, Place
 from foldwise.run.folder import RunFolder
 from foldwise.run.lock import holder
 from foldwise.run.manifests import last_step
 
 RESTARTS = 2  # of a call that is killed time and again at the same checkpoint
+LOSSES = 10  # machines come and go for reasons of their own
 _LOOK_S = 0.2
 _LOCKED_S = 300.0  # a lost machine's locks are given back by a file server's lease, at the latest
 
@@ -31,17 +32,23 @@ class Task:
         call: what is to be done.
         run: the run,
         folds: and those of its folds.
-        restarts: how often it was started again where it stood.
+        restarts: how often it was started again where it stood,
+        losses: and how often after its machine was lost.
+        begun: whether it was started ever.
         said: the errors that it told, in their order, without the word in front.
+        stood: where its folds stood when it was last started: step, and whether done.
+        lost: when it was killed, by the monotonic clock.
     """
 
     call: Call
     run: RunFolder
     folds: Sequence[int]
     restarts: int = 0
+    losses: int = 0
+    begun: bool = False
     said: list[str] = field(default_factory=list)
     stood: list[tuple[int, bool]] = field(default_factory=list)
-    lost: float | None = None  # when it was killed
+    lost: float | None = None
 
     @property
     def reason(self) -> str:
@@ -50,15 +57,17 @@ class Task:
 
     def start(self, place: Place) -> Job:
         """Start the call; what it tells of an error is kept, not passed on."""
-        self.stood, self.lost = self._stands(), None
+        self.stood, self.lost, self.begun = self._stands(), None, True
         return place.start(replace(self.call, tell=self._hear))
 
-    def again(self) -> bool:
-        """Say, of one that was killed, whether it is to be started again."""
-        self.restarts = 0 if self._stands() != self.stood else self.restarts
-        self.restarts += 1
+    def again(self, code: int) -> bool:
+        """Say, of one that was killed or lost, whether it is to be started again."""
+        if self._stands() != self.stood:
+            self.restarts = self.losses = 0
+        self.restarts += code != LOST
+        self.losses += code == LOST
         self.lost = time.monotonic()
-        return self.restarts <= RESTARTS
+        return self.restarts <= RESTARTS and self.losses <= LOSSES
 
     def free(self) -> bool:
         """Say whether nothing holds its folds any more that was there before it was killed."""
@@ -102,7 +111,7 @@ def do_all(
                 if (task := next((task for task in waiting if task.free()), None)) is None:
                     break
                 waiting.remove(task)
-                if not task.restarts:
+                if not task.begun:
                     began(task)
                 running.append((task, task.start(place)))
             time.sleep(_LOOK_S)
@@ -110,8 +119,9 @@ def do_all(
                 if (code := job.ended()) is None:
                     continue
                 running.remove((task, job))
-                if code < 0 and task.again():
-                    told = f"a process was ended by signal {-code}"
+                if code < 0 and task.again(code):
+                    how = "lost with its machine" if code == LOST else f"ended by signal {-code}"
+                    told = f"a process was {how}"
                     task.call.tell(f"{told}; it goes on from its last checkpoint")
                     waiting.appendleft(task)
                 else:
