@@ -1,15 +1,14 @@
 """What a Ray of several nodes gains and costs, all of them on this machine.
 
-    python benchmarks/on_ray.py sweep [--rounds 1]
+    python benchmarks/on_ray.py sweep
     python benchmarks/on_ray.py predict [--rows 200000]
 
 `sweep` sets a Ray of two workers of one core each beside a Ray of one: the same sweep of four tiny
-runs, one after the other in each round; the bar is 0.65 of one worker's time. `predict` labels a
-table by `predict` and by `predict --on` with two actors, of which one is killed on the way: the
-bytes, and the most memory that the command held, beside what it held for 1,000 rows; the bar is 300
-MiB. Everything computes in one thread. The model is a random BERT of one block of width 16 on three
-words a row: what counts here is rows and processes. Printed too are the load of the machine and,
-since other work on it moves wall time, what share of the cores was left.
+runs on both at the same time, so that other work on the machine slows both; the bar is 0.65 of one
+worker's time. `predict` labels a table by `predict` and by `predict --on` with two actors, of which
+one is killed on the way: the bytes, and the most memory that the command held, beside what it held
+for 1,000 rows; the bar is 300 MiB. Everything computes in one thread. The model is a random BERT of
+one block of width 16 on three words a row: what counts here is rows and processes.
 """
 
 from __future__ import annotations
@@ -39,14 +38,13 @@ WORDS = ["card", "fee", "limit", "loan", "payment", "balance", "debt", "collecto
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["sweep", "predict"])
-    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--rows", type=int, default=200_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fw-bench-", dir="/tmp") as name:
         folder = Path(name)
         make_world(folder)
         if options.what == "sweep":
-            sweep(folder, options.rounds)
+            sweep(folder)
         else:
             predict(folder, options.rows)
 
@@ -119,27 +117,27 @@ def ray_of(workers: int) -> Iterator[tuple[str, list[int]]]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def sweep(folder: Path, rounds: int) -> None:
+def sweep(folder: Path) -> None:
     grid = "sweep={grid: {optimizer.lr: [1.0e-4, 2.0e-4, 3.0e-4, 4.0e-4]}}"
-    taken: dict[int, list[float]] = {1: [], 2: []}
-    for number in range(rounds):
-        for workers in taken:
-            where = folder / f"{number}-{workers}"
-            settings = ["--set", grid, "--set", f"run.dir={where}"]
-            with ray_of(workers) as (address, _):
-                began, idle = time.monotonic(), idle_s()
-                call = ["sweep", str(folder / "run.yaml"), *settings, "--on", address, "--quiet"]
-                subprocess.run([*FOLDWISE, *call], check=True, stdout=subprocess.DEVNULL)
-                seconds = time.monotonic() - began
-            taken[workers].append(seconds)
-            left = (idle_s() - idle) / seconds
-            print(
-                f"{workers} worker{'s' * (workers > 1)}: {seconds:.0f} s for 4 runs; load "
-                f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {left:.1f} of them idle",
-                flush=True,
-            )
-    one, two = min(taken[1]), min(taken[2])
-    print(f"two workers take {two / one:.2f} of one worker's time (bar: 0.65)")
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    taken: dict[int, float] = {}
+    with ray_of(1) as (one, _), ray_of(2) as (two, _):
+        began, idle = time.monotonic(), idle_s()
+        for workers, address in ((1, one), (2, two)):
+            settings = ["--set", grid, "--set", f"run.dir={folder / str(workers)}"]
+            call = ["sweep", str(folder / "run.yaml"), *settings, "--on", address, "--quiet"]
+            running[workers] = subprocess.Popen([*FOLDWISE, *call], stdout=subprocess.DEVNULL)
+        while len(taken) < len(running):
+            for workers, process in running.items():
+                if workers not in taken and process.poll() is not None:
+                    assert process.returncode == 0, process.returncode
+                    taken[workers] = time.monotonic() - began
+            time.sleep(0.1)
+        left = (idle_s() - idle) / taken[1]
+    for workers, seconds in sorted(taken.items()):
+        print(f"{workers} worker{'s' * (workers > 1)}: {seconds:.0f} s for 4 runs")
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {left:.1f} of them idle")
+    print(f"two workers take {taken[2] / taken[1]:.2f} of one worker's time (bar: 0.65)")
 
 
 def idle_s() -> float:

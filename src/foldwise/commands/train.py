@@ -17,6 +17,7 @@ from foldwise.places.where import HERE, Where
 from foldwise.places.work import train_call
 from foldwise.preparation.ownership import folds_of, is_complete, same_or_new
 from foldwise.run.folder import RunFolder
+from foldwise.run.seal import is_done
 from foldwise.storage.mirror import refresh
 from foldwise.storage.places import run_of
 
@@ -77,6 +78,8 @@ def _side_by_side(
     tell: Output,
 ) -> None:
     told = (lambda line: None) if tell.quiet else (lambda line: print(line, file=sys.stderr))
+    # A process takes its time to start: none does for a fold that is done, one where all are.
+    folds = [number for number in folds if not is_done(run.fold(number))] or folds[-1:]
     with where.opened([config], len(folds), [written[0], *map(Path, config.code)]) as place:
         # Processes here take a share of the folds each; on a Ray a fold goes where there is room.
         shares = dealt(folds, place.room if where.on is None else len(folds))

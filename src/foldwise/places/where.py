@@ -12,6 +12,7 @@ from foldwise.config.schema import PLACE, Config
 from foldwise.errors import FoldwiseError
 from foldwise.places.place import Place
 from foldwise.places.processes import Here, gpus_here
+from foldwise.storage.places import folder_of
 
 if TYPE_CHECKING:
     from foldwise.places.ray_node import Make
@@ -76,7 +77,7 @@ class Where:
             return
         from foldwise.places.on_ray import ray_place
 
-        shared = sorted({Path(config.run.dir) for config in configs})
+        shared = sorted({folder_of(config.run.dir) for config in configs})
         gpu = any(config.training.device not in ("cpu", "mps") for config in configs)
         with ray_place(self.on, min(self.jobs or calls, calls), gpu, shared, files) as place:
             yield place
