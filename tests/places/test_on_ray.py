@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -118,6 +119,15 @@ def test_where_no_ray_is_that_is_told_at_once(tmp_path: Path) -> None:
         pass
     assert time.monotonic() - begun < 30
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_what_listens_and_is_no_ray_is_asked_for_seconds_and_not_for_minutes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        call = f"ray_place('ray://127.0.0.1:{other.getsockname()[1]}', 1, False, []).__enter__()"
+        code = f"from foldwise.places.on_ray import ray_place; {call}"
+        done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=60)
+    assert b"`ray start --head` prints" in done.stderr
 
 
 def test_calls_are_told_stopped_lost_and_refused(

@@ -285,7 +285,7 @@ class Elsewhere:
 
     def __init__(self, until: int = 1000) -> None:
         self.until, self.identity = until, {"run": "r"}
-        self.labels = Labels(Model(), "label", {}, 1, {"kind": frozenset({"a"})})
+        self.labels = Labels(Model(), {}, 1, {"kind": frozenset({"a"})})
 
     def __call__(self, chunks: Iterator[Chunk]) -> Iterator[Lines]:
         ahead: list[Chunk] = []

@@ -229,6 +229,9 @@ def connected(where: str) -> Iterator[Any]:
         ("RAY_gcs_server_request_timeout_seconds", "10"),
     ):
         os.environ.setdefault(name, value)
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    if "RAY_AUTH_TOKEN" in os.environ or token.exists():  # ray.init's own rule, for all that asks
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -298,6 +301,8 @@ def _connect(ray: Any, where: str, address: str, own: str | None) -> None:
         if address != "auto":
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), _CONNECT_S).close()
+            # Answers within seconds; ray.init asks whatever listens there for minutes.
+            ray._raylet.GcsClient(address=address)
         ray.init(address=address, **quiet)
     except Exception as error:
         there = (
