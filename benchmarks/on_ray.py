@@ -31,6 +31,7 @@ import polars as pl
 import yaml
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+os.environ |= {"RAY_worker_niceness": "0"}  # else other work on the machine goes before
 FOLDWISE = [sys.executable, "-m", "foldwise"]
 WORDS = ["card", "fee", "limit", "loan", "payment", "balance", "debt", "collector", "letter"]
 

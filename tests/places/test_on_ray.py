@@ -211,6 +211,7 @@ def written(config: Config, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_folds_on_a_ray_make_the_bytes_of_one_process_and_go_on_without_it(
     make_config: Callable[..., Config], where: str, tmp_path: Path
 ) -> None:
@@ -307,7 +308,7 @@ def test_nothing_outlives_a_command_that_is_stopped_or_killed(
     run = RunFolder(Path(config.run.dir) / config.run.name)
     command = [*FOLDWISE, "train", str(written(config, tmp_path)), "--on", where]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not all(last_step(run.fold(n)) for n in (1, 2)):
+    while process.poll() is None and not all(run.fold(n).history.exists() for n in (1, 2)):
         time.sleep(0.05)
     assert len(_at_work(tmp_path)) == 3
     process.send_signal(number)
