@@ -38,7 +38,7 @@ GOES_ON = re.compile(r"(\S+) fold (\d) of 5: goes on after step (\d+) ")
 
 def cluster_of(cores: list[int]) -> Any:
     """A Ray of several nodes on this machine, each with a raylet of its own."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     cluster = pytest.importorskip("ray.cluster_utils").Cluster()
     Path("/tmp/ray").mkdir(exist_ok=True)  # where it notes its address
     place = tempfile.mkdtemp(prefix="fw-test-", dir="/tmp")
@@ -234,7 +234,8 @@ def test_folds_on_a_ray_make_the_bytes_of_one_process_and_go_on_without_it(
 def test_nodes_killed_at_random_moments_cost_a_run_at_most_a_checkpoint(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    settings: dict[str, Any] = {"folds": {"n": 5}, "training": {"epochs": 30, "patience": None}}
+    training = {"epochs": 30, "patience": None, "save_minutes": 0.005}
+    settings: dict[str, Any] = {"folds": {"n": 5}, "training": training}
     alone = cross_validate(make_config(run={"name": "alone"}, **settings))
     path = written(make_config(run={"name": "three"}, **settings), tmp_path)
     run = RunFolder(alone.path.parent / "three")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from foldwise.errors import FoldwiseError, RunInterrupted
-from foldwise.places.place import Call, Place
+from foldwise.places.place import Call, Place, ending
 from foldwise.places.work import Task, do_all
 from foldwise.run.folder import RunFolder
 
@@ -46,7 +46,7 @@ def train_side_by_side(
         if code == 2:
             raise FoldwiseError(task.reason)
         if code:
-            told = f"a process ended with code {code}: {task.reason}"
+            told = f"a process {ending(code)}: {task.reason}"
             stopped.append(task.reason if code == 1 else told)
 
     # The first makes the folder: what is wrong with the input is then said once.

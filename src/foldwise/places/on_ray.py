@@ -229,9 +229,6 @@ def connected(where: str) -> Iterator[Any]:
         ("RAY_gcs_server_request_timeout_seconds", "10"),
     ):
         os.environ.setdefault(name, value)
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
-    if "RAY_AUTH_TOKEN" in os.environ or token.exists():  # ray.init's own rule, for all that asks
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ModuleNotFoundError as error:

@@ -30,6 +30,13 @@ class Call:
     whole: bool = False
 
 
+def ending(code: int) -> str:
+    """Say how a call ended, after "a process"."""
+    if code == LOST:
+        return "was lost with its machine"
+    return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+
+
 class Job(Protocol):
     """A call at work."""
 

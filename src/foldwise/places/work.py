@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from foldwise.places.place import LOST, Call, Job, Place
+from foldwise.places.place import LOST, Call, Job, Place, ending
 from foldwise.run.folder import RunFolder
 from foldwise.run.lock import holder
 from foldwise.run.manifests import last_step
 
 RESTARTS = 2  # of a call that is killed time and again at the same checkpoint
 LOSSES = 10  # machines come and go for reasons of their own
+_PAUSE_S = 30.0
 _LOOK_S = 0.2
 _LOCKED_S = 300.0  # a lost machine's locks are given back by a file server's lease, at the latest
 
@@ -70,8 +71,14 @@ class Task:
         return self.restarts <= RESTARTS and self.losses <= LOSSES
 
     def free(self) -> bool:
-        """Say whether nothing holds its folds any more that was there before it was killed."""
-        if self.lost is None or time.monotonic() - self.lost > _LOCKED_S:
+        """Say whether it may be started: nothing holds its folds that was there before its death.
+
+        One that is lost time and again is given a while, too, longer from time to time.
+        """
+        since = 0.0 if self.lost is None else time.monotonic() - self.lost
+        if self.losses > 1 and since < min(_PAUSE_S, 2.0**self.losses):
+            return False
+        if self.lost is None or since > _LOCKED_S:
             return True
         return not any(holder(self.run.fold(n).path / ".lock") for n in self.folds)
 
@@ -120,9 +127,8 @@ def do_all(
                     continue
                 running.remove((task, job))
                 if code < 0 and task.again(code):
-                    how = "lost with its machine" if code == LOST else f"ended by signal {-code}"
-                    told = f"a process was {how}"
-                    task.call.tell(f"{told}; it goes on from its last checkpoint")
+                    told = f"a process {ending(code)}; it goes on from its last checkpoint"
+                    task.call.tell(told)
                     waiting.appendleft(task)
                 else:
                     ended(task, code)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from foldwise.places.place import Call, Place
+from foldwise.places.place import Call, Place, ending
 from foldwise.places.work import Task, do_all, train_call
 from foldwise.run.files import now, write_json
 from foldwise.run.seal import read_metrics
@@ -137,4 +137,5 @@ def _why(log: Path, code: int) -> str:
     lines = [line.strip() for line in written.splitlines()]
     told = [line for line in lines if line.startswith(("error: ", "stopped: "))]
     last = told[-1] if told else next((line for line in reversed(lines) if line), "")
-    return f"exit code {code}: {last}"[:500]
+    how = f"exit code {code}" if code >= 0 else ending(code)
+    return f"{how}: {last}"[:500]
