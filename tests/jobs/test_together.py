@@ -20,6 +20,7 @@ from foldwise.commands.train import train
 from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.places.where import Where
 from foldwise.run.folder import RunFolder
 from foldwise.run.history import read_history
 from foldwise.workflow import cross_validate
@@ -112,7 +113,7 @@ def test_folds_side_by_side_and_one_fold_together_are_not_mixed(
     monkeypatch.setenv("WORLD_SIZE", "2")
     path = Path(written(uneven(make_config, "mixed"), tmp_path))
     with pytest.raises(FoldwiseError, match="give one or the other"):
-        train(path, [], None, jobs=2)
+        train(path, [], None, Where(jobs=2))
 
 
 @pytest.mark.slow

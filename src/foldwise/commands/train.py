@@ -52,8 +52,8 @@ def train(
     where = where.of([loaded])
     if where.elsewhere and launched().size > 1:
         raise FoldwiseError(
-            "--jobs trains folds side by side, a launcher's processes one fold together: give one "
-            "or the other"
+            "--jobs and --on train folds side by side, a launcher's processes one fold together: "
+            "give one or the other"
         )
     if where.elsewhere and loaded.sweep is None:
         todo = folds_of(same_or_new(loaded, run), only)
