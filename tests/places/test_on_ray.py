@@ -98,6 +98,13 @@ def test_the_option_goes_before_what_configs_say(make_config: Callable[..., Conf
         Where().of([on, off])
 
 
+def test_a_run_in_a_store_has_one_machine_at_work_on_it(make_config: Callable[..., Config]) -> None:
+    config = make_config(run={"name": "x", "dir": "s3://bucket/runs"})
+    told = r"run.dir s3://bucket/runs: the machines of a Ray work in one folder"
+    with pytest.raises(FoldwiseError, match=told), Where("ray://auto").opened([config], 2, []):
+        pass
+
+
 def test_without_the_package_its_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

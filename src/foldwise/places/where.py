@@ -13,6 +13,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.places.place import Place
 from foldwise.places.processes import Here, gpus_here
 from foldwise.storage.places import folder_of
+from foldwise.storage.urls import is_url
 
 if TYPE_CHECKING:
     from foldwise.places.ray_node import Make
@@ -69,12 +70,20 @@ class Where:
             files: that they read, and every machine must see.
 
         Raises:
-            FoldwiseError: it isn't there, or has no room.
+            FoldwiseError: it isn't there, or has no room; or a run of several machines lies in a
+                store.
         """
         if self.on is None:
             room = max(1, min(self.jobs or 1, calls))
             yield Here(room, gpus_here() if room > 1 else ())
             return
+        for config in configs:
+            if self.on != "ray" and is_url(config.run.dir):
+                raise FoldwiseError(
+                    f"run.dir {config.run.dir}: the machines of a Ray work in one folder, and of a "
+                    "run in a store each would have a copy of its own: give a folder on a disk "
+                    "that they share, or stay on this machine (--on ray, --jobs)"
+                )
         from foldwise.places.on_ray import ray_place
 
         shared = sorted({folder_of(config.run.dir) for config in configs})
