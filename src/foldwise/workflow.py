@@ -213,11 +213,11 @@ def validate(
     """
     run = RunFolder(local_run(path).resolve())  # "." has its token stores beside it too
     with mirrored(run, [run.fold(number) for number in run.fold_numbers()]):
-        return _validate_again(run, trust_code=trust_code, online=online, precision=precision)
+        return _validate_again(run, str(path), trust_code, online, precision)
 
 
 def _validate_again(
-    run: RunFolder, *, trust_code: bool, online: bool, precision: Precision | None
+    run: RunFolder, named: str, trust_code: bool, online: bool, precision: Precision | None
 ) -> dict[str, Any]:
     stored, code = open_run(run, trust_code=trust_code)
     set_deterministic(stored.run.deterministic, placement(stored.training)[0])
@@ -225,7 +225,7 @@ def _validate_again(
     every = folds_of(config)
     trained = [number for number in trained_folds(run) if number in every]
     if not trained:
-        raise FoldwiseError(f"{run.path}: no fold is trained yet; run: foldwise train")
+        raise FoldwiseError(f"{named}: no fold is trained yet; run: foldwise train")
     for number in trained:
         check(run.fold(number).path, "trained")
     with ExitStack() as held:
