@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ from foldwise.hardware.launched import Launch
 _MEETING = timedelta(minutes=10)  # until all have started
 _WAITING = timedelta(days=30)  # while the lead reads a table, or fits members
 _LEAD_FIRST = timedelta(seconds=3)  # what it says of its own end is the better word
-_WHY, _TOLD = "why", "told"
+_LEAVING = 10.0  # seconds for the others to leave, after all is done
+_WHY, _TOLD, _LEFT = "why", "told", "left"
 
 
 @dataclass
@@ -183,6 +185,12 @@ def end(code: int, why: str | None) -> None:
             tell({"end": code})
     if team.listening:
         distributed.destroy_process_group()
+        with suppress(RuntimeError):
+            team.store.add(_LEFT, 1)
+            # The lead may keep the store itself: it goes last, so that nobody's connection breaks.
+            until = time.monotonic() + _LEAVING
+            while leads() and team.store.add(_LEFT, 0) < size() and time.monotonic() < until:
+                time.sleep(0.02)
     _joined.clear()
 
 

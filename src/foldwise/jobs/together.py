@@ -45,11 +45,12 @@ def take_part(launch: Launch, command: Callable[[], None], told: Told) -> None:
         why.append(text.partition(": ")[2])
         team.say(text)
 
-    code = 1
+    code, ended = 1, False
     try:
         told(command, say)
         code = 0
     except SystemExit as end:
+        ended = True
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == 128 + signal.SIGTERM:
             team.say(
@@ -59,6 +60,11 @@ def take_part(launch: Launch, command: Callable[[], None], told: Told) -> None:
         raise
     finally:
         team.end(code, why[0] if why else None)
+        if ended and launch.rank:
+            # It has nothing left to write or say. Taking the interpreter apart beside torch's
+            # threads has ended one that followed by SIGABRT once, after all was done.
+            sys.stderr.flush()
+            os._exit(code)
 
 
 def follow() -> None:
