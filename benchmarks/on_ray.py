@@ -30,6 +30,8 @@ import numpy as np
 import polars as pl
 import yaml
 
+from predicting import held
+
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 os.environ |= {"RAY_worker_niceness": "0"}  # else other work on the machine goes before
 FOLDWISE = [sys.executable, "-m", "foldwise"]
@@ -204,15 +206,6 @@ def children(pid: int) -> list[int]:
 def holds(pid: int) -> bool:
     """Say whether a process is an actor that holds models."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Holder")
-
-
-def held(pid: int) -> int:
-    """Return the most that a process has held so far, in MiB; 0 once it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return 0
-    return max((int(x.split()[1]) // 1024 for x in status.splitlines() if "VmHWM" in x), default=0)
 
 
 if __name__ == "__main__":

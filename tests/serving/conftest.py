@@ -127,11 +127,16 @@ def client() -> Iterator[Callable[..., Any]]:
 def trained(
     tmp_path_factory: pytest.TempPathFactory, backbone: Path, table_path: Path
 ) -> Predictor:
-    """A tiny run with a text, a category and a number; its answer is a blend."""
+    """A tiny run with a text, a category and a number; the fine-tuned model answers."""
+    return tiny(tmp_path_factory.mktemp("served"), table_path, backbone, ensemble="model")
+
+
+def tiny(folder: Path, table: Path, backbone: Path, **given: Any) -> Predictor:
+    """Train two folds for an epoch on a text, a category and a number; more of the config given."""
     values: dict[str, Any] = {
-        "run": {"name": "tiny", "dir": str(tmp_path_factory.mktemp("served") / "runs"), "seed": 7},
+        "run": {"name": "tiny", "dir": str(folder / "runs"), "seed": 7},
         "data": {
-            "path": str(table_path),
+            "path": str(table),
             "target": "label",
             "text": ["text"],
             "categorical": ["kind"],
@@ -145,6 +150,6 @@ def trained(
         "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32"},
         "trackers": [],
         "baselines": False,
-        "ensemble": "model",
     }
-    return Predictor(cross_validate(Config.model_validate(values)).path, precision="float32")
+    config = Config.model_validate(values | given)
+    return Predictor(cross_validate(config).path, precision="float32")

@@ -10,10 +10,9 @@ import polars as pl
 import pytest
 
 from conftest import make_table
-from foldwise.config.schema import Config
 from foldwise.predictor import Predictor
-from foldwise.workflow import cross_validate
 
+from .conftest import tiny
 from .test_app import rows_of, served
 
 SETS = {"card": "card;bank", "loan": "bank", "debt": "other"}
@@ -30,22 +29,14 @@ def run(
     told = SETS if request.param == "multilabel" else NUMBERS
     table = table.with_columns(label=pl.col("label").replace_strict(told))
     table.write_csv(folder / "table.csv")
-    columns = {"text": ["text"], "categorical": ["kind"], "numeric": ["amount"]}
-    values: dict[str, Any] = {
-        "run": {"name": "tiny", "dir": str(folder / "runs"), "seed": 7},
-        "task": request.param,
-        "data": {"path": str(folder / "table.csv"), "target": "label", **columns},
-        "folds": {"n": 2, "duplicates": "ignore", "strategy": "kfold"},
-        "selection": {"rows": "last"},
-        "text": {"max_length": 24},
-        "model": {"backbone": str(backbone)},
-        "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
-        "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32"},
-        "trackers": [],
-        "baselines": False,
-        "ensemble": ["model", "linear"],
-    }
-    return Predictor(cross_validate(Config.model_validate(values)).path, precision="float32")
+    return tiny(
+        folder,
+        folder / "table.csv",
+        backbone,
+        task=request.param,
+        folds={"n": 2, "duplicates": "ignore", "strategy": "kfold"},
+        ensemble=["model", "linear"],
+    )
 
 
 def test_labels_are_predicts_and_each_that_is_said_is_explained(

@@ -196,12 +196,15 @@ class Average(Section):
         return self
 
 
+CountOrAuto = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["auto"], Words("a whole number of 1 or more, or auto")
+]
+
+
 class Training(Section):
     """The training loop's settings."""
 
-    epochs: Annotated[
-        Annotated[int, Field(ge=1)] | Literal["auto"], Words("a whole number of 1 or more, or auto")
-    ] = Field(
+    epochs: CountOrAuto = Field(
         default="auto",
         description="Passes over the training rows; `auto`: as many as give 240 optimizer steps a "
         "fold, twice that for a frozen backbone, LoRA and columns without a backbone, at least 5 "
@@ -223,9 +226,7 @@ class Training(Section):
         ge=1,
         description="Micro-batches an optimizer step; the gradient is the big batch's.",
     )
-    shares: Annotated[
-        Annotated[int, Field(ge=1)] | Literal["auto"], Words("a whole number of 1 or more, or auto")
-    ] = Field(
+    shares: CountOrAuto = Field(
         default="auto",
         description="Pieces that each micro-batch is cut into, each with a dropout of its own, for "
         "as many processes to work on at once (`accelerate launch`). Rows and order of the steps "
