@@ -68,6 +68,7 @@ def trainer(run: RunFolder, table: Path) -> float | None:
         Macro-F1 of all scored rows, columns joined to one text; None where the target isn't one
         class a row.
     """
+    import torch
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -98,7 +99,8 @@ def trainer(run: RunFolder, table: Path) -> float | None:
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(names))
         with tempfile.TemporaryDirectory() as output:
             quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True}
-            arguments = TrainingArguments(output_dir=output, use_cpu=True, **quiet)
+            here = {"use_cpu": not torch.cuda.is_available()}
+            arguments = TrainingArguments(output_dir=output, **here, **quiet)
             peer = Trainer(
                 model=model, args=arguments, train_dataset=part(fitted), processing_class=tokenizer
             )

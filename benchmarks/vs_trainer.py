@@ -1,13 +1,13 @@
 """Training throughput beside the HF Trainer's, on the same rows, model, batch size and length cap.
 
-    python benchmarks/vs_trainer.py [--data cfpb_dev.csv.gz] [--rows 640] [--rounds 1]
+    python benchmarks/vs_trainer.py [--data cfpb_dev.csv.gz] [--rows 640] [--batch 32] [--rounds 1]
 
 Each contender trains all-MiniLM-L6-v2 for one epoch in a process of its own, one after the other:
 foldwise, the Trainer as it comes, and the Trainer with length grouping in float32 (and in bf16
 where the machine computes it natively). Tokenizing, and one step of the widest batch, are done
-beforehand for all. Printed are seconds, real tokens a second, peak memory, the ratios, and which
-share of the machine's matrix-product rate foldwise reaches; seconds are the median of the rounds.
-Nothing else should run on the machine meanwhile.
+beforehand for all. Printed are seconds, real tokens a second, peak memory (of the GPU, where there
+is one), the ratios, and which share of the machine's matrix-product rate foldwise reaches; seconds
+are the median of the rounds. Nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
-BATCH, CAP = 32, 256
+CAP = 256
 DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data" / "cfpb_dev.csv.gz"
 
 
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DEFAULT)
     parser.add_argument("--rows", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--child")
     options = parser.parse_args()
     if not options.data.exists():
@@ -43,7 +44,7 @@ def main() -> None:
             f"skipped: {options.data} isn't there; give --data a CFPB table (foldwise data cfpb)"
         )
     if options.child:
-        print(json.dumps(run(options.child, options.data, options.rows)))
+        print(json.dumps(run(options)))
         return
     import torch
 
@@ -55,6 +56,7 @@ def main() -> None:
         for name in contenders:
             command = [sys.executable, __file__, "--child", name]
             command += ["--data", str(options.data), "--rows", str(options.rows)]
+            command += ["--batch", str(options.batch)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(done.stderr)
@@ -71,9 +73,7 @@ def report(results: dict[str, list[dict[str, Any]]], bf16: bool) -> None:
     ours = sorted(results["foldwise"], key=lambda entry: entry["seconds"])[
         len(results["foldwise"]) // 2
     ]
-    print(
-        f"CPU: {ours['cpu']}, {ours['threads']} threads, bf16 {'native' if bf16 else 'not native'}"
-    )
+    print(f"{ours['device']}, {ours['threads']} threads, bf16 {'native' if bf16 else 'not native'}")
     print(f"precision of foldwise: {ours['precision']}; {ours['tokens']} real tokens an epoch")
     print(
         f"matrix products: {ours['matmul_gflops']:.0f} GFLOP/s; "
@@ -87,18 +87,24 @@ def report(results: dict[str, list[dict[str, Any]]], bf16: bool) -> None:
         print(f"{name:<26}{seconds:>9.1f}{speed:>10.0f}{peak:>10.0f}{ratio:>7.2f}x")
 
 
-def run(name: str, data: Path, rows: int) -> dict[str, Any]:
+def run(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    texts, labels = read(data, rows)
-    rate = matmul_rate(torch.float32)
-    outcome = foldwise(texts, labels) if name == "foldwise" else trainer(texts, labels, name)
-    if outcome["precision"] == "bf16":
-        rate = matmul_rate(torch.bfloat16)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    name, batch = options.child, options.batch
+    texts, labels = read(options.data, options.rows)
+    if name == "foldwise":
+        outcome = foldwise(texts, labels, batch)
+    else:
+        outcome = trainer(texts, labels, batch, name)
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        peak = torch.cuda.max_memory_reserved() / 2**20
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rate = matmul_rate(torch.bfloat16 if outcome["precision"] == "bf16" else torch.float32)
     flops = outcome.pop("flops", 0.0)
     return {
         **outcome,
@@ -106,7 +112,9 @@ def run(name: str, data: Path, rows: int) -> dict[str, Any]:
         "matmul_gflops": rate,
         "share": flops / outcome["seconds"] / rate / 1e9,
         "threads": torch.get_num_threads(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name()
+        if on_gpu
+        else torch.backends.cpu.get_cpu_capability(),
     }
 
 
@@ -123,16 +131,28 @@ def matmul_rate(dtype: Any) -> float:
     """Measure GFLOP/s of products the size of the model's larger ones."""
     import torch
 
-    a, b = torch.randn(4096, 1536, dtype=dtype), torch.randn(1536, 1536, dtype=dtype)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a = torch.randn(4096, 1536, dtype=dtype, device=device)
+    b = torch.randn(1536, 1536, dtype=dtype, device=device)
     best = 1e9
     for _ in range(8):
+        wait()
         start = time.perf_counter()
         a @ b
+        wait()
         best = min(best, time.perf_counter() - start)
     return 2 * 4096 * 1536 * 1536 / best / 1e9
 
 
-def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
+def wait() -> None:
+    """Wait until a GPU has done what it was given."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def foldwise(texts: list[str], labels: list[str], batch: int) -> dict[str, Any]:
     import numpy as np
     import polars as pl
 
@@ -157,7 +177,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
         "data": {"path": "bench", "target": "label", "text": ["text"]},
         "text": {"max_length": CAP},
         "model": {"backbone": NAME},
-        "training": {"epochs": 1, "batch_size": BATCH},
+        "training": {"epochs": 1, "batch_size": batch},
     }
     config, code = resolve(Config.model_validate(values)), UserCode()
     task = build_task(config, code)
@@ -167,7 +187,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     dataset = task.dataset(frame)
     accelerator = build_accelerator(config.training)
     rows = np.arange(len(texts))
-    sampler = Sampler(dataset.lengths, len(rows), BATCH, None, 1, (0, 1))
+    sampler = Sampler(dataset.lengths, len(rows), batch, None, 1, (0, 1))
     model = task.build_model().to(accelerator.device)
     steps = len(sampler.windows(0))
     optimizer = build_optimizer(model, config.optimizer, code)
@@ -184,7 +204,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
         greater_is_better=False,
         workers=0,
     )
-    warm_up(model)
+    warm_up(model, batch)
     with tempfile.TemporaryDirectory() as folder:
         fold = FoldFolder(Path(folder), 1)
         tracker = Tracker(fold.history, None, dataset.lengths, show_progress(None, "bench", steps))
@@ -199,6 +219,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
             accelerator,
             settings,
         )
+        wait()
         with_save = time.perf_counter() - started
     lengths = dataset.lengths
     blocks = sum(p.numel() for layer in model.layers()[1:] for p in layer)
@@ -213,7 +234,7 @@ def foldwise(texts: list[str], labels: list[str]) -> dict[str, Any]:
     }
 
 
-def trainer(texts: list[str], labels: list[str], name: str) -> dict[str, Any]:
+def trainer(texts: list[str], labels: list[str], batch: int, name: str) -> dict[str, Any]:
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -237,7 +258,7 @@ def trainer(texts: list[str], labels: list[str], name: str) -> dict[str, Any]:
         arguments = TrainingArguments(
             output_dir=output,
             num_train_epochs=1,
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=batch,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -246,9 +267,10 @@ def trainer(texts: list[str], labels: list[str], name: str) -> dict[str, Any]:
             **grouped,
         )
         peer = Trainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
-        warm_up(peer.model)
+        warm_up(peer.model, batch)
         started = time.perf_counter()
         peer.train()
+        wait()
         seconds = time.perf_counter() - started
     return {
         "seconds": seconds,
@@ -257,15 +279,16 @@ def trainer(texts: list[str], labels: list[str], name: str) -> dict[str, Any]:
     }
 
 
-def warm_up(model: Any) -> None:
+def warm_up(model: Any, batch: int) -> None:
     """Make the widest step there can be: first use of memory is in nobody's time."""
     import torch
 
-    ids = torch.full((BATCH, CAP), 100, device=next(model.parameters()).device)
+    ids = torch.full((batch, CAP), 100, device=next(model.parameters()).device)
     model.train()
     outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids))
     getattr(outputs, "logits", outputs).sum().backward()
     model.zero_grad(set_to_none=True)
+    wait()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,23 +87,53 @@ def test_two_runs_of_one_seed_are_alike(make_config: Callable[..., Config]) -> N
     assert sha256(runs[0].folds) == sha256(runs[1].folds)
 
 
+def train_elsewhere(config: Config, folder: Path) -> subprocess.Popen[bytes]:
+    """Begin a run in a process of its own: cuBLAS reads its workspace when CUDA begins."""
+    path = folder / f"{config.run.name}.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    command = [sys.executable, "-m", "foldwise", "train", str(path)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def deterministic(make_config: Callable[..., Config], name: str, **training: Any) -> Config:
+    run = {"name": name, "deterministic": True}
+    placed = {"device": "auto", "precision": "auto", **training}
+    return make_config(run=run, folds={"n": 2}, training=placed)
+
+
+def bytes_of(config: Config) -> list[str]:
+    run = RunFolder(Path(config.run.dir) / config.run.name)
+    weights = [checkpoints.pointed(run.fold(n)) / "model.safetensors" for n in (1, 2)]
+    return [sha256(path) for path in (run.out_of_fold, *weights)]
+
+
 def test_two_deterministic_processes_end_with_the_same_bytes(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    # Each in a process of its own: cuBLAS reads its workspace when CUDA begins.
-    runs = []
-    for name in ("first", "second"):
-        config = on_cuda(make_config, name)
-        run = config.run.model_copy(update={"deterministic": True})
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(dump_config(config.model_copy(update={"run": run})), encoding="utf-8")
-        command = [sys.executable, "-m", "foldwise", "train", str(path)]
-        subprocess.run(command, check=True, capture_output=True)
-        runs.append(RunFolder(Path(run.dir) / name))
-    assert sha256(runs[0].out_of_fold) == sha256(runs[1].out_of_fold)
-    for fold in (1, 2):
-        left, right = (checkpoints.pointed(r.fold(fold)) / "model.safetensors" for r in runs)
-        assert sha256(left) == sha256(right)
+    configs = [deterministic(make_config, name) for name in ("first", "second")]
+    for config in configs:
+        process = train_elsewhere(config, tmp_path)
+        _, words = process.communicate()
+        assert process.returncode == 0, words.decode()
+    assert bytes_of(configs[0]) == bytes_of(configs[1])
+
+
+def test_a_deterministic_run_that_is_killed_ends_with_the_bytes_of_one_that_is_not(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    often = {"epochs": 6, "save_minutes": 0.0}
+    whole, killed = (deterministic(make_config, name, **often) for name in ("whole", "killed"))
+    assert train_elsewhere(whole, tmp_path).wait() == 0
+    fold = RunFolder(Path(killed.run.dir) / "killed").fold(1)
+    process = train_elsewhere(killed, tmp_path)
+    while process.poll() is None and len(list(fold.checkpoints.glob("step-*"))) < 1:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL  # it was at work
+    process = train_elsewhere(killed, tmp_path)
+    _, words = process.communicate()
+    assert process.returncode == 0, words.decode()
+    assert bytes_of(killed) == bytes_of(whole)
 
 
 @pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw", "paged_adamw_8bit"])
@@ -203,6 +236,32 @@ def test_quiet_steps_wait_for_nothing(
         cross_validate(make_config(run={"name": "quiet"}, folds={"n": 2}, training=placed))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_nccl_adds_up_what_lies_on_the_gpu_and_a_run_trains_beside_it(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foldwise.hardware import team
+    from foldwise.hardware.launched import Launch
+
+    # A team of one: NCCL takes a GPU for each process.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "WORLD_SIZE": "1"}
+    for name, value in meeting.items():
+        monkeypatch.setenv(name, value)
+    sums = [torch.tensor([1.5, -2.0], device=device) for device in ("cuda", "cpu")]
+    team.join(Launch())
+    try:
+        for total in sums:
+            team.add_up(total)
+        config = on_cuda(make_config, "team")
+        score = read_json(cross_validate(config).metrics)["mean"]["f1_macro"]
+    finally:
+        team.end(0, None)
+    assert [total.tolist() for total in sums] == 2 * [[1.5, -2.0]]
+    alone = read_json(cross_validate(on_cuda(make_config, "alone")).metrics)["mean"]["f1_macro"]
+    assert score == pytest.approx(alone, abs=0.1)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
