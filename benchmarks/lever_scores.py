@@ -1,16 +1,19 @@
-"""What levers.py has trained, as the lines of docs/experiments.md.
+"""What levers.py predicted, scored: each change beside `base`, alone and in the blend.
 
-    python benchmarks/lever_scores.py [--dir runs-levers]
+    python benchmarks/lever_scores.py [--dir runs-levers] [--metric macro|loss|auc]
 
-Each lever is told twice: its own score, and that of the blend of the members with it, both with
-their loss; and how much better than `base`, with a paired bootstrap interval over groups of
-near-duplicates. Each fold is blended by weights of the other folds, and always blended: the
-fallback to a single member that a run has would jump, and hide what a lever does.
+For each table and lever: the model alone and the blend of it and the members, each with its score,
+and their differences to those of `base` with a 95% paired bootstrap interval over groups of
+near-duplicates, positive where the lever is better. The score is macro-F1 (of numbers R2), the log
+loss (squared error), or the one-against-rest AUC, macro average. Each fold is blended by weights of
+the other folds, and always blended: the fallback to a single member that a run has would jump, and
+hide what a lever does.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,53 +22,64 @@ from numpy.typing import NDArray
 
 from foldwise.ensemble.blend import SMALLEST, blend, fit_weights
 from foldwise.members.member import Floats, Holds
+from lever_tables import grown
 
-LEVERS = ("base", "ema", "seed2", "two seeds", "long", "offset", "probe")
 DRAWS = 1000
+# Times that each row was drawn -> the score.
+Scorer = Callable[[NDArray[np.int64]], float]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dir", type=Path, default=Path("runs-levers"))
+    parser.add_argument("--metric", choices=["macro", "loss", "auc"], default="macro")
     options = parser.parse_args()
     print("| table | | model | minus base | blend | minus base | seconds |")
     for path in sorted(options.dir.glob("*.members.npz")):
-        for line in lines(path):
+        for line in lines(path, options.metric):
             print(line, flush=True)
 
 
-def lines(path: Path) -> list[str]:
+def lines(path: Path, metric: str) -> list[str]:
     """Return a line for each lever that was trained on a table.
 
     Args:
         path: of its members; the levers' predictions lie beside it.
+        metric: macro, loss or auc.
     """
     name = path.name.removesuffix(".members.npz")
     with np.load(path) as saved:
-        members = {key: saved[key] for key in saved}
-    target, fold, group = (members.pop(key) for key in ("target", "fold", "group"))
+        kept = {key: saved[key] for key in saved}
+    target, fold, group = (kept.pop(key) for key in ("target", "fold", "group"))
+    holds: Holds = "number" if target.ndim == 2 else "label"
+    if holds == "number" and metric == "auc":
+        return []
+    members = [grown(made, holds) for made in kept.values()]
     models: dict[str, tuple[Floats, str]] = {}
-    for lever in LEVERS:
-        found = path.with_name(f"{name}-{lever}.npz")
-        if found.exists():
-            with np.load(found) as saved:
-                models[lever] = saved["made"], f"{float(saved['seconds']):.0f}"
-        elif lever == "two seeds" and {"base", "seed2"} <= models.keys():
-            (first, a), (second, b) = models["base"], models["seed2"]
-            models[lever] = (first + second) / 2, str(int(a) + int(b))
-    alone = answer([*members.values()], target, fold)
+    found = {p.stem.removeprefix(f"{name}-"): p for p in path.parent.glob(f"{name}-*.npz")}
+    for lever in sorted(found, key=lambda lever: (lever != "base", lever)):
+        with np.load(found[lever]) as saved:
+            models[lever] = grown(saved["made"], holds), f"{float(saved['seconds']):.0f}"
+    if {"base", "seed2"} <= models.keys():
+        (first, a), (second, b) = models["base"], models["seed2"]
+        models["two seeds"] = (first + second) / 2, str(int(a) + int(b))
+    alone = scorer(target, answer(members, target, fold), metric)
+    once, of_row = np.ones(len(target), dtype=np.int64), np.unique(group, return_inverse=True)[1]
     if "base" not in models:
-        return [f"| {name} | no model | | | {_told(target, alone)} | | |"]
-    base = models["base"][0]
-    before = (base, answer([*members.values(), base], target, fold))
-    without = difference(target, before[1], alone, group)
-    told = [f"| {name} | no model | | | {_told(target, alone)} | {without} | |"]
+        return [f"| {name} | no model | | | {alone(once):.4f} | | |"]
+    told = []
+    before: list[Scorer] = []
     for lever, (made, seconds) in models.items():
-        after = (made, answer([*members.values(), made], target, fold))
+        blended = answer([*members, made], target, fold)
+        after = [scorer(target, predictions, metric) for predictions in (made, blended)]
+        if lever == "base":
+            before = after
+            less = difference(before[1], alone, of_row)
+            told.append(f"| {name} | no model | | | {alone(once):.4f} | {less} | |")
         cells = []
         for old, new in zip(before, after, strict=True):
-            cells += [_told(target, new)]
-            cells += ["" if lever == "base" else difference(target, old, new, group)]
+            cells += [f"{new(once):.4f}"]
+            cells += ["" if lever == "base" else difference(old, new, of_row)]
         told.append(f"| {name} | {lever} | {' | '.join(cells)} | {seconds} |")
     return told
 
@@ -82,49 +96,84 @@ def answer(every: list[Floats], target: NDArray[Any], fold: NDArray[np.int64]) -
     return made
 
 
-def difference(target: NDArray[Any], old: Floats, new: Floats, group: NDArray[np.int64]) -> str:
-    """Return how much better new is than old, with its interval."""
-    _, of_row = np.unique(group, return_inverse=True)
+def difference(old: Scorer, new: Scorer, of_row: NDArray[np.int64]) -> str:
+    """Return how much better new is than old, with its interval.
+
+    Args:
+        old: a score.
+        new: another of the same rows.
+        of_row: the number of each row's group, from 0.
+    """
     groups = int(of_row.max()) + 1
     rng, drawn = np.random.default_rng(0), []
     for _ in range(DRAWS):
         times = np.bincount(rng.integers(0, groups, groups), minlength=groups)[of_row]
-        drawn.append(measure(target, new, times) - measure(target, old, times))
+        drawn.append(new(times) - old(times))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return f"{measure(target, new) - measure(target, old):+.3f} [{low:+.3f}, {high:+.3f}]"
+    once = np.ones(len(of_row), dtype=np.int64)
+    return f"{new(once) - old(once):+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
-def measure(target: NDArray[Any], made: Floats, times: NDArray[np.int64] | None = None) -> float:
-    """Return macro-F1 over the classes that occur, or R2 of numbers.
+def scorer(target: NDArray[Any], made: Floats, metric: str) -> Scorer:
+    """Return what scores predictions when rows are drawn several times; greater is better.
 
     Args:
         target: of each row.
         made: its prediction.
-        times: that each row was drawn; None: once.
+        metric: macro-F1 over the classes that occur, or R2; the log loss or squared error, negated;
+            or the mean of the classes' AUC.
     """
-    drawn = np.ones(len(target), dtype=np.int64) if times is None else times
+    if metric == "loss":
+        each = _losses(target, made)
+        return lambda times: -float(times @ each / times.sum())
     if target.ndim == 2:
-        mean = np.average(target[:, 0], weights=drawn)
-        left, spread = np.square(made - target)[:, 0], np.square(target - mean)[:, 0]
-        return 1 - float((drawn @ left) / (drawn @ spread))
+        return lambda times: _r2(target, made, times)
+    if metric == "auc":
+        orders = [(np.argsort(column, kind="stable"), column) for column in made.T]
+        return lambda times: float(
+            np.mean([_auc(target == k, *order, times) for k, order in enumerate(orders)])
+        )
+    return lambda times: _macro_f1(target, made, times)
+
+
+def _r2(target: NDArray[Any], made: Floats, times: NDArray[np.int64]) -> float:
+    mean = np.average(target[:, 0], weights=times)
+    left, spread = np.square(made - target)[:, 0], np.square(target - mean)[:, 0]
+    return 1 - float((times @ left) / (times @ spread))
+
+
+def _macro_f1(target: NDArray[Any], made: Floats, times: NDArray[np.int64]) -> float:
     predicted, width = made.argmax(axis=1), made.shape[1]
     right = predicted == target
-    hits = np.bincount(target[right], drawn[right], width)
-    both = np.bincount(target, drawn, width) + np.bincount(predicted, drawn, width)
+    hits = np.bincount(target[right], times[right], width)
+    both = np.bincount(target, times, width) + np.bincount(predicted, times, width)
     return float((2 * hits[both > 0] / both[both > 0]).mean())
 
 
-def loss(target: NDArray[Any], made: Floats) -> float:
-    """Return the mean log loss, or squared error of numbers."""
+def _auc(
+    positive: NDArray[np.bool_],
+    order: NDArray[np.int64],
+    values: Floats,
+    times: NDArray[np.int64],
+) -> float:
+    # Of the pairs of a positive and a negative row: where the positive is above, ties by half.
+    weights, is_positive, at = times[order], positive[order], values[order]
+    first = np.flatnonzero(np.concatenate([[True], at[1:] != at[:-1]]))
+    up = np.add.reduceat(weights * is_positive, first)
+    down = np.add.reduceat(weights * ~is_positive, first)
+    below = np.cumsum(down) - down
+    pairs = up.sum() * down.sum()
+    return float((up * (below + down / 2)).sum() / pairs) if pairs else 0.5
+
+
+def _losses(target: NDArray[Any], made: Floats) -> Floats:
     if target.ndim == 2:
-        return float(np.square(made - target).mean())
+        squares: Floats = np.square(made - target)[:, 0]
+        return squares
     inside = np.maximum(made, SMALLEST)
     inside /= inside.sum(axis=1, keepdims=True)
-    return float(-np.log(inside[np.arange(len(made)), target]).mean())
-
-
-def _told(target: NDArray[Any], made: Floats) -> str:
-    return f"{measure(target, made):.3f} ({loss(target, made):.3f})"
+    losses: Floats = -np.log(inside[np.arange(len(made)), target])
+    return losses
 
 
 if __name__ == "__main__":

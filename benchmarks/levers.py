@@ -1,19 +1,14 @@
 """Does a change to the fine-tuned model make a run's answer better, or the model alone?
 
     python benchmarks/levers.py [--tables ramen,banking] [--levers base,offset] [--dir runs-levers]
+                                [--training-rows 600] [--device auto] [--backbone DIR]
+                                [--parallel N] [--tokens N] [--epochs N] [--shared DIR]
 
 Real tables, three folds, 600 training rows a fold (drawn from its thousand or so) and every other
 row scored: 6 epochs of 19 steps, batches of 32, all-MiniLM-L6-v2, the last weights. The members
-`linear`, `embedding`, `boosting` and `lookup` are fitted on the same 600 rows. Each lever is
-trained on the same rows in the same order.
-
-- `base`: as the config has it. `seed2`: the same with another seed; for the mean of both.
-- `long`: twice the epochs, at the cost of two seeds.
-- `offset`: the logits are added to those of a blend of linear, embedding and lookup, fitted in five
-  parts of the training rows, so that the network learns what those leave over.
-- `ema`: the exponential average of the weights over about 20 steps, in place of the last.
-- `probe`: the head is fitted to the pooled vectors before anything else is trained (LP-FT, Kumar
-  et al. 2022), by L-BFGS on the task's own loss.
+`linear`, `embedding`, `boosting` and `lookup` are fitted on the same rows. Each lever is trained on
+the same rows in the same order; `lever_list.py` says what each is, and `reinit2+pretrain` is both.
+With --levers none only the members are fitted: without a GPU, say, for a machine that has one.
 
 Predictions that are there already are kept. `lever_scores.py` reads them and prints the lines of
 docs/experiments.md.
@@ -23,203 +18,200 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
+import os
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from foldwise.commands.quiet import quiet_libraries
-from foldwise.config.schema import Config
 from foldwise.config.training import Average
-from foldwise.ensemble.blend import blend, fit_weights
 from foldwise.hardware.device import build_accelerator
-from foldwise.members.boosting import Boosting
-from foldwise.members.embedding import Embedding
-from foldwise.members.linear import Linear
-from foldwise.members.lookup import Lookup
-from foldwise.members.member import EMBEDDING, Columns, Floats, Holds, Member
-from foldwise.parts.usercode import UserCode
-from foldwise.preparation.build import build_task
-from foldwise.preparation.prepare import Prepared, encode_rows, prepare
-from foldwise.preparation.resolve import resolve
-from foldwise.run.folder import RunFolder
+from foldwise.members.member import Floats
+from foldwise.preparation.prepare import Prepared
 from foldwise.training.averaging import WeightAverage, newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.inference import infer
-from foldwise.training.loading import reseed
+from foldwise.training.loading import reseed, to_device
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.schedules import build_schedule
 from foldwise.training.update import Update
+from lever_list import LEVERS, Lever, found
+from lever_parts import WIDE_RATE, Wide, adversarial, offsets, pretrain, probe, reinitialise
+from lever_tables import (
+    FOLDS,
+    TABLES,
+    Bench,
+    Setting,
+    fit_members,
+    grown,
+    members_path,
+    open_bench,
+    shrunk,
+    tensor,
+    write_vectors,
+)
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-DEFAULT = REPOSITORY.parent / "shared" / "data"
-TRAINING_ROWS, EPOCHS, PARTS = 600, 6, 5
-PENALTY = 3e-3  # on the probed head's weights
-# Lever -> seed.
-LEVERS = {"base": 42, "ema": 42, "seed2": 43, "long": 42, "offset": 42, "probe": 42}
-CROSS_FITTED = ("linear", "embedding", "lookup")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A sample of a table.
-
-    Attributes:
-        file: under the folder of tables.
-        data: its columns, as in a config.
-        tokens: that the fine-tuned model reads, and that the frozen embedding does.
-        task: of the config.
-        sample: rows, scored ones and those trained on.
-    """
-
-    file: str
-    data: dict[str, Any]
-    tokens: tuple[int, int]
-    task: str = "multiclass"
-    sample: int = 1500
-
-
-CFPB = {"target": "Product", "text": ["Consumer complaint narrative"], "rare_classes": "drop"}
-TABLES = {
-    "ramen": Table(
-        "small/ramen.csv",
-        {"target": "stars", "text": ["variety"], "categorical": ["brand", "style", "country"]},
-        (24, 64),
-        "regression",
-    ),
-    "banking": Table(
-        "small/banking77.csv", {"target": "category", "text": ["text"]}, (32, 64), sample=2000
-    ),
-    "alexa": Table(
-        "small/alexa.tsv",
-        {
-            "target": "rating",
-            "text": ["verified_reviews"],
-            "categorical": ["variation"],
-            "missing": {"text": "fill"},
-        },
-        (40, 128),
-    ),
-    "complaints": Table(
-        "cfpb_dev.csv.gz", {**CFPB, "categorical": ["Sub-issue", "ZIP code"]}, (48, 192)
-    ),
-}
+DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+USUAL = "base,ema,seed2,long,offset,probe"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", default=",".join(TABLES))
-    parser.add_argument("--levers", default=",".join(LEVERS))
+    parser.add_argument("--levers", default=USUAL, help=f"none, or of {', '.join(LEVERS)}")
     parser.add_argument("--dir", type=Path, default=Path("runs-levers"))
     parser.add_argument("--shared", type=Path, default=DEFAULT)
+    parser.add_argument("--backbone", default=MINILM)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--training-rows", type=int, default=600)
+    parser.add_argument("--most-rows", type=int, default=4000, help="of a table's sample")
+    parser.add_argument("--tokens", type=int)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--parallel", type=int, default=1)
     options = parser.parse_args()
-    quiet_libraries(online=True)
+    levers = [] if options.levers == "none" else options.levers.split(",")
+    for name in levers:
+        found(name)
     options.dir.mkdir(parents=True, exist_ok=True)
-    for name in options.tables.split(","):
-        bench = open_bench(name, options.dir, options.shared)
-        for lever in options.levers.split(","):
-            path = options.dir / f"{name}-{lever}.npz"
-            if not path.exists():
-                train_all(bench, lever, path)
+    setting = Setting(
+        options.dir.resolve(),
+        options.shared.resolve(),
+        options.backbone,
+        options.device,
+        options.training_rows,
+        options.most_rows,
+        options.tokens,
+        options.epochs,
+    )
+    tables = options.tables.split(",")
+    if unknown := set(tables) - set(TABLES):
+        sys.exit(f"no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
+    with _Workers(options.parallel) as workers:
+        prepare_members(tables, levers, setting, workers)
+        train_levers(tables, levers, setting, workers)
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A table, ready to train and score on.
+def prepare_members(
+    tables: list[str], levers: list[str], setting: Setting, workers: _Workers
+) -> None:
+    """Fit the members of the tables that have none yet, and what `offset` learns from."""
+    lacking = [name for name in tables if not members_path(name, setting).exists()]
+    wanted = any(found(lever).offset for lever in levers)
+    inside = [n for n in tables if wanted and not _inside_path(n, setting).exists()]
+    list(workers.do(_vectors, [(name, setting) for name in sorted({*lacking, *inside})]))
+    jobs = [(name, fold, False, setting) for name in lacking for fold in FOLDS]
+    jobs += [(name, fold, True, setting) for name in inside for fold in FOLDS]
+    made: dict[tuple[str, bool], dict[int, dict[str, Floats]]] = {}
+    for (name, fold, within, _), predictions in workers.do(_members, jobs):
+        parts = made.setdefault((name, within), {})
+        parts[fold] = predictions
+        if len(parts) == len(FOLDS):
+            _write_members(name, within, parts, setting)
+            print(f"{name}: members{' inside the folds' if within else ''} fitted", flush=True)
 
-    Attributes:
-        name: of the table.
-        prepared: rows, encoded as the model reads them.
-        frame: the rows, with the frozen embedding.
-        fold: that scores each row, from 1, int64 (n,).
-        group: near-duplicates have equal numbers, int64 (n,).
-        target: as members get it.
-        members: out-of-fold predictions of the members, float64 (n, n_outputs).
-        inside: of each fold and member, predictions of the training rows by five parts of them.
+
+def train_levers(tables: list[str], levers: list[str], setting: Setting, workers: _Workers) -> None:
+    """Train what isn't there yet, and write a lever's predictions once all folds are."""
+    jobs = [
+        (name, lever, fold, setting)
+        for name in tables
+        for lever in levers
+        if found(lever).fits(name) and not _lever_path(name, lever, setting).exists()
+        for fold in FOLDS
+    ]
+    done: dict[tuple[str, str], dict[int, tuple[Floats, float, str]]] = {}
+    start = time.monotonic()
+    for (name, lever, fold, _), outcome in workers.do(_train, jobs):
+        parts = done.setdefault((name, lever), {})
+        parts[fold] = outcome
+        passed, seconds = time.monotonic() - start, outcome[1]
+        print(f"{passed:.0f} s: {name}, {lever}, fold {fold}: {seconds:.0f} s{outcome[2]}")
+        sys.stdout.flush()
+        if len(parts) < len(FOLDS):
+            continue
+        with np.load(members_path(name, setting)) as saved:
+            target, of = saved["target"], saved["fold"]
+        made = np.zeros((len(of), parts[fold][0].shape[1]))
+        for number, (predictions, _, _) in parts.items():
+            made[of == number] = predictions
+        holds = "number" if target.ndim == 2 else "label"
+        seconds = sum(seconds for _, seconds, _ in parts.values())
+        path = _lever_path(name, lever, setting)
+        np.savez_compressed(path, made=shrunk(made, holds), seconds=seconds)
+
+
+def train(bench: Bench, fold: int, lever: Lever) -> tuple[Floats, str]:
+    """Train one fold under a lever.
+
+    Returns:
+        Predictions of its scored rows, and what else there is to tell.
     """
-
-    name: str
-    prepared: Prepared
-    frame: pl.DataFrame
-    fold: NDArray[np.int64]
-    group: NDArray[np.int64]
-    target: NDArray[Any]
-    members: dict[str, Floats] = field(default_factory=dict)
-    inside: dict[tuple[int, str], Floats] = field(default_factory=dict)
-
-    @property
-    def holds(self) -> Holds:
-        """What a row's target is."""
-        return "number" if self.target.ndim == 2 else "label"
-
-    @property
-    def n_outputs(self) -> int:
-        """Classes, or 1."""
-        return 1 if self.holds == "number" else int(self.target.max()) + 1
-
-    def training(self, fold: int) -> NDArray[np.int64]:
-        """Return the positions that a fold trains on."""
-        others = np.flatnonzero(self.fold != fold)
-        return np.sort(np.random.default_rng([7, fold]).permutation(others)[:TRAINING_ROWS])
-
-
-def open_bench(name: str, runs: Path, shared: Path) -> Bench:
-    """Read a table, fit its members fold by fold, and write what they say for lever_scores.py."""
-    table = TABLES[name]
-    _, wide = _prepared(name, runs, shared, table.tokens[1])
-    config, prepared = _prepared(name, runs, shared, table.tokens[0])
-    frame = prepared.frame.with_columns(pl.Series(EMBEDDING, _frozen(wide)))
-    rows = prepared.assignment
-    fold = np.zeros(frame.height, dtype=np.int64)
-    for number in prepared.folds:
-        fold[prepared.positions(rows.scored(number))] = number
-    values = np.asarray(prepared.task.target_values(frame))  # type: ignore[attr-defined]
-    target = values[:, None] if table.task == "regression" else values
-    bench = Bench(name, prepared, frame, fold, rows.groups(frame["row"].to_numpy()), target)
-    _fit_members(bench, config)
-    facts = {"target": target, "fold": fold, "group": bench.group}
-    np.savez(runs / f"{name}.members.npz", **facts, **bench.members)
-    return bench
-
-
-def train_all(bench: Bench, lever: str, path: Path) -> None:
-    """Train a lever on every fold of a table and write its out-of-fold predictions."""
-    made, seconds = np.zeros((len(bench.fold), bench.n_outputs)), 0.0
-    for fold in bench.prepared.folds:
-        start = time.monotonic()
-        made[bench.fold == fold] = train(bench, fold, lever)
-        seconds += time.monotonic() - start
-        print(f"{bench.name}, {lever}, fold {fold}: {seconds:.0f} s so far", flush=True)
-    np.savez(path, made=made, seconds=seconds)
-
-
-def train(bench: Bench, fold: int, lever: str) -> Floats:
-    """Train one fold under a lever and predict its scored rows."""
-    prepared, task, seed = bench.prepared, bench.prepared.task, LEVERS[lever]
-    config = prepared.config
+    prepared, seed, told = bench.under(lever.config), lever.seed, ""
+    task, config = prepared.task, prepared.config
     accelerator = build_accelerator(config.training)
-    known, scored = bench.training(fold), np.flatnonzero(bench.fold == fold)
-    task.fit_rows(bench.frame[known.tolist()])
+    device = accelerator.device
+    known, scored = bench.training(fold), bench.scored(fold)
+    task.fit_rows(prepared.frame[known.tolist()])
     reseed(seed, fold)
-    model: Any = task.build_model()
-    if lever == "probe":
-        probe(bench, model, known)
-    offset = torch.zeros(len(bench.fold), bench.n_outputs)
-    if lever == "offset":
-        offset = torch.from_numpy(offsets(bench, fold, known, scored)).float()
-    sampler = Sampler(prepared.dataset.lengths[known], len(known), 32, None, 1, (seed, fold))
-    epochs = EPOCHS * (2 if lever == "long" else 1)
+    model: Any = task.build_model().to(device)
+    if lever.reinit:
+        reinitialise(model.backbone, lever.reinit)
+    if lever.pretrain:
+        others = np.flatnonzero(bench.fold != fold)
+        losses = pretrain(
+            prepared, model.backbone, others, lever.pretrain, accelerator, (seed, fold)
+        )
+        told = f", loss of words {losses[0]:.2f} to {losses[1]:.2f}"
+        reseed(seed, fold)
+    if lever.probe:
+        probe(prepared, model, known, accelerator)
+    offset = tensor(np.zeros((len(bench.fold), bench.n_outputs)), device)
+    if lever.offset:
+        offset = tensor(_offsets(bench, fold), device)
+    wide = Wide(bench, known, bench.n_outputs).to(device) if lever.wide else None
+    average = learn(bench, prepared, model, wide, offset, known, (seed, fold), lever)
+    with average.applied():
+        logits, _ = infer(model, prepared.dataset, scored, task.collate, accelerator)
+    logits = logits + offset[scored].cpu().numpy()
+    if wide is not None:
+        with torch.inference_mode():
+            logits = logits + wide(scored).cpu().numpy()
+    return _predictions(bench, prepared, logits), told
+
+
+def learn(
+    bench: Bench,
+    prepared: Prepared,
+    model: Any,
+    wide: Wide | None,
+    offset: torch.Tensor,
+    known: NDArray[np.int64],
+    seed: tuple[int, int],
+    lever: Lever,
+) -> WeightAverage:
+    """Train a model, as the loop of a run does without accumulating, evaluating or saving."""
+    task, config = prepared.task, prepared.config
+    accelerator = build_accelerator(config.training)
+    sampler = Sampler(prepared.dataset.lengths[known], len(known), 32, None, 1, seed)
+    epochs = bench.setting.epochs * lever.longer
     steps = sum(len(sampler.windows(epoch)) for epoch in range(epochs))
-    optimizer = build_optimizer(model, config.optimizer, prepared.code)
+    rates = config.optimizer.at(config.optimizer.rate * lever.faster)
+    optimizer = build_optimizer(model, rates, prepared.code)
+    if wide is not None:
+        group = {"params": [wide.weight], "lr": WIDE_RATE, "weight_decay": 0.0, "name": "wide"}
+        optimizer.add_param_group(group)
     schedule = build_schedule(optimizer, config.schedule, steps, prepared.code)
-    ema = Average(ema=0.95) if lever == "ema" else None
+    ema = None if lever.ema is None else Average(ema=lever.ema)
     update = Update(optimizer, schedule, WeightAverage(model, newest_share(ema, steps)))
     model.train()
     done = 0
@@ -227,140 +219,128 @@ def train(bench: Bench, fold: int, lever: str) -> Floats:
         for number, (positions,) in enumerate(sampler.windows(epoch)):
             rows = known[positions]
             batch = task.collate([prepared.dataset[row] for row in rows.tolist()])
-            reseed(seed, fold, epoch, number, 1)
-            logits = model(**{key: values for key, values in batch.items() if key != "target"})
-            task.loss(logits + offset[rows], batch).mean().backward()
+            batch = to_device(batch, accelerator.device)
+            reseed(*seed, epoch, number, 1)
+
+            def loss_of(
+                batch: dict[str, torch.Tensor] = batch, rows: NDArray[np.int64] = rows
+            ) -> torch.Tensor:
+                with accelerator.autocast():
+                    outputs = model(**{k: v for k, v in batch.items() if k != "target"})
+                added = offset[rows] if wide is None else offset[rows] + wide(rows)
+                added = added.repeat(len(outputs) // len(rows), 1)  # R-Drop passes twice
+                return task.loss(outputs.float() + added, batch).mean()
+
+            loss_of().backward()
+            if lever.adversarial:
+                adversarial(model, loss_of)
             nn.utils.clip_grad_norm_(model.parameters(), config.training.clip or math.inf)
             done += 1
             update.step(done)
-    with update.average.applied():
-        logits, _ = infer(model, prepared.dataset, scored, task.collate, accelerator)
-    return _predictions(bench, logits + offset[scored].numpy())
+    return update.average
 
 
-def probe(bench: Bench, model: Any, known: NDArray[np.int64]) -> None:
-    """Fit the head's last layer to the vectors that the untrained model pools."""
-    prepared, task = bench.prepared, bench.prepared.task
-    head, model.head = model.head, nn.Identity()
-    accelerator = build_accelerator(prepared.config.training)
-    pooled, target = infer(model, prepared.dataset, known, task.collate, accelerator)
-    model.head = head
-    vectors, layer = torch.from_numpy(pooled), head.layers[-1]
-    batch = {"target": torch.as_tensor(target)}
-    search = torch.optim.LBFGS(
-        layer.parameters(), max_iter=100, history_size=20, line_search_fn="strong_wolfe"
-    )
+class _Workers:
+    """Some processes that do jobs side by side; one does them here."""
 
-    def closure() -> torch.Tensor:
-        search.zero_grad()
-        loss = task.loss(layer(vectors), batch).mean() + PENALTY / 2 * layer.weight.square().sum()
-        loss.backward()
-        return loss
+    def __init__(self, count: int) -> None:
+        self.pool = None
+        if count > 1:
+            threads = max(1, (os.cpu_count() or 1) // count)
+            spawn = multiprocessing.get_context("spawn")  # CUDA can't be forked
+            self.pool = ProcessPoolExecutor(
+                count, mp_context=spawn, initializer=_begin, initargs=(threads,)
+            )
 
-    search.step(closure)  # type: ignore[no-untyped-call]
-    model.zero_grad(set_to_none=True)
+    def __enter__(self) -> _Workers:
+        quiet_libraries(online=True)
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
 
-def offsets(bench: Bench, fold: int, known: NDArray[np.int64], scored: NDArray[np.int64]) -> Floats:
-    """Return what is added to the logits of a fold's rows: a blend of members, (n, n_outputs)."""
-    names = [name for name in CROSS_FITTED if name in bench.members]
-    inside = [bench.inside[fold, name] for name in names]
-    target, holds = bench.target[known], bench.holds
-    weights = fit_weights(inside, target, holds, macro=holds == "label")
-    added = np.zeros((len(bench.fold), bench.n_outputs))
-    for rows, made in ((known, inside), (scored, [bench.members[name][scored] for name in names])):
-        blended = blend(weights, made, holds)
-        if holds == "number":
-            state: Any = bench.prepared.task.state()["rows"]  # type: ignore[attr-defined]
-            added[rows] = (blended - state["mean"]) / state["deviation"]
-        else:
-            log = np.log(np.maximum(blended, np.finfo(np.float64).tiny))
-            added[rows] = log - log.mean(axis=1, keepdims=True)
-    return added
+    def do(self, job: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield the arguments of each job with its outcome, in order."""
+        if self.pool is None:
+            yield from ((given, job(*given)) for given in arguments)
+            return
+        begun = [(given, self.pool.submit(job, *given)) for given in arguments]
+        yield from ((given, future.result()) for given, future in begun)
 
 
-def _prepared(name: str, runs: Path, shared: Path, tokens: int) -> tuple[Config, Prepared]:
-    table = TABLES[name]
-    config = Config.model_validate(
-        {
-            "run": {"name": name, "dir": str(runs)},
-            "task": table.task,
-            "data": {**table.data, "path": str(_file(name, runs, shared)), "sample": table.sample},
-            "folds": {"n": 3},
-            "selection": {"rows": "last"},
-            "text": {"max_length": tokens},
-            "training": {"epochs": EPOCHS, "precision": "float32", "device": "cpu"},
-        }
-    )
-    config, code, run = resolve(config), UserCode(config.code), RunFolder(runs / name)
-    task = build_task(config, code, stores=runs / ".tokens")
-    return config, encode_rows(prepare(config, code, run, task))
+_OPEN: dict[tuple[str, Setting], Bench] = {}  # of this process
 
 
-def _file(name: str, runs: Path, shared: Path) -> Path:
-    # Two of the tables have cells that no config would read as what they are.
-    file = shared / TABLES[name].file
-    if name not in ("alexa", "ramen"):
-        return file
-    path = runs / f"{name}.csv"
-    if not path.exists():
-        frame = pl.read_csv(
-            file, separator="\t" if file.suffix == ".tsv" else ",", infer_schema=False
-        )
-        if name == "alexa":
-            frame = frame.with_columns(pl.all().str.strip_chars())
-        else:
-            frame = frame.filter(pl.col("stars").str.contains(r"^[0-9.]+$"))
-        frame.rename(lambda column: column.strip("\ufeff")).write_csv(path)
-    return path
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    quiet_libraries(online=True)
 
 
-def _frozen(prepared: Prepared) -> NDArray[np.float32]:
-    prepared.task.fit_rows(prepared.frame)
-    model: Any = prepared.task.build_model()
-    model.head = nn.Identity()
-    accelerator = build_accelerator(prepared.config.training)
-    rows = np.arange(prepared.frame.height)
-    vectors, _ = infer(model, prepared.dataset, rows, prepared.task.collate, accelerator)
-    return vectors.astype(np.float32)
+def _bench(name: str, setting: Setting) -> Bench:
+    if (name, setting) not in _OPEN:
+        _OPEN.clear()  # tables come one after the other
+        _OPEN[name, setting] = open_bench(name, setting)
+    return _OPEN[name, setting]
 
 
-def _fit_members(bench: Bench, config: Config) -> None:
-    data, holds, outputs = config.data, bench.holds, bench.n_outputs
-    columns = Columns(tuple(data.text), tuple(data.categorical), tuple(data.numeric))
-    kinds: dict[str, Callable[[], Member]] = {
-        "linear": lambda: Linear(holds, outputs, columns, 0),
-        "embedding": lambda: Embedding(holds, outputs, columns, 0),
-    }
-    if columns.categorical:
-        kinds["lookup"] = lambda: Lookup(outputs, columns, 0)
-    if outputs <= 40:
-        kinds["boosting"] = lambda: Boosting(holds, outputs, columns, 0)
-
-    def fitted(kind: str, rows: NDArray[np.int64], wanted: NDArray[np.int64]) -> Floats:
-        stopping = np.zeros(len(rows), dtype=bool)
-        stopping[np.random.default_rng(0).permutation(len(rows))[: len(rows) // 9]] = True
-        member = kinds[kind]()
-        member.fit(bench.frame[rows.tolist()], bench.target[rows], stopping)
-        return member.predict(bench.frame[wanted.tolist()])
-
-    for kind in kinds:
-        bench.members[kind] = np.zeros((len(bench.fold), outputs))
-        for fold in bench.prepared.folds:
-            known, scored = bench.training(fold), np.flatnonzero(bench.fold == fold)
-            bench.members[kind][scored] = fitted(kind, known, scored)
-            if kind in CROSS_FITTED:
-                bench.inside[fold, kind] = np.zeros((len(known), outputs))
-                groups, of_row = np.unique(bench.group[known], return_inverse=True)
-                dealt = np.random.default_rng(fold).permutation(len(groups)) % PARTS
-                for part in range(PARTS):
-                    out = dealt[of_row] == part
-                    made = fitted(kind, known[~out], known[out])
-                    bench.inside[fold, kind][out] = made
+def _vectors(name: str, setting: Setting) -> None:
+    write_vectors(_bench(name, setting))
 
 
-def _predictions(bench: Bench, logits: NDArray[np.float32]) -> Floats:
-    task: Any = bench.prepared.task
+def _members(name: str, fold: int, inside: bool, setting: Setting) -> dict[str, Floats]:
+    return fit_members(_bench(name, setting), fold, inside=inside)
+
+
+def _train(name: str, lever: str, fold: int, setting: Setting) -> tuple[Floats, float, str]:
+    bench = _bench(name, setting)
+    with np.load(members_path(name, setting)) as saved:
+        if not np.array_equal(saved["fold"], bench.fold):
+            sys.exit(
+                f"{members_path(name, setting)}: of other rows; remove it, or name another --dir"
+            )
+    start = time.monotonic()
+    made, told = train(bench, fold, found(lever))
+    return made, time.monotonic() - start, told
+
+
+def _write_members(
+    name: str, inside: bool, parts: dict[int, dict[str, Floats]], setting: Setting
+) -> None:
+    bench = _bench(name, setting)
+    if inside:
+        kept = {f"{fold}.{kind}": made for fold in parts for kind, made in parts[fold].items()}
+        np.savez_compressed(_inside_path(name, setting), **kept)
+        return
+    members = {}
+    for kind in parts[FOLDS[0]]:
+        made = np.zeros((len(bench.fold), bench.n_outputs))
+        for fold in FOLDS:
+            made[bench.scored(fold)] = parts[fold][kind]
+        members[kind] = shrunk(made, bench.holds)
+    facts = {"target": bench.target, "fold": bench.fold, "group": bench.group}
+    np.savez_compressed(members_path(name, setting), **facts, **members)
+
+
+def _offsets(bench: Bench, fold: int) -> Floats:
+    with np.load(members_path(bench.name, bench.setting)) as saved:
+        facts = ("target", "fold", "group")
+        members = {k: grown(saved[k], bench.holds) for k in saved if k not in facts}
+    with np.load(_inside_path(bench.name, bench.setting)) as saved:
+        inside = {k.removeprefix(f"{fold}."): saved[k] for k in saved if k.startswith(f"{fold}.")}
+    return offsets(bench, fold, members, inside)
+
+
+def _inside_path(name: str, setting: Setting) -> Path:
+    return setting.runs / f"{name}.inside.npz"
+
+
+def _lever_path(name: str, lever: str, setting: Setting) -> Path:
+    return setting.runs / f"{name}-{lever}.npz"
+
+
+def _predictions(bench: Bench, prepared: Prepared, logits: NDArray[Any]) -> Floats:
+    task: Any = prepared.task
     columns = task.to_columns(logits)
     if bench.holds == "number":
         return np.asarray(columns["prediction"])[:, None]
