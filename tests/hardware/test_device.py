@@ -218,6 +218,25 @@ def test_deterministic_sets_torch_and_the_workspace_before_cuda_begins(
 
 
 @pytest.mark.usefixtures("_as_before")
+def test_deterministic_is_set_before_cuda_is_asked_what_it_can_do(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Asking begins CUDA, and then it is too late.
+    workspaces = []
+
+    def supported(including_emulation: bool) -> bool:
+        workspaces.append(os.environ["CUBLAS_WORKSPACE_CONFIG"])
+        return True
+
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    placed = {"device": "auto", "precision": "auto"}
+    resolve(make_config(run={"deterministic": True}, training=placed))
+    assert workspaces == [":4096:8"]
+
+
+@pytest.mark.usefixtures("_as_before")
 def test_deterministic_is_refused_where_it_would_do_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -230,6 +249,18 @@ def test_deterministic_is_refused_where_it_would_do_nothing(
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     set_deterministic(True, "cuda")
     assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_attention_on_cuda_is_not_planned_anew_for_each_length() -> None:
+    enabled = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        build_accelerator(Training(device="cpu", precision="float32"))
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+        build_accelerator(Training(device="cuda", precision="float32"))
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(enabled)
 
 
 def test_what_other_code_has_set_is_left_as_it_is() -> None:

@@ -122,6 +122,10 @@ def build_accelerator(training: Training) -> Accelerator:
         _check_devices(training.device, launch)
     if training.device == "cpu":
         keep_freed_memory()
+    if training.device == "cuda":
+        # torch 2.11 prefers it on Hopper and Blackwell, and it plans anew, in tenths of a second,
+        # for each shape; batches padded to their longest row have a hundred of them.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     AcceleratorState._reset_state(reset_partial_state=True)  # another run of this process left it
     return Accelerator(
         cpu=training.device == "cpu",

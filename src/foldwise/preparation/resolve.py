@@ -39,9 +39,11 @@ def resolve(config: Config, like: Config | None = None) -> Config:
         if selection.rows == "auto":
             selection = selection.model_copy(update={"rows": like.selection.rows})
     else:
-        from foldwise.hardware.device import resolve_device, resolve_precision
+        from foldwise.hardware.device import resolve_device, resolve_precision, set_deterministic
 
         device = resolve_device(device)
+        # Asking CUDA what it can do begins it.
+        set_deterministic(config.run.deterministic, device)
         precision = resolve_precision(precision, device)
         _check_precision(precision, device)
     size = training.batch_size
