@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.special import expit
 from sklearn.metrics import r2_score, roc_auc_score
 
+from foldwise.config.grammar import Part
+from foldwise.config.schema import Config
 from foldwise.members.constant import Constant, Median
 from foldwise.members.linear import Linear
 from foldwise.members.lookup import Lookup
 from foldwise.members.member import Columns
+from foldwise.members.regression import LinearModel
+from foldwise.members.roster import build_member
+from foldwise.parts.usercode import UserCode
+from foldwise.preparation.resolve import resolve
 from members.test_members import COLUMNS, MADE, table
 
 
@@ -166,6 +174,39 @@ def test_words_predict_numbers_and_labels() -> None:
     assert ((made >= 0) & (made <= 1)).all()
     assert roc_auc_score(labels[30:, 0], made[:, 0]) == 1
     assert (made[:, 2] == 1).all()  # what every training row has
+
+
+def log_loss(made: Any, target: np.ndarray) -> float:
+    return float(-np.log(made[np.arange(len(target)), target]).mean())
+
+
+@pytest.mark.parametrize("signal", [0.0, 30.0])
+def test_the_penalty_of_classes_suits_the_rows(signal: float) -> None:
+    # Where nothing is to be learnt a weak penalty learns the noise; where all is, a strong one
+    # learns too little.
+    random = np.random.default_rng(0)
+    features = random.normal(size=(600, 200)) / 200**0.5
+    features[:, 0] = random.normal(size=600)
+    target = (random.random(600) < expit(signal * features[:, 0])).astype(np.int64)
+    losses = {}
+    for strength in (None, 0.1, 30.0):
+        model = LinearModel("label", 2, seed=0, strength=strength)
+        model.fit(features[:300], target[:300])
+        losses[strength] = log_loss(model.predict(features[300:]), target[300:])
+    wrong, right = (0.1, 30.0) if signal else (30.0, 0.1)
+    assert losses[None] < losses[wrong] - 0.02
+    assert losses[None] < losses[right] + 0.02
+
+
+@pytest.mark.parametrize(("weights", "expected"), [("none", 0.9), ("sqrt", 0.5), ("auto", 0.5)])
+def test_classes_weigh_the_same_unless_the_config_weighs_none(
+    make_config: Callable[..., Config], weights: str, expected: float
+) -> None:
+    config = resolve(make_config(loss={"class_weights": weights}))
+    member = build_member(Part(name="linear"), config, UserCode(), "label", 2)
+    rows = pl.DataFrame({"text": ["the same words"] * 100})
+    made = predicted(member, rows, np.array([0] * 90 + [1] * 10), rows[:1])
+    assert made[0, 0] == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("name", list(MADE))

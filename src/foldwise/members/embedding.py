@@ -26,9 +26,11 @@ class Embedding:
 
     reads_embedding = True
 
-    def __init__(self, holds: Holds, n_outputs: int, columns: Columns, seed: int) -> None:
+    def __init__(
+        self, holds: Holds, n_outputs: int, columns: Columns, seed: int, balanced: bool = True
+    ) -> None:
         self.features = Features(columns, words=False)
-        self.model = LinearModel(holds, n_outputs, strength=10.0, seed=seed)
+        self.model = LinearModel(holds, n_outputs, seed=seed, balanced=balanced)
         self.mean = np.empty(0, dtype=np.float32)
         self.scale = np.empty(0, dtype=np.float32)
 

@@ -16,9 +16,11 @@ from foldwise.members.regression import LinearModel
 class Linear:
     """Logistic or ridge regression on TF-IDF of words and word pairs, categories and numbers."""
 
-    def __init__(self, holds: Holds, n_outputs: int, columns: Columns, seed: int) -> None:
+    def __init__(
+        self, holds: Holds, n_outputs: int, columns: Columns, seed: int, balanced: bool = True
+    ) -> None:
         self.features = Features(columns)
-        self.model = LinearModel(holds, n_outputs, strength=10.0, seed=seed)
+        self.model = LinearModel(holds, n_outputs, seed=seed, balanced=balanced)
 
     def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:
         """Fit features and weights; there is no epoch to pick, so inner rows train too."""

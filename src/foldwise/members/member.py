@@ -45,8 +45,9 @@ class Member(Protocol):
     """One model of a fold.
 
     A constructor receives of `holds` (label, labels or number), `n_outputs` (classes, labels, or
-    1), `columns` (a `Columns`) and `seed` what it names. A class with `reads_embedding = True`
-    finds the column `EMBEDDING` in its rows, where the run has a text.
+    1), `columns` (a `Columns`), `seed` and `balanced` (whether each class weighs the same) what it
+    names. A class with `reads_embedding = True` finds the column `EMBEDDING` in its rows, where the
+    run has a text.
     """
 
     def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:

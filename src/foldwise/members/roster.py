@@ -10,6 +10,7 @@ from foldwise.config.grammar import Part
 from foldwise.config.members import MODEL, beside_the_model
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.losses.classes import takes_class_weights
 from foldwise.members.member import Columns, Floats, Holds, Member
 from foldwise.parts.registry import BUILT_IN, build_part, find_part
 from foldwise.parts.usercode import UserCode
@@ -24,7 +25,7 @@ def build_member(
 
     Args:
         part: its name and arguments.
-        config: `data` and the seed are offered to it.
+        config: `data`, the seed and whether classes weigh the same are offered to it.
         code: the user's files.
         holds: what a cell of the target column is.
         n_outputs: classes, labels, or 1.
@@ -32,8 +33,13 @@ def build_member(
     Raises:
         FoldwiseError: there is no such member, or it takes other arguments.
     """
-    columns, seed = columns_read(config), config.run.seed
-    offered = {"holds": holds, "n_outputs": n_outputs, "columns": columns, "seed": seed}
+    offered = {
+        "holds": holds,
+        "n_outputs": n_outputs,
+        "columns": columns_read(config),
+        "seed": config.run.seed,
+        "balanced": not _unweighted(config, code),
+    }
     member: Member = build_part(
         _kind(part.name), part.name, part.arguments, code, "ensemble", **offered
     )
@@ -107,6 +113,12 @@ def reads_embedding(part: Part, config: Config, code: UserCode) -> bool:
     return bool(
         getattr(find_part(_kind(part.name), part.name, code, "ensemble"), "reads_embedding", False)
     )
+
+
+def _unweighted(config: Config, code: UserCode) -> bool:
+    # Whether classes are to weigh what they weigh; a loss without weights says nothing of it.
+    unweighted = config.task == "multiclass" and config.loss.class_weights == "none"
+    return unweighted and takes_class_weights(config.loss.name, code)
 
 
 def _kind(name: str) -> str:
