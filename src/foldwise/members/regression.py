@@ -167,7 +167,10 @@ class LinearModel:
         return min(_PENALTIES, key=error_of)
 
     def _chosen(self, features: Any, targets: list[NDArray[Any]]) -> float:
-        """Return the strength with the lowest log loss on rows left out, weighed as in the fit."""
+        """Return the strength with the lowest log loss on rows left out.
+
+        Not weighed by class, balanced or not: of a rare class a handful of rows would choose.
+        """
         n = features.shape[0]
         if self.strength is not None:
             return self.strength
@@ -175,12 +178,7 @@ class LinearModel:
             return 1.0
         drawn = np.sort(np.random.default_rng(self.seed).permutation(n)[:_CHOOSING])
         parts = [
-            (
-                self._logistic(1.0).set_params(warm_start=True),
-                drawn[fit],
-                drawn[out],
-                target,
-            )
+            (self._logistic(1.0).set_params(warm_start=True), drawn[fit], drawn[out], target)
             for fit, out in KFold(3, shuffle=True, random_state=self.seed).split(drawn)
             for target in targets
             if np.ptp(target[drawn[fit]]) > 0
@@ -190,21 +188,11 @@ class LinearModel:
             loss = 0.0
             for model, fit, out, target in parts:
                 _quiet(model.set_params(C=strength), features[fit], target[fit])
-                loss += self._loss(model, features[out], target[out])
+                loss += _loss(model, features[out], target[out])
             if loss >= least:  # from here on it only rises
                 break
             best, least = strength, loss
         return best
-
-    def _loss(self, model: LogisticRegression, features: Any, target: NDArray[Any]) -> float:
-        known = np.isin(target, model.classes_)  # what it has never seen no strength foresees
-        at = np.searchsorted(model.classes_, target[known])
-        share = model.predict_proba(features)[known, at]
-        losses = -np.log(np.maximum(share, np.finfo(np.float64).tiny))
-        if not self.balanced:
-            return float(losses.sum())
-        counts = np.bincount(at, minlength=len(model.classes_))
-        return float((losses / counts[at]).sum() * len(at) / max(1, np.count_nonzero(counts)))
 
     def _logistic(self, strength: float) -> LogisticRegression:
         weight = "balanced" if self.balanced else None
@@ -215,6 +203,13 @@ class LinearModel:
         self.outputs = np.asarray(outputs, dtype=np.int64)
         self.weights = weights.astype(np.float32)
         self.bias = np.asarray(bias, dtype=np.float64)
+
+
+def _loss(model: LogisticRegression, features: Any, target: NDArray[Any]) -> float:
+    known = np.isin(target, model.classes_)  # what it has never seen no strength foresees
+    at = np.searchsorted(model.classes_, target[known])
+    share = model.predict_proba(features)[known, at]
+    return float(-np.log(np.maximum(share, np.finfo(np.float64).tiny)).sum())
 
 
 def _quiet(model: Any, features: Any, target: NDArray[Any]) -> Any:
