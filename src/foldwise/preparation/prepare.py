@@ -90,9 +90,10 @@ def prepare(
         FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
     """
     config = choose_rate(_with_attention(config, task), task)
-    table = read_rows(config, task, online=online)
+    stores = run.token_stores
+    table = read_rows(config, task, online=online, stores=stores)
     config = choose_selection(config, table.kept.height)
-    rows = split_rows(table, config, code, run, task, online=online)
+    rows = split_rows(table, config, code, run, task, online=online, stores=stores)
     task.fit_target(rows.frame)
     if rows.merged:
         task.merged = rows.merged  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ read and kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,18 +66,21 @@ class SplitRows:
     counts: dict[str, Any]
 
 
-def read_rows(config: Config, task: Task, *, online: bool = False) -> CleanTable:
+def read_rows(
+    config: Config, task: Task, *, online: bool = False, stores: Path | None = None
+) -> CleanTable:
     """Read the table, or the task's own rows, handle missing values and draw the sample.
 
     Args:
         config: resolved; `data` and `folds` are read.
         task: says what a cell of the target is.
         online: ask the store that `data.path` may name.
+        stores: where the text of a big table may lie, as for `read_table`.
 
     Raises:
         FoldwiseError: anything wrong with the table or the columns.
     """
-    table, sha256, read, notes = _read(config, task, online)
+    table, sha256, read, notes = _read(config, task, online, stores)
     kept, counts = apply_missing(table, config.data)
     kept = draw_sample(kept, config.data.sample, config.data.target, config.folds.seed)
     counts = {"rows_read": read, **counts, "rows_after_sampling": kept.height}
@@ -91,6 +95,7 @@ def split_rows(
     task: Task,
     *,
     online: bool = False,
+    stores: Path | None = None,
 ) -> SplitRows:
     """Deal rows to holdout and folds, or read how a run has dealt them, and merge rare labels.
 
@@ -101,6 +106,7 @@ def split_rows(
         run: its folds.parquet is read if it is there.
         task: says by what to stratify.
         online: ask the store that `holdout.path` may name.
+        stores: where the text of a big table for the holdout may lie, as for `read_table`.
 
     Raises:
         FoldwiseError: anything wrong with the labels, the folds or the holdout's table.
@@ -117,7 +123,7 @@ def split_rows(
     frame = kept.filter(~held)
     holdout = kept.filter(held) if held.any() else None
     if config.holdout is not None and config.holdout.path is not None:
-        beside = _holdout_table(config.holdout.path, config, task, online)
+        beside = _holdout_table(config.holdout.path, config, task, online, stores)
         holdout, twins, more = _read_holdout(beside, config, frame, merged)
         notes += more
         counts = {**counts, "training_rows_with_a_near_duplicate_in_the_holdout": twins}
@@ -126,7 +132,7 @@ def split_rows(
 
 
 def _read(
-    config: Config, task: Task, online: bool
+    config: Config, task: Task, online: bool, stores: Path | None
 ) -> tuple[pl.DataFrame, str, int, tuple[str, ...]]:
     if config.data.path is None:
         frame = task.rows()
@@ -135,7 +141,7 @@ def _read(
         digest = str(frame.hash_rows(seed=0).sum())
         return frame, f"rows of task {config.task}: {digest}", frame.height, ()
     extra = _extra_columns(config)
-    table = read_table(config.data, extra, holds=holds(task), online=online)
+    table = read_table(config.data, extra, holds=holds(task), online=online, stores=stores)
     return table.frame, table.sha256, table.source_rows, table.notes
 
 
@@ -228,9 +234,12 @@ def _merged_labels(before: pl.DataFrame, after: pl.DataFrame, config: Config) ->
     return sorted(names.filter(pl.col("called") != pl.col("label"))["label"].unique())
 
 
-def _holdout_table(path: str, config: Config, task: Task, online: bool) -> Table:
+def _holdout_table(
+    path: str, config: Config, task: Task, online: bool, stores: Path | None
+) -> Table:
     data = config.data.model_copy(update={"path": path, "sample": None})
-    return read_table(data, holds=holds(task), beside=group_column(config), online=online)
+    beside = group_column(config)
+    return read_table(data, holds=holds(task), beside=beside, online=online, stores=stores)
 
 
 def _read_holdout(
