@@ -180,7 +180,8 @@ def prepare(table: Path, folder: Path) -> None:
     code, run = UserCode(config.code), RunFolder(folder / "runs" / "growth")
     task = build_task(config, code, stores=run.token_stores)
     took: dict[str, tuple[float, float]] = {}
-    find = steps.find_duplicates
+    searching = "group_texts" if hasattr(steps, "group_texts") else "find_duplicates"  # older
+    find = getattr(steps, searching)
 
     @contextmanager
     def timed(step: str) -> Iterator[None]:
@@ -192,7 +193,7 @@ def prepare(table: Path, folder: Path) -> None:
         with timed("duplicates"):
             return find(*given)
 
-    steps.find_duplicates = find_timed
+    setattr(steps, searching, find_timed)
     own = most_of_its_own()
     given = {"stores": run.token_stores}
     if "stores" not in inspect.signature(steps.read_rows).parameters:  # an older state
