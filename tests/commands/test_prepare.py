@@ -76,8 +76,10 @@ def test_a_run_searches_and_tokenizes_nothing_that_was_done_ahead(
 
 def test_a_device_that_isnt_here_and_what_only_it_can_are_no_matter(write: Any) -> None:
     gpu = {"training": {"device": "cuda", "precision": "fp16"}, "model": {"attention": "flash"}}
-    result = prepared(write(**gpu))
+    path = write(**gpu)
+    result = prepared(path, "--set", "run.name=other")
     assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(f"now: foldwise train {path} --set run.name=other\n")
 
 
 def test_every_variant_of_a_sweep_is_prepared_and_a_finished_run_left_alone(
@@ -103,3 +105,10 @@ def test_bad_input_leaves_nothing(write: Any, tmp_path: Path) -> None:
     assert result.exit_code != 0
     assert "has no column 'no such column'" in str(result.exception)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_place_where_no_run_can_lie_is_told_before_any_work(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    result = prepared(write())
+    assert "runs is a file; choose another run.dir or run.name" in str(result.exception)
+    assert (tmp_path / "runs").read_text() == "a file"

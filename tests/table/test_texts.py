@@ -124,6 +124,16 @@ def test_a_table_that_is_refused_leaves_nothing_of_its_text(tmp_path: Path, ther
     assert not there or list(stores.iterdir()) == []
 
 
+@pytest.mark.usefixtures("little")
+def test_no_text_is_put_down_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".tokens").symlink_to(tmp_path / "elsewhere")
+    data = Data(path=str(written(tmp_path, "csv", rows())), **COLUMNS)
+    with pytest.raises(FoldwiseError, match="is a link; remove it, texts lie beside the runs"):
+        read_table(data, stores=tmp_path / ".tokens")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_little_text_is_no_reason_for_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,10 @@ def prepare(configs: Sequence[Path], overrides: Sequence[str], tell: Output = PL
             tell.say("\n".join(facts(prepared.counts)))
         tell.say(f"{found[-1]['state']}: {variant.run.path}")
     several = len(variants) > 1 or variants[0].overrides != tuple(overrides)
-    command = "sweep" if several else "train"
+    given = [*map(str, configs), *(part for text in overrides for part in ("--set", text))]
+    command = shlex.join(["foldwise", "sweep" if several else "train", *given])
     stores = variants[-1].run.token_stores
     tell.end(
-        f"ready in {stores}; now: foldwise {command} {' '.join(map(str, configs))}",
+        f"ready in {stores}; now: {command}",
         {"stores": str(stores), "runs": found},
     )

@@ -26,9 +26,13 @@ def prepare_ahead(config: Config, run: RunFolder) -> Prepared:
         run: where the run will lie, or does; it is left alone.
 
     Raises:
-        FoldwiseError: the input doesn't allow the run.
+        FoldwiseError: the input doesn't allow the run, or it can't lie there.
         RunInterrupted: the disk is full.
     """
+    if run.config.exists():
+        run.check_is_run()
+    else:
+        run.check_place()
     training = config.training.model_copy(update={"device": "cpu", "precision": "float32"})
     model = config.model.model_copy(update={"attention": "auto", "quantize": None})
     config = resolve(config.model_copy(update={"training": training, "model": model}))

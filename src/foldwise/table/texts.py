@@ -22,6 +22,7 @@ from typing import Any
 
 import polars as pl
 
+from foldwise.errors import FoldwiseError
 from foldwise.run.files import half
 from foldwise.run.space import room_for
 
@@ -68,6 +69,7 @@ class Texts:
             texts: strings, null for blank ones.
 
         Raises:
+            FoldwiseError: the folder is a link.
             RunInterrupted: the disk is full.
         """
         self._held.append(texts.select(self.columns))
@@ -87,6 +89,8 @@ class Texts:
 
         texts = pl.concat(self._held).to_arrow(compat_level=pl.CompatLevel.newest())
         if self._path is None:
+            if folder.is_symlink():
+                raise FoldwiseError(f"{folder}: is a link; remove it, texts lie beside the runs")
             self._made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             self._path = half(folder / f"texts-{secrets.token_hex(4)}")
