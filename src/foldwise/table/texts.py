@@ -53,12 +53,13 @@ class Texts:
     def __enter__(self) -> Texts:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Take the file's name away, and the folders that were made for it."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Take the file's name away and, of a table that is refused, what was made for it."""
         self._writer = None
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-        for folder in self._made:  # a table that is refused leaves nothing behind
+        # Not otherwise: a run beside this one may be about to put its own file there.
+        for folder in self._made if kind is not None else []:
             with suppress(OSError):
                 folder.rmdir()
 
