@@ -87,8 +87,8 @@ def test_the_similarity_of_identical_texts_is_no_matter(
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "empty", "renamed", "a folder", "a link"])
-def test_what_is_damaged_is_searched_and_kept_again(
-    tmp_path: Path, searches: list[int], damage: str
+def test_what_is_damaged_is_told_searched_and_kept_again(
+    tmp_path: Path, searches: list[int], damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = kept(tmp_path)
     content = path.read_bytes()
@@ -108,6 +108,7 @@ def test_what_is_damaged_is_searched_and_kept_again(
     found = group_texts(TEXTS, "near", 0.8, tmp_path)
     assert found.group.tolist() == FOUND
     assert searches == [6]
+    assert capsys.readouterr().err == f"warning: {path}: not as it was written; made anew\n"
     if damage == "a folder":
         with pytest.raises(
             FoldwiseError, match=r"\.groups: is a folder; remove it, a file belongs"

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,6 +83,8 @@ def group_texts(
     path = stores / f"{_key(texts, how, similarity)}{GROUPS}"
     group = _read(path, texts.height)
     if group is None:
+        if os.path.lexists(path):
+            print(f"warning: {path}: not as it was written; made anew", file=sys.stderr)
         group = find_duplicates(texts, how, similarity).group
     return Grouped(group, path)
 
