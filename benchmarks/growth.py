@@ -7,14 +7,16 @@ sentences, capitals and numbers, eight classes; one row in fifty is another's tw
 and one in a hundred its copy. Each size is prepared in a process of its own, as `foldwise train`
 does before its first fold: `reading` to the table without missing values, `duplicates` in it,
 `splitting` to a holdout and five folds, `tokenizing` by all-MiniLM-L6-v2 into the token store.
-Printed are each step's seconds, in brackets those of all cores' work, the same for a row, and the
-largest resident set, which counts pages of mapped files too. `--source` puts another tree's `src`
-first, to set an older state of the code beside this one.
+Printed are each step's seconds, in brackets those of all cores' work, the same for a row, the
+largest resident set, which counts pages of mapped files too, and the largest part of it that is the
+process's own: pages of files go when memory is short. `--source` puts another tree's `src` first,
+to set an older state of the code beside this one; `--parquet` prepares the same rows in Parquet.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import re
@@ -22,6 +24,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 WORDS, VOCABULARY, CLASSES = 100, 60_000, 8
 TWINS, COPIES = 0.02, 0.01
@@ -43,13 +47,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 50_000, 100_000])
     parser.add_argument("--source", type=Path, help="another tree's src")
     parser.add_argument("--folder", type=Path, help="where tables are kept, to be used again")
+    parser.add_argument("--parquet", action="store_true", help="the same rows in Parquet")
     parser.add_argument("--child", type=Path, nargs=2)
     options = parser.parse_args()
     if options.child:
         prepare(*options.child)
         return
     titles = "".join(f"{step:>16}" for step in STEPS)
-    print(f"{'rows':>9}{titles}{'all':>16}{'ms/row':>15}{'peak, MiB':>11}")
+    print(f"{'rows':>9}{titles}{'all':>16}{'ms/row':>15}{'peak, MiB':>11}{'own, MiB':>10}")
     environment = dict(os.environ)
     if options.source:
         paths = [str(options.source.resolve()), environment.get("PYTHONPATH", "")]
@@ -60,6 +65,10 @@ def main() -> None:
             if not table.exists():
                 write_table(Path(folder) / "table.csv", rows)
                 (Path(folder) / "table.csv").rename(table)
+            if options.parquet:
+                csv, table = table, table.with_suffix(".parquet")
+                if not table.exists():
+                    pl.scan_csv(csv).sink_parquet(table)
             command = [sys.executable, __file__, "--child", str(table), folder]
             done = subprocess.run(
                 command, stdout=subprocess.PIPE, text=True, check=True, env=environment
@@ -69,8 +78,9 @@ def main() -> None:
         whole = [sum(seconds) for seconds in zip(*steps, strict=True)]
         pairs = "".join(f"{wall:>9.1f} ({cpu:4.0f})" for wall, cpu in [*steps, whole])
         each = f" ({1000 * whole[1] / rows:.3f})"
+        memory = f"{told['peak']:>11}{told['own']:>10}"
         print(
-            f"{rows:>9}{pairs}{1000 * whole[0] / rows:>8.3f}{each}{told['peak']:>11}"
+            f"{rows:>9}{pairs}{1000 * whole[0] / rows:>8.3f}{each}{memory}"
             f"   {told['groups']} groups, {told['tokens']} tokens",
             flush=True,
         )
@@ -170,7 +180,8 @@ def prepare(table: Path, folder: Path) -> None:
     code, run = UserCode(config.code), RunFolder(folder / "runs" / "growth")
     task = build_task(config, code, stores=run.token_stores)
     took: dict[str, tuple[float, float]] = {}
-    find = steps.find_duplicates
+    searching = "group_texts" if hasattr(steps, "group_texts") else "find_duplicates"  # older
+    find = getattr(steps, searching)
 
     @contextmanager
     def timed(step: str) -> Iterator[None]:
@@ -182,9 +193,13 @@ def prepare(table: Path, folder: Path) -> None:
         with timed("duplicates"):
             return find(*given)
 
-    steps.find_duplicates = find_timed
+    setattr(steps, searching, find_timed)
+    own = most_of_its_own()
+    given = {"stores": run.token_stores}
+    if "stores" not in inspect.signature(steps.read_rows).parameters:  # an older state
+        given = {}
     with timed("reading"):
-        read = steps.read_rows(config, task)
+        read = steps.read_rows(config, task, **given)
     with timed("splitting"):
         rows = steps.split_rows(read, config, code, run, task)
     del read
@@ -195,7 +210,22 @@ def prepare(table: Path, folder: Path) -> None:
         dataset = task.dataset(rows.frame)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     counts = {"groups": rows.counts["groups"], "tokens": int(dataset.tokens.sum())}
-    print(json.dumps({**took, "peak": peak, **counts}))
+    print(json.dumps({**took, "peak": peak, "own": own[0], **counts}))
+
+
+def most_of_its_own() -> list[int]:
+    """Watch the memory that is this process's own; the list's one entry is the most so far, MiB."""
+    most = [0]
+
+    def watch() -> None:
+        while True:
+            told = Path("/proc/self/status").read_text(encoding="ascii")
+            found = re.search(r"RssAnon:\s+(\d+) kB", told)
+            most[0] = max(most[0], int(found[1]) // 1024 if found else 0)
+            time.sleep(0.02)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return most
 
 
 def _cpu_s() -> float:

@@ -3,15 +3,16 @@
     python benchmarks/scale.py [--gpus 64] [--rows 100000000] [--configs 1000] [--seeds 20]
     python benchmarks/scale.py --measure
 
-A run is first prepared by one process (read, deduplicated, split, tokenized), some runs at once;
-then its folds are tasks that each take some GPUs, begun as soon as these are free, and each reads
-the table and checks the tokens first; at last its scores get their intervals (1,000 resamples of
-all rows, by one process, for one member). Simulated: a fold takes longer than planned by a
-lognormal factor (`--spread`), a GPU fails at a rate (`--mtbf`), its fold loses what it did since
-the last checkpoint (`--every`) and waits for `--restart` seconds, and each checkpoint stops the
-fold for as long as its bytes take to write. Every rate is an option and a default says in its help
-where it comes from: measured here by `--measure` or growth.py, or assumed. Nothing here was run on
-GPUs.
+A run is first prepared by one process (read, deduplicated, split, tokenized; a sweep's runs find
+near-duplicates and tokens of the first, as any run does with `--ahead`), some runs at once; then
+its folds are tasks that each take some GPUs, begun as soon as these are free, and each reads the
+table and checks the tokens first; at last its scores get their intervals (1,000 resamples of all
+rows, of more than a million fewer, by one process, for one member). Simulated: a fold takes longer
+than planned by a lognormal factor (`--spread`), a GPU fails at a rate (`--mtbf`), its fold loses
+what it did since the last checkpoint (`--every`) and waits for `--restart` seconds, and each
+checkpoint stops the fold for as long as its bytes take to write. Every rate is an option and a
+default says in its help where it comes from: measured here by `--measure` or growth.py, or assumed.
+Nothing here was run on GPUs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from foldwise.evaluation.bootstrap import resamples_of
 
 HOUR = 3600.0
 
@@ -79,7 +82,14 @@ def main() -> None:
     add("--share", type=float, default=0.15, help="of the peak; assumed, small layers are slow")
     add("--loading", type=float, default=7.2e-6, help="CPU seconds a row: --measure")
     add("--cores", type=int, default=8, help="that load for a GPU; assumed")
-    add("--prepare", type=float, default=0.148e-3, help="CPU seconds a row: growth.py")
+    add("--prepare", type=float, default=0.13e-3, help="CPU seconds a row: growth.py")
+    add(
+        "--again",
+        type=float,
+        default=0.021e-3,
+        help="CPU seconds a row where near-duplicates and tokens are there already: growth.py",
+    )
+    add("--ahead", action="store_true", help="foldwise prepare came before the GPUs were held")
     add("--prepare-cores", type=int, default=16, help="of the machine that prepares; assumed")
     add("--at-once", type=int, default=8, help="runs prepared at once: one a node of 8 GPUs")
     add("--parallel", type=float, default=0.6, help="of preparing that gains by cores; assumed")
@@ -124,14 +134,17 @@ def job_of(options: Any, rows: float, runs: int, gpus_a_fold: int, epochs: float
     begin = options.begin + rows * (options.read + 4 * options.tokens / options.hash)
     gain = gpus_a_fold * (options.scaling if gpus_a_fold > 1 else 1.0)
     spread = 1 - options.parallel + options.parallel / options.prepare_cores
+    # The first run of a sweep fills the stores that the others find.
+    known = options.ahead or runs > 1
+    prepare = options.again if known else options.prepare * spread
     return Job(
         gpus=options.gpus,
         runs=runs,
         folds=options.folds,
         gpus_a_fold=gpus_a_fold,
-        prepare_s=rows * options.prepare * spread,
+        prepare_s=rows * prepare,
         fold_s=begin + (trained * row_s + scored) / gain,
-        summary_s=rows * options.draw * 1000,
+        summary_s=rows * options.draw * resamples_of(int(rows)),
         every_s=options.every,
         checkpoint_s=12 * options.weights / options.disk,
         restart_s=options.restart,

@@ -102,6 +102,7 @@ def make_run(
             "baselines": {},
             "selection": "inner",
             "smaller_is_better": [m.name for m in metrics if not m.greater_is_better],
+            "rows": {"oof": n, "holdout": 0 if held is None else len(held[0])},
         },
     )
     started = {"parameters": 22_600_000, "trainable_parameters": 600_000, "checkpoint_bytes": 2**21}

@@ -103,6 +103,17 @@ def probabilities(frame: pl.DataFrame) -> np.ndarray:
 # What the files say.
 
 
+def test_a_run_whose_text_lies_on_the_disk_has_the_same_bytes(
+    make: Callable[..., Config], base: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foldwise.table.texts.FULL", 300)
+    run = cross_validate(make("put-down", holdout={"fraction": 0.15}, folds={"run": [1]}))
+    assert run.folds.read_bytes() == base.folds.read_bytes()
+    for name in ("predictions", "holdout"):
+        mine, plain = getattr(run.fold(1), name), getattr(base.fold(1), name)
+        assert mine.read_bytes() == plain.read_bytes()
+
+
 def test_macro_f1_of_the_out_of_fold_table_is_scikit_learns(base: RunFolder) -> None:
     metrics, oof = read_json(base.metrics), pl.read_parquet(base.out_of_fold)
     expected = f1_score(oof["target"], oof["prediction"], average="macro")

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from foldwise.evaluation.bootstrap import intervals
+from foldwise.evaluation import bootstrap
+from foldwise.evaluation.bootstrap import intervals, resample
 from foldwise.metrics.metric import Metric, builtin_metric
 
 # Ten times as fast as the built-in one: these tests draw 100,000 resamples.
@@ -112,6 +113,28 @@ def test_a_metric_defined_on_no_resample_has_no_interval() -> None:
         resamples=5,
     )
     assert all(math.isnan(value) for value in result["auroc_macro"].values())
+
+
+@pytest.mark.parametrize(
+    ("rows", "drawn"),
+    [(0, 1000), (1, 1000), (1_000_000, 1000), (2_000_000, 500), (2_500_001, 400), (10**8, 400)],
+)
+def test_of_more_than_a_million_rows_fewer_resamples_are_drawn(rows: int, drawn: int) -> None:
+    assert bootstrap.resamples_of(rows) == drawn
+
+
+def test_the_resamples_of_all_members_are_as_many_and_of_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bootstrap, "DRAWN_ROWS", 450 * 60)
+    target, groups = np.arange(60) % 2, np.arange(60) // 2
+    right = np.arange(60) % 3 > 0
+    first, second = (
+        resample([SHARE_RIGHT], target, np.where(mine, target, 2), np.eye(3)[target], groups, 0)
+        for mine in (right, ~right)
+    )
+    assert first.draws.shape == second.draws.shape == (450, 1)
+    assert first.draws + second.draws == pytest.approx(1)  # a row is right in one of them
 
 
 def test_a_wider_level_gives_a_wider_interval() -> None:

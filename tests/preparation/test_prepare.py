@@ -23,6 +23,7 @@ from foldwise.preparation.resolve import resolve
 from foldwise.preparation.rows import row_groups
 from foldwise.run.files import write_parquet
 from foldwise.run.folder import RunFolder
+from foldwise.table.duplicates import find_duplicates
 from foldwise.tasks.task import Task
 from foldwise.workflow import cross_validate
 
@@ -352,6 +353,32 @@ def test_nothing_is_written_by_preparing(make_config: Make) -> None:
     assert not Path(config.run.dir).exists()
 
 
+def test_runs_over_the_same_texts_look_for_near_duplicates_once(
+    make_config: Make, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+
+    def counted(texts: pl.DataFrame, *given: Any) -> Any:
+        searched.append(texts.height)
+        return find_duplicates(texts, *given)
+
+    monkeypatch.setattr("foldwise.table.groups.find_duplicates", counted)
+    out = write("out.csv", text=words(4, 50), label=["a", "b", "c", "a"])
+    given: dict[str, Any] = {
+        "data": {"path": write(text=words(26) + words(1), label=["a", "b", "c"] * 9)},
+        "holdout": {"path": out},
+    }
+    first = encode_rows(prepared(make_config(**given)))
+    assert searched == [27, 31]
+    other = prepared(make_config(run={"name": "other", "seed": 8}, **given))
+    assert other.assignment.frame.equals(first.assignment.frame)
+    assert other.counts.items() <= first.counts.items()
+    continued(first)
+    assert searched == [27, 31]
+    prepared(make_config(run={"name": "third"}, folds={"duplicates": "near"}, **given))
+    assert searched == [27, 31, 27, 31]
+
+
 def test_a_run_resolves_its_config_and_reads_deals_and_encodes_its_rows_once(
     make_config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,7 +386,7 @@ def test_a_run_resolves_its_config_and_reads_deals_and_encodes_its_rows_once(
     steps = (
         "preparation.ownership.resolve",
         "preparation.rows.read_table",
-        "preparation.rows.find_duplicates",
+        "table.groups.find_duplicates",
         "preparation.rows.assign_folds",
         "tasks.text_classification.encode",
     )

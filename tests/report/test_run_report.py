@@ -15,7 +15,7 @@ from browser import Browser
 from conftest import make_table
 from foldwise.cli import app
 from foldwise.config.schema import Config
-from foldwise.evaluation import diagnostics
+from foldwise.evaluation import bootstrap, diagnostics
 from foldwise.evaluation.slices import by_value, score_slices
 from foldwise.metrics.metric import confusion, per_class
 from foldwise.report import run_rows
@@ -157,6 +157,20 @@ def test_the_verdict_comes_first_then_the_model_beside_its_baselines(trained: Ru
         scores = metrics["members"][names.get(point["model"], "model")]
         oof = scores["oof"]["f1_macro"]
         assert [point[k] for k in ("value", "low", "high")] == [oof[k] for k in oof]
+
+
+def test_fewer_resamples_of_very_many_rows_are_told(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, classes = np.arange(30) % 3, ["card", "debt", "loan"]
+    config = make_config()
+    run = make_run(config, target, noisy(target, 0.6, 0), np.arange(30) % 3 + 1)
+    assignment = read_assignment(pl.read_parquet(run.folds))
+    source = Source(run, config, Task(classes), assignment, None, None)
+    told = ", by 500 resamples: fewer than 1,000, as there are so many rows"
+    assert told not in build_report(source)
+    monkeypatch.setattr(bootstrap, "DRAWN_ROWS", 30 * 500)
+    assert told in build_report(source)
 
 
 def test_mistakes_show_the_other_columns_of_their_row(trained: RunFolder) -> None:

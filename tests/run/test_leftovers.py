@@ -75,8 +75,12 @@ def test_token_store_in_the_making_goes_an_hour_after_its_process(
     long_ago = old.stat().st_mtime - 3700
     for path in (old, old.parent):
         os.utime(path, (long_ago, long_ago))
+    text = put(run.token_stores / f".texts-0a1b2c3d.4e5f67.{dead}.tmp")  # of a table half read
+    fresh = put(run.token_stores / f".texts-8a9b0c1d.4e5f67.{dead}.tmp")
+    os.utime(text, (long_ago, long_ago))
     clear_leftovers(run, [])
     assert not old.parent.exists()
+    assert (text.exists(), fresh.exists()) == (False, True)
 
 
 def test_nothing_outside_is_removed_through_a_link(tmp_path: Path, dead: int) -> None:

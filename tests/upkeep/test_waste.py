@@ -86,6 +86,14 @@ def test_token_stores_stay_while_a_run_beside_is_unfinished_or_unreadable(run: R
     assert [item.path for item in waste_of(run)] == [run.token_stores / ("a" * 64)]
 
 
+def test_near_duplicates_that_are_kept_go_as_token_stores_do(run: RunFolder) -> None:
+    path = put(run.token_stores / f"{'b' * 64}.groups")
+    told = "near-duplicates; no run beside it is unfinished, and it can be made again"
+    assert [item.why for item in waste_of(run) if item.path == path] == [told]
+    assert path in {item.path for item in remove(run, waste_of(run))}
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("place", ["", "fold-2"])
 def test_a_run_at_work_is_refused_before_and_after_the_question(run: RunFolder, place: str) -> None:
     waste = waste_of(run)

@@ -6,6 +6,10 @@ one by one would give intervals that are too narrow. All metrics see the same re
 the very functions of metrics.py, called on the drawn rows, so there is one definition of each.
 
 What the interval covers: other rows like these. Not other seeds, folds or training sets.
+
+Counts of a confusion matrix could be drawn instead of rows, at next to no cost. But members are set
+against each other on the same resamples, and counts that are drawn apart are of other rows; so of
+more than a million rows fewer resamples are drawn instead.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from numpy.typing import NDArray
 from foldwise.metrics.metric import Floats, Ids, Metric, evaluate, score
 
 LEVEL = 0.95  # share of the draws between low and high
+MOST, FEWEST = 1000, 400  # resamples
+DRAWN_ROWS = 10**9  # of all resamples together, where that allows FEWEST
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,16 @@ class Resampled:
         }
 
 
+def resamples_of(rows: int) -> int:
+    """Return how many resamples of so many rows are drawn: MOST, of more than a million fewer.
+
+    From one set of draws to another an interval's ends move by 0.13 standard errors with FEWEST, by
+    0.08 with MOST (Efron & Tibshirani 1993, ch. 19). Of a million rows that is less than 0.0001 of
+    an accuracy.
+    """
+    return min(MOST, max(FEWEST, DRAWN_ROWS // max(rows, 1)))
+
+
 def intervals(
     metrics: Sequence[Metric],
     target: Ids,
@@ -63,7 +79,7 @@ def intervals(
     probabilities: Floats,
     groups: NDArray[Any],
     seed: int,
-    resamples: int = 1000,
+    resamples: int | None = None,
     level: float = LEVEL,
 ) -> dict[str, dict[str, float]]:
     """Compute every metric over all rows, with a bootstrap interval: `resample` says how.
@@ -82,7 +98,7 @@ def resample(
     probabilities: Floats,
     groups: NDArray[Any],
     seed: int,
-    resamples: int = 1000,
+    resamples: int | None = None,
 ) -> Resampled:
     """Compute every metric over all rows and over resamples of their groups.
 
@@ -95,7 +111,7 @@ def resample(
         probabilities: (rows, n_classes).
         groups: (rows,) of any sortable type; equal values are drawn together.
         seed: of the draws.
-        resamples: number of draws.
+        resamples: number of draws; None: `resamples_of` the rows.
 
     Raises:
         FoldwiseError: a user's metric returns something else than a finite float.
@@ -105,6 +121,7 @@ def resample(
     # array of their shape that holds nan and no memory stands in.
     with_probabilities = any(metric.needs == "probabilities" for metric in metrics)
     n_classes = probabilities.shape[1]
+    resamples = resamples or resamples_of(len(target))
     draws = np.empty((resamples, len(metrics)))
     for i, rows in enumerate(drawn_rows(groups, seed, resamples)):
         drawn_target, drawn_prediction = target[rows], prediction[rows]

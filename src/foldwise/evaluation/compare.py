@@ -20,7 +20,7 @@ import numpy as np
 
 from foldwise.config.load import diff_configs
 from foldwise.errors import FoldwiseError
-from foldwise.evaluation.bootstrap import drawn_rows
+from foldwise.evaluation.bootstrap import drawn_rows, resamples_of
 from foldwise.evaluation.candidates import Candidate
 from foldwise.evaluation.simultaneous import (
     FEWEST_FOLDS,
@@ -33,7 +33,6 @@ from foldwise.evaluation.simultaneous import (
 from foldwise.evaluation.words import metric_name
 from foldwise.metrics.metric import Metric, evaluate
 
-RESAMPLES = 2000
 UNDECIDED = "verdict: no clear difference"
 
 
@@ -186,14 +185,14 @@ class Comparison:
 
 
 def compare(
-    candidates: Sequence[Candidate], metric: str | None = None, resamples: int = RESAMPLES
+    candidates: Sequence[Candidate], metric: str | None = None, resamples: int | None = None
 ) -> Comparison:
     """Set the best config against each of the others.
 
     Args:
         candidates: two or more finished runs.
         metric: name; None for what the first run selected its epochs by, or else its first.
-        resamples: draws of the bootstrap.
+        resamples: draws of the bootstrap; None: as for `bootstrap_scores`.
 
     Raises:
         FoldwiseError: fewer than two runs, runs that can't be paired, or no such metric.
@@ -248,7 +247,7 @@ def check_pairs(first: Candidate, second: Candidate) -> None:
 
 
 def bootstrap_scores(
-    runs: Sequence[Candidate], metric: Metric, resamples: int = RESAMPLES
+    runs: Sequence[Candidate], metric: Metric, resamples: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score runs on the same resamples of their out-of-fold rows (Efron and Tibshirani 1993).
 
@@ -257,7 +256,7 @@ def bootstrap_scores(
     Args:
         runs: k runs with the same out-of-fold rows in the same order.
         metric: recomputed on every resample.
-        resamples: number of draws.
+        resamples: number of draws; None: twice `resamples_of` the rows.
 
     Returns:
         Scores of all rows (k,) and of the draws (resamples, k), turned so that more is better.
@@ -265,6 +264,7 @@ def bootstrap_scores(
     sign = 1 if metric.greater_is_better else -1
     first = runs[0]
     groups = first.assignment.groups(first.out_of_fold["row"].to_numpy())
+    resamples = resamples or 2 * resamples_of(len(groups))
     drawn = drawn_rows(groups, first.config.folds.seed, resamples)
     draws = [[_scored(run, metric, rows) for run in runs] for rows in drawn]
     values = [_scored(run, metric, np.arange(len(groups))) for run in runs]
@@ -304,7 +304,7 @@ def _pairs(
     scores: dict[str, np.ndarray],
     metric: Metric,
     noise: SeedNoise | None,
-    resamples: int,
+    resamples: int | None,
 ) -> tuple[Pair, ...]:
     by_fold = np.array([np.mean([scores[r.name] for r in c.runs], axis=0) for c in configs])
     seeds = [len(config.runs) for config in configs]

@@ -26,11 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foldwise.config.grammar import BUILTIN
-from foldwise.evaluation.bootstrap import LEVEL, drawn_rows, percentiles, resample
+from foldwise.evaluation.bootstrap import LEVEL, drawn_rows, percentiles, resample, resamples_of
 from foldwise.evaluation.words import figure, metric_name, signed
 from foldwise.metrics.metric import Floats, Ids, Metric, evaluate, score
 
-RESAMPLES = 1000
 Positions = NDArray[np.intp]
 Where = Literal["inside", "below", "above"]
 
@@ -176,7 +175,7 @@ def promises(
     *,
     classes: int = 0,
     seed: int,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
 ) -> list[Promise]:
     """Set each metric of new rows against what cross-validation promised of them.
 
@@ -187,8 +186,10 @@ def promises(
         classes: how many there are, where the target is one class a row and its shares count;
             rows of other ids are left out of what the shares explain.
         seed: of the draws.
-        resamples: number of draws.
+        resamples: number of draws; None: `resamples_of` the larger of both tables.
     """
+    rows = max(len(out_of_fold.target), len(new.target))
+    resamples = resamples or resamples_of(rows)
     estimate = score(metrics, *out_of_fold.arrays)
     values = score(metrics, *new.arrays)
     out_of_fold = _with_one_wrong(out_of_fold, classes)

@@ -78,6 +78,21 @@ def eda(
 
 
 @app.command()
+def prepare(
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIGS...", help="YAML configs, or folders of them.")
+    ],
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Do ahead what needs no GPU: near-duplicates and tokens; train and sweep find them."""
+    from foldwise.commands.prepare import prepare as command
+
+    command(configs, overrides or [], tell=output(quiet, as_json))
+
+
+@app.command()
 def train(
     config: ConfigPath,
     overrides: Overrides = None,

@@ -7,6 +7,7 @@ can be written as JSON and arrays, and read back without unpickling anything.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from foldwise.members.member import Columns, Floats, array_of, magnitude, words_
 
 _MISSING = "missing"
 _FAR = 1e6  # deviations from the mean: no training row is as far, and sums stay finite
+_SLICE = 10_000  # cells at a time
 _HALF = 0.5  # at full weight the sparse parts, pairs and ZIP codes, drown the words
 
 
@@ -133,13 +135,12 @@ class Features:
         weight: float,
         most: int | None = None,
     ) -> list[sparse.csr_matrix]:
-        texts = _cells(rows, column, missing)
-        if not _vocabulary(texts, shortest, longest, min_df):
+        if not _vocabulary(_cells(rows, column, missing), shortest, longest, min_df):
             return []  # scikit-learn refuses to fit none
         vectorizer = TfidfVectorizer(
             sublinear_tf=True, ngram_range=(shortest, longest), min_df=min_df, max_features=most
         )
-        found = vectorizer.fit_transform(texts)
+        found = vectorizer.fit_transform(_cells(rows, column, missing))
         self.blocks.append(
             {
                 "kind": "ngrams",
@@ -213,8 +214,10 @@ def _transform(block: dict[str, Any], rows: pl.DataFrame) -> Any:
     return sparse.csr_matrix(scaled[:, None])
 
 
-def _cells(rows: pl.DataFrame, column: str, missing: str) -> list[str]:
-    return rows[column].cast(pl.String).fill_null(missing).to_list()
+def _cells(rows: pl.DataFrame, column: str, missing: str) -> Iterator[str]:
+    # Some at a time: the texts of a big table lie on the disk, and as a list would be in memory.
+    for part in rows.select(column).iter_slices(_SLICE):
+        yield from part.to_series().cast(pl.String).fill_null(missing).to_list()
 
 
 def _numbers(column: pl.Series) -> Floats:
@@ -222,7 +225,7 @@ def _numbers(column: pl.Series) -> Floats:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _vocabulary(texts: list[str], shortest: int, longest: int, min_df: int) -> bool:
+def _vocabulary(texts: Iterable[str], shortest: int, longest: int, min_df: int) -> bool:
     """Say whether enough rows share an n-gram."""
     ngrams_of = TfidfVectorizer(ngram_range=(shortest, longest)).build_analyzer()
     rows_with: Counter[str] = Counter()

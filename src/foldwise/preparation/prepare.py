@@ -20,6 +20,7 @@ from foldwise.preparation.choose import choose_epochs, choose_rate, choose_selec
 from foldwise.preparation.rows import read_rows, split_rows
 from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.split.assignment import Assignment
+from foldwise.table.groups import Grouped
 from foldwise.tasks.task import Task
 
 
@@ -40,6 +41,7 @@ class Prepared:
         counts: rows read, dropped, filled, duplicates and the like, for the log.
         online: ask the hub and tell trackers; a run that is only looked at does neither.
         one: where the single fold lies that trains on the rows of all; None: in a run's folds.
+        grouped: the near-duplicates that were looked for, which `encode_rows` keeps.
     """
 
     config: Config
@@ -54,6 +56,7 @@ class Prepared:
     counts: dict[str, Any] = field(default_factory=dict)
     online: bool = False
     one: FoldFolder | None = None
+    grouped: tuple[Grouped, ...] = ()
 
     def fold(self, number: int) -> FoldFolder:
         """Return where a fold lies."""
@@ -90,9 +93,10 @@ def prepare(
         FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
     """
     config = choose_rate(_with_attention(config, task), task)
-    table = read_rows(config, task, online=online)
+    stores = run.token_stores
+    table = read_rows(config, task, online=online, stores=stores)
     config = choose_selection(config, table.kept.height)
-    rows = split_rows(table, config, code, run, task, online=online)
+    rows = split_rows(table, config, code, run, task, online=online, stores=stores)
     task.fit_target(rows.frame)
     if rows.merged:
         task.merged = rows.merged  # type: ignore[attr-defined]
@@ -111,17 +115,21 @@ def prepare(
         table.sha256,
         rows.counts,
         online,
+        grouped=rows.grouped,
     )
 
 
 def encode_rows(prepared: Prepared) -> Prepared:
     """Add the encoded rows: the one step of preparing that writes, into the token store.
 
-    The number of epochs is chosen here: where batches are filled by tokens it hangs on the lengths.
+    The groups of near-duplicates are kept there too, for other runs over the same texts. The number
+    of epochs is chosen here: where batches are filled by tokens it hangs on the lengths.
 
     Raises:
         FoldwiseError: batches are to be filled by tokens, but the rows have no lengths.
     """
+    for found in prepared.grouped:
+        found.keep()
     dataset, config = prepared.task.dataset(prepared.frame), prepared.config
     if config.training.tokens_per_batch is not None and getattr(dataset, "lengths", None) is None:
         raise FoldwiseError(

@@ -8,6 +8,7 @@ read and kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_parquet
 from foldwise.split.assignment import SCHEMA, Assignment, read_assignment
 from foldwise.split.folds import Labelled, assign_folds
-from foldwise.table.duplicates import find_duplicates, join_groups
+from foldwise.table.duplicates import join_groups
+from foldwise.table.groups import Grouped, group_texts
 from foldwise.table.reading import Table, apply_missing, draw_sample, read_table
 from foldwise.tasks.task import Task, merge_labels
 
@@ -56,6 +58,7 @@ class SplitRows:
         assignment: what each row does in each fold.
         merged: labels of the table that are called "other" now.
         counts: the table's, and duplicates and the like.
+        grouped: the near-duplicates that were looked for, to be kept once all is known to be good.
     """
 
     frame: pl.DataFrame
@@ -63,20 +66,24 @@ class SplitRows:
     assignment: Assignment
     merged: list[str]
     counts: dict[str, Any]
+    grouped: tuple[Grouped, ...] = ()
 
 
-def read_rows(config: Config, task: Task, *, online: bool = False) -> CleanTable:
+def read_rows(
+    config: Config, task: Task, *, online: bool = False, stores: Path | None = None
+) -> CleanTable:
     """Read the table, or the task's own rows, handle missing values and draw the sample.
 
     Args:
         config: resolved; `data` and `folds` are read.
         task: says what a cell of the target is.
         online: ask the store that `data.path` may name.
+        stores: where the text of a big table may lie, as for `read_table`.
 
     Raises:
         FoldwiseError: anything wrong with the table or the columns.
     """
-    table, sha256, read, notes = _read(config, task, online)
+    table, sha256, read, notes = _read(config, task, online, stores)
     kept, counts = apply_missing(table, config.data)
     kept = draw_sample(kept, config.data.sample, config.data.target, config.folds.seed)
     counts = {"rows_read": read, **counts, "rows_after_sampling": kept.height}
@@ -91,6 +98,7 @@ def split_rows(
     task: Task,
     *,
     online: bool = False,
+    stores: Path | None = None,
 ) -> SplitRows:
     """Deal rows to holdout and folds, or read how a run has dealt them, and merge rare labels.
 
@@ -101,15 +109,20 @@ def split_rows(
         run: its folds.parquet is read if it is there.
         task: says by what to stratify.
         online: ask the store that `holdout.path` may name.
+        stores: where the text of a big table for the holdout may lie, as for `read_table`, and
+            groups of near-duplicates that were found before.
 
     Raises:
         FoldwiseError: anything wrong with the labels, the folds or the holdout's table.
     """
     kept, counts, notes = table.kept, table.counts, table.notes
+    grouped: list[Grouped] = []
     if run.folds.exists():
         assignment = read_assignment(read_parquet(run.folds, SCHEMA))
     else:
-        assignment, kept = _split(table.read, kept, config, task, code)
+        grouped.append(_grouped(kept, config, stores))
+        group = _joined(grouped[0].group, kept, config)
+        assignment, kept = _split(table.read, kept, group, config, task, code)
     kept = kept.filter(np.isin(kept["row"].to_numpy(), assignment.kept()))
     kept = _merge_labels(kept, assignment, config)
     merged = _merged_labels(table.kept, kept, config)
@@ -117,16 +130,21 @@ def split_rows(
     frame = kept.filter(~held)
     holdout = kept.filter(held) if held.any() else None
     if config.holdout is not None and config.holdout.path is not None:
-        beside = _holdout_table(config.holdout.path, config, task, online)
-        holdout, twins, more = _read_holdout(beside, config, frame, merged)
-        notes += more
+        beside = _holdout_table(config.holdout.path, config, task, online, stores)
+        holdout, _ = apply_missing(beside.frame, config.data)
+        holdout = merge_labels(holdout, config.data.target, merged)
+        both = [rows.select("row", *config.data.text) for rows in (frame, holdout)]
+        grouped.append(_grouped(pl.concat(both), config, stores))
+        of_frame, of_holdout = np.split(grouped[-1].group, [frame.height])
+        twins = int(np.isin(of_frame, of_holdout).sum())
+        notes += beside.notes
         counts = {**counts, "training_rows_with_a_near_duplicate_in_the_holdout": twins}
     counts = counts | assignment.report | ({"notes": list(notes)} if notes else {})
-    return SplitRows(frame, holdout, assignment, merged, counts)
+    return SplitRows(frame, holdout, assignment, merged, counts, tuple(grouped))
 
 
 def _read(
-    config: Config, task: Task, online: bool
+    config: Config, task: Task, online: bool, stores: Path | None
 ) -> tuple[pl.DataFrame, str, int, tuple[str, ...]]:
     if config.data.path is None:
         frame = task.rows()
@@ -135,7 +153,7 @@ def _read(
         digest = str(frame.hash_rows(seed=0).sum())
         return frame, f"rows of task {config.task}: {digest}", frame.height, ()
     extra = _extra_columns(config)
-    table = read_table(config.data, extra, holds=holds(task), online=online)
+    table = read_table(config.data, extra, holds=holds(task), online=online, stores=stores)
     return table.frame, table.sha256, table.source_rows, table.notes
 
 
@@ -155,7 +173,12 @@ def _extra_columns(config: Config) -> list[str]:
 
 
 def _split(
-    table: pl.DataFrame, kept: pl.DataFrame, config: Config, task: Task, code: UserCode
+    table: pl.DataFrame,
+    kept: pl.DataFrame,
+    group: np.ndarray,
+    config: Config,
+    task: Task,
+    code: UserCode,
 ) -> tuple[Assignment, pl.DataFrame]:
     columns = [name for name in (config.folds.time, config.folds.column) if name is not None]
     label = task.stratify_key(kept)
@@ -172,7 +195,7 @@ def _split(
         if not callable(getattr(splitter, "split", None)):
             raise FoldwiseError(f"folds.strategy {strategy.name} has no split(X, y, groups)")
     target = None if holds(task) == "label" else kept[str(config.data.target)].to_numpy()
-    rows = Labelled(kept["row"].to_numpy(), label, row_groups(kept, config), target)
+    rows = Labelled(kept["row"].to_numpy(), label, group, target)
     dropped = np.setdiff1d(table["row"].to_numpy(), rows.row).tolist()
     assignment, merged = assign_folds(rows, config, kept.select("row", *columns), splitter, dropped)
     if merged is not None and rows.one_class_each and config.data.target is not None:
@@ -190,11 +213,17 @@ def row_groups(rows: pl.DataFrame, config: Config) -> np.ndarray:
     Returns:
         (rows,) int64; rows of equal number are one observation.
     """
-    text = rows.select(config.data.text)
-    if config.data.text and config.folds.duplicates != "ignore":
-        group = find_duplicates(text, config.folds.duplicates, config.folds.similarity).group
-    else:
-        group = np.arange(rows.height)
+    return _joined(_grouped(rows, config, None).group, rows, config)
+
+
+def _grouped(rows: pl.DataFrame, config: Config, stores: Path | None) -> Grouped:
+    if not config.data.text:
+        return Grouped(np.arange(rows.height))
+    texts, folds = rows.select(config.data.text), config.folds
+    return group_texts(texts, folds.duplicates, folds.similarity, stores)
+
+
+def _joined(group: np.ndarray, rows: pl.DataFrame, config: Config) -> np.ndarray:
     by = config.folds.group
     return join_groups(group, rows[by]) if by is not None and by in rows.columns else group
 
@@ -228,23 +257,12 @@ def _merged_labels(before: pl.DataFrame, after: pl.DataFrame, config: Config) ->
     return sorted(names.filter(pl.col("called") != pl.col("label"))["label"].unique())
 
 
-def _holdout_table(path: str, config: Config, task: Task, online: bool) -> Table:
+def _holdout_table(
+    path: str, config: Config, task: Task, online: bool, stores: Path | None
+) -> Table:
     data = config.data.model_copy(update={"path": path, "sample": None})
-    return read_table(data, holds=holds(task), beside=group_column(config), online=online)
-
-
-def _read_holdout(
-    table: Table, config: Config, frame: pl.DataFrame, merged: list[str]
-) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
-    data = config.data
-    holdout, _ = apply_missing(table.frame, data)
-    holdout = merge_labels(holdout, data.target, merged)
-    if not data.text or config.folds.duplicates == "ignore":
-        return holdout, 0, table.notes
-    texts = pl.concat([frame.select(data.text), holdout.select(data.text)])
-    group = find_duplicates(texts, config.folds.duplicates, config.folds.similarity).group
-    twins = np.isin(group[: frame.height], group[frame.height :])
-    return holdout, int(twins.sum()), table.notes
+    beside = group_column(config)
+    return read_table(data, holds=holds(task), beside=beside, online=online, stores=stores)
 
 
 def group_column(config: Config) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from foldwise.config.load import dump_config
+from foldwise.evaluation.bootstrap import MOST, resamples_of
 from foldwise.evaluation.words import duration, in_the_table, signed
 from foldwise.preparation.ownership import told_changes
 from foldwise.report import linear_words, one_model, page, run_charts, run_rows
@@ -70,6 +71,8 @@ def _summary(source: Source, metrics: dict[str, Any]) -> Markup:
             if entry[estimate]
         ]
         caption = f"Scores {told}, with 95% bootstrap intervals over groups of near-duplicates"
+        if (drawn := resamples_of(metrics.get("rows", {}).get(estimate, 0))) < MOST:
+            caption += f", by {drawn} resamples: fewer than {MOST:,}, as there are so many rows"
         parts.append(page.table(caption, ["", *names], rows, sortable=False))
     spread = metrics["std"]
     folds = [[f"fold {fold}", *scores.values()] for fold, scores in metrics["folds"].items()]

@@ -22,6 +22,8 @@ REFIT = "refit"  # one model for all folds, trained on the rows of all
 DISTILLED = "distilled"  # one that was taught the run's answer
 ONES = (REFIT, DISTILLED)
 
+GROUPS = ".groups"  # ends the name of a file of near-duplicates, among the token stores
+
 
 NOT_FINITE = "not finite"  # the event of a loss or gradient that stopped a fold
 STARTS = "training starts"  # of a fold's training, anew or from its last checkpoint
@@ -116,7 +118,7 @@ class RunFolder:
 
     @property
     def token_stores(self) -> Path:
-        """Token stores, shared by the runs beside this one."""
+        """Token stores and groups of near-duplicates, shared by the runs beside this one."""
         return self.path.parent / ".tokens"
 
     @property

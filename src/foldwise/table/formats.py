@@ -15,7 +15,7 @@ import csv
 import glob
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import polars as pl
@@ -31,6 +31,7 @@ from foldwise.table.typed_files import PARQUET_ERRORS, joined, parquet_chunks
 
 CHUNK_ROWS = 1024  # Python rows alive at once: long texts stay small, short rows still go fast
 CHUNK_CHARS = 1 << 24  # and characters of them, about: a cell may be a whole document
+WHOLE_BYTES = 1 << 26  # of a Parquet file at once, where all of it is read
 SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -141,11 +142,23 @@ def read_file(
     *,
     form: Form | None = None,
     faults: Faults | None = None,
+    take: Callable[[pl.DataFrame], pl.DataFrame] = lambda cells: cells,
 ) -> pl.DataFrame:
-    """Read the wanted columns of a file, whole: all its chunks; arguments as for `read_chunks`."""
+    """Read the wanted columns of a file, whole: all its chunks.
+
+    Args:
+        file: as for `read_chunks`, like the others.
+        wanted: the same.
+        first_row: the same.
+        lists: the same.
+        form: the same.
+        faults: the same.
+        take: gets each chunk, and returns what of it is kept.
+    """
     faults = faults or Faults()
-    parts = list(read_chunks(file, wanted, first_row, lists, form=form, faults=faults, whole=True))
-    left = [name for name in wanted if name not in faults.unread]
+    chunks = read_chunks(file, wanted, first_row, lists, form=form, faults=faults, whole=True)
+    parts = [take(chunk) for chunk in chunks]
+    left = [name for name in parts[0].columns if name not in faults.unread]
     return pl.concat([part.select(left) for part in parts])
 
 
@@ -172,7 +185,7 @@ def read_chunks(
             list becomes the separator alone.
         form: how it is written; None to find out.
         faults: what becomes of what can't be read.
-        whole: all chunks are kept, so those of a Parquet file needn't be small.
+        whole: all chunks are read, so those of a Parquet file are better larger.
 
     Yields:
         One frame at least, which may have no rows. A column that turns out to be unreadable in a
@@ -185,7 +198,7 @@ def read_chunks(
     required = [name for name in wanted if name not in faults.optional]
     form = form or form_of(file, _AUTO, required)
     if form is None:
-        rows, size_bytes = (2**31, 2**60) if whole else (CHUNK_ROWS, CHUNK_CHARS)
+        rows, size_bytes = (2**31, WHOLE_BYTES) if whole else (CHUNK_ROWS, CHUNK_CHARS)
         yield from parquet_chunks(file, wanted, lists, faults, rows=rows, size_bytes=size_bytes)
         return
     yield pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))

@@ -12,6 +12,7 @@ import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ from foldwise.table.formats import (
     sha256_of,
 )
 from foldwise.table.labels import alike_note, label_sets, strip_labels, stripped_note
+from foldwise.table.texts import Texts
 from foldwise.table.typed_files import cells_of
 
 Holds = Literal["label", "labels", "number"]  # what a cell of the target column is
@@ -70,6 +72,7 @@ def read_table(
     holds: Holds = "label",
     beside: Sequence[str] = (),
     online: bool = True,
+    stores: Path | None = None,
 ) -> Table:
     """Read the columns that the config names from one file, a glob of files or the sample.
 
@@ -84,6 +87,8 @@ def read_table(
         beside: columns that no part of a run reads, as strings; they may be empty, and one that
             can't be read is left out.
         online: a store that `data.path` names may be asked; else what came from it last is read.
+        stores: a folder for the text of a big table, which is then mapped from there; None: it is
+            held in memory.
 
     Raises:
         FoldwiseError: for a file that can't be read cell for cell, a column that isn't there or
@@ -108,25 +113,34 @@ def read_table(
     notes: list[str] = []
     forms: dict[str, Form] = {}
     first_row = 0
-    for file in files:
-        if synthetic:
-            cells = read_sample(file, wanted, faults)
-        else:
-            lists = dict.fromkeys(target, separator) if holds == "labels" else {}
-            form = form_of(file, asked_form(data), needed)
-            cells = read_file(file, wanted, first_row, lists, form=form, faults=faults)
-            if form is not None:
-                forms[file] = form
-        if holds == "number" and target and data.missing.target == "drop":
-            column, said = _without_words(cells[target[0]], first_row)
-            cells, notes = cells.with_columns(column), notes + said
-        parts.append(_typed(cells, numbers, file, first_row))
-        first_row += cells.height
-    if first_row == 0:
-        raise FoldwiseError(f"{data.path}: the table has a header but no rows")
-    # Strings are views into shared buffers: joining the parts copies 16 bytes a cell, not the text.
-    wanted = [name for name in wanted if name not in faults.unread]
-    frame = pl.concat([part.select(wanted) for part in parts], rechunk=True)
+    with Texts(data.text, stores) as texts:
+
+        def others(cells: pl.DataFrame) -> pl.DataFrame:
+            texts.take(pl.DataFrame([strings(cells[name]) for name in data.text]))
+            return cells.drop(data.text)
+
+        for file in files:
+            if synthetic:
+                cells = others(read_sample(file, wanted, faults))
+            else:
+                lists = dict.fromkeys(target, separator) if holds == "labels" else {}
+                form = form_of(file, asked_form(data), needed)
+                cells = read_file(
+                    file, wanted, first_row, lists, form=form, faults=faults, take=others
+                )
+                if form is not None:
+                    forms[file] = form
+            if holds == "number" and target and data.missing.target == "drop":
+                column, said = _without_words(cells[target[0]], first_row)
+                cells, notes = cells.with_columns(column), notes + said
+            parts.append(_typed(cells, numbers, file, first_row))
+            first_row = texts.rows if data.text else first_row + cells.height
+        if first_row == 0:
+            raise FoldwiseError(f"{data.path}: the table has a header but no rows")
+        wanted = [name for name in wanted if name not in faults.unread]
+        beside_text = [name for name in wanted if name not in data.text]
+        frame = pl.concat([part.select(beside_text) for part in parts], rechunk=True)
+        frame = pl.concat([texts.whole(), frame], how="horizontal")
     empty = [name for name in needed if need_target and frame[name].null_count() == first_row]
     if empty:
         raise FoldwiseError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
-from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.folder import GROUPS, FoldFolder, RunFolder
 from foldwise.run.leftovers import find_leftovers
 from foldwise.run.lock import lock
 from foldwise.upkeep.standing import standing_of
@@ -39,7 +39,7 @@ def waste_of(run: RunFolder) -> list[Waste]:
     """List what of a run can go.
 
     Args:
-        run: the run; token stores and vectors of texts are those of all runs beside it.
+        run: the run; token stores, near-duplicates and vectors are those of all runs beside it.
 
     Raises:
         FoldwiseError: not a run folder, or a process is at work on it.
@@ -97,7 +97,8 @@ def _found(run: RunFolder, folds: Sequence[FoldFolder]) -> Iterator[tuple[Path, 
                 yield path, "damaged checkpoint of a fold that is done"
     if not run.token_stores.is_symlink() and _all_done(run):
         for path in sorted(run.token_stores.glob("[0-9a-f]*")):
-            yield path, "token store; no run beside it is unfinished, and it can be made again"
+            what = "near-duplicates" if path.suffix == GROUPS else "token store"
+            yield path, f"{what}; no run beside it is unfinished, and it can be made again"
     if not run.embeddings.is_symlink() and _all_done(run):
         for path in sorted(run.embeddings.glob("[0-9a-f]*")):
             yield path, "vectors of texts; no run beside it is unfinished, they can be made again"
