@@ -63,14 +63,15 @@ def lines(path: Path, metric: str) -> list[str]:
     if {"base", "seed2"} <= models.keys():
         (first, a), (second, b) = models["base"], models["seed2"]
         models["two seeds"] = (first + second) / 2, str(int(a) + int(b))
-    alone = scorer(target, answer(members, target, fold), metric)
+    macro = holds == "label" and metric == "macro"
+    alone = scorer(target, answer(members, target, fold, macro=macro), metric)
     once, of_row = np.ones(len(target), dtype=np.int64), np.unique(group, return_inverse=True)[1]
     if "base" not in models:
         return [f"| {name} | no model | | | {alone(once):.4f} | | |"]
     told = []
     before: list[Scorer] = []
     for lever, (made, seconds) in models.items():
-        blended = answer([*members, made], target, fold)
+        blended = answer([*members, made], target, fold, macro=macro)
         after = [scorer(target, predictions, metric) for predictions in (made, blended)]
         if lever == "base":
             before = after
@@ -84,14 +85,23 @@ def lines(path: Path, metric: str) -> list[str]:
     return told
 
 
-def answer(every: list[Floats], target: NDArray[Any], fold: NDArray[np.int64]) -> Floats:
-    """Return the blend of some predictions, each fold by the weights of the others."""
+def answer(
+    every: list[Floats], target: NDArray[Any], fold: NDArray[np.int64], *, macro: bool
+) -> Floats:
+    """Return the blend of some predictions, each fold by the weights of the others.
+
+    Args:
+        every: predictions of the same rows.
+        target: of each row.
+        fold: that scored it.
+        macro: whether a mean over classes judges the labels.
+    """
     holds: Holds = "number" if target.ndim == 2 else "label"
     made = np.zeros_like(every[0])
     for number in np.unique(fold):
         out = fold == number
         others = [predictions[~out] for predictions in every]
-        weights = fit_weights(others, target[~out], holds, macro=holds == "label")
+        weights = fit_weights(others, target[~out], holds, macro=macro)
         made[out] = blend(weights, [predictions[out] for predictions in every], holds)
     return made
 

@@ -27,10 +27,14 @@ N = 900
 
 
 def prepared(
-    metric: str = "f1_macro", folds: int = 3, task: str = "multiclass", decided: bool = False
+    metric: str = "f1_macro",
+    folds: int = 3,
+    task: str = "multiclass",
+    decided: bool = False,
+    metrics: list[str] | None = None,
 ) -> Any:
     """A run of N rows, as far as an answer needs it."""
-    values = {
+    values: dict[str, Any] = {
         "run": {"name": "made"},
         "task": task,
         "data": {"path": "a.csv", "target": "label", "text": ["text"]},
@@ -39,6 +43,8 @@ def prepared(
         "calibration": "temperature" if decided else "none",
         "thresholds": "auto" if decided else "half",
     }
+    if metrics is not None:
+        values["metrics"] = metrics
     config = Config.model_validate(values)
     kinds = {"regression": Regression, "multilabel": Multilabel, "ordinal": Ordinal}
     kind = kinds.get(task, Multiclass)
@@ -95,6 +101,17 @@ def target() -> np.ndarray:
 
 def accuracy(found: pl.DataFrame) -> float:
     return float((found["target"] == found["prediction"]).mean())
+
+
+def test_rows_of_rare_classes_weigh_more_only_where_labels_are_judged() -> None:
+    target = np.random.default_rng(6).choice(3, N, p=[0.8, 0.15, 0.05])
+    weights = {}
+    for metric in ("log_loss", "auroc_macro", "f1_macro", "balanced_accuracy"):
+        run = prepared(metric, metrics=[metric])
+        weights[metric] = answer(run, members(run, target)).chosen.weights
+    np.testing.assert_array_equal(weights["auroc_macro"], weights["log_loss"])
+    for judging in ("f1_macro", "balanced_accuracy"):
+        assert np.abs(weights[judging] - weights["log_loss"]).max() > 0.01
 
 
 def test_members_that_err_apart_are_blended_and_the_blend_is_better(target: np.ndarray) -> None:

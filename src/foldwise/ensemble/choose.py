@@ -126,7 +126,7 @@ def choose(
         rows: at least one member's predictions.
         holds: label, labels or number.
         score: the selection metric, the greater the better; nan is worse than any number.
-        macro: whether that metric is a mean over classes.
+        macro: whether that metric is a mean over classes of what labels say.
         seed: deals groups to parts.
         decide: fits what is done with the predictions; None for nothing.
     """

@@ -38,7 +38,7 @@ from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared
 from foldwise.tasks.predictions import mean_of_models, values_of, with_values
 
-# Metrics that are a mean over classes, whatever the classes' sizes.
+# Metrics of labels that are a mean over classes, whatever the classes' sizes; besides *_macro.
 _OVER_CLASSES = ("balanced_accuracy",)
 
 
@@ -109,7 +109,7 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
         np.asarray(prepared.assignment.groups(row)),
     )
     settings: dict[str, Any] = {
-        "macro": metric.name.endswith("_macro") or metric.name in _OVER_CLASSES,
+        "macro": _weighs_classes(metric),
         "seed": prepared.config.folds.seed,
     }
     score = _score(task, metric, named_by(prepared.config, metric))
@@ -217,6 +217,14 @@ def _named(table: pl.DataFrame, decision: Decision, task: Any) -> pl.DataFrame:
         )
     chosen = values >= np.array(decision.thresholds)
     return table.with_columns(pl.Series("prediction", task.joined(chosen), pl.String))
+
+
+def _weighs_classes(metric: Metric) -> bool:
+    # Whether rows of rare classes should weigh more: it moves labels towards them. A mean of the
+    # classes' AUC is one over classes too, but no label has a part in it, and it is higher where
+    # the probabilities are right (docs/experiments.md).
+    over_classes = metric.name.endswith("_macro") or metric.name in _OVER_CLASSES
+    return over_classes and metric.needs == "prediction"
 
 
 def _joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
