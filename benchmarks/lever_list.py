@@ -32,7 +32,7 @@ class Lever:
     """
 
     seed: int = 42
-    longer: int = 1
+    longer: float = 1.0
     faster: float = 1.0
     ema: float | None = None
     offset: bool = False
@@ -55,7 +55,8 @@ class Lever:
 LEVERS = {
     "base": Lever(),
     "seed2": Lever(seed=43),
-    "long": Lever(longer=2),
+    "long": Lever(longer=2.0),
+    "short": Lever(longer=0.5),
     "ema": Lever(ema=0.95),
     "offset": Lever(offset=True),
     "probe": Lever(probe=True),

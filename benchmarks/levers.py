@@ -203,7 +203,7 @@ def learn(
     task, config = prepared.task, prepared.config
     accelerator = build_accelerator(config.training)
     sampler = Sampler(prepared.dataset.lengths[known], len(known), 32, None, 1, seed)
-    epochs = bench.setting.epochs * lever.longer
+    epochs = max(1, round(bench.setting.epochs * lever.longer))
     steps = sum(len(sampler.windows(epoch)) for epoch in range(epochs))
     rates = config.optimizer.at(config.optimizer.rate * lever.faster)
     optimizer = build_optimizer(model, rates, prepared.code)
