@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -43,6 +44,13 @@ def mine(tmp_path: Path) -> UserCode:
     path = tmp_path / "my_parts.py"
     path.write_text(MINE)
     return UserCode([path])
+
+
+@pytest.mark.parametrize("hidden", [[], [8]])
+def test_a_head_begins_at_the_logits_it_is_given(hidden: list[int]) -> None:
+    config = HeadConfig.model_validate({"hidden": hidden})
+    head = build_head(config, 4, 2, 0.02, UserCode(), np.array([-3.0, 0.5]))
+    assert head(torch.zeros(1, 4)).tolist() == [[-3.0, 0.5]]
 
 
 def test_the_default_head_has_the_parameters_and_numbers_of_a_plain_one() -> None:

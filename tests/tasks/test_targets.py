@@ -220,6 +220,21 @@ def test_class_weights_weigh_positives(rule: Any, weights: list[float] | None) -
     assert other.loss(torch.zeros(1, 2), batch).item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("rule", "expected"), [("none", [2 / 6, 4 / 6]), ("balanced", None)])
+def test_labels_begin_at_their_share_of_the_training_rows(
+    rule: str, expected: list[float] | None
+) -> None:
+    target = make("multilabel", loss={"class_weights": rule})
+    target.classes = ["a", "b"]
+    assert target.start() is None  # nothing was fitted
+    target.fit_rows(rows("a;b", "b", "b", ""))
+    columns = target.to_columns(target.start()[None])
+    shares = [columns["prob_a"][0], columns["prob_b"][0]]
+    # Of two rows more, one with the label: a label that no row has isn't impossible. Weighed until
+    # both sides are alike, each is about as likely as not.
+    assert shares == (pytest.approx(expected) if expected else pytest.approx([0.6, 0.4]))
+
+
 def test_torch_loss_is_averaged_over_labels() -> None:
     target = make("multilabel", loss="torch.nn.MultiLabelSoftMarginLoss")
     target.classes = ["a", "b"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import (
     cohen_kappa_score,
@@ -27,7 +28,10 @@ from foldwise.commands.predict import Written, predict
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.parts.usercode import UserCode
 from foldwise.predictor import Predictor
+from foldwise.preparation.build import build_task
+from foldwise.preparation.resolve import resolve
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
 from foldwise.table.written import NewTable
@@ -211,6 +215,20 @@ def test_multilabel_rows_have_any_number_of_labels(run_of: Callable[..., RunFold
     assert entry["label"] == "card"
     assert entry["support"] == sum("card" in cell for cell in in_fold)
     validates_alike(run)
+
+
+def test_a_new_model_of_labels_begins_at_their_shares(make_config: Callable[..., Config]) -> None:
+    frame = pl.DataFrame({"text": ["card fee"] * 6, "label": ["a;b", *4 * ["b"], ""]})
+    config = make_config(task="multilabel", data={"rare_classes": "drop"}, folds={"n": 2})
+    task = build_task(resolve(config), UserCode())
+    task.fit_target(frame)
+    task.fit_rows(frame)
+    model = task.build_model().eval()
+    with torch.no_grad():
+        batch = task.collate([task.dataset(frame)[0]])
+        logits = model(**{name: value for name, value in batch.items() if name != "target"})
+    assert task.classes == ["b"]
+    assert logits.sigmoid().item() == pytest.approx(6 / 8, abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from foldwise.config.grammar import Part
@@ -20,8 +22,18 @@ def build_head(
     n_outputs: int,
     initializer_range: float,
     code: UserCode,
+    start: np.ndarray | None = None,
 ) -> nn.Module:
     """Build the head that the config describes or names.
+
+    Args:
+        config: `model.head`.
+        hidden_size: width of what comes in.
+        n_outputs: logits a row.
+        initializer_range: standard deviation of the weights.
+        code: the user's files.
+        start: the logits where the weights say nothing, (n_outputs,); None: zeros. A head of your
+            own begins as it likes.
 
     Raises:
         FoldwiseError: head or activation aren't there, can't be built, or aren't modules.
@@ -58,6 +70,7 @@ def build_head(
         activation,
         config.norm,
         config.samples,
+        start,
     )
 
 
@@ -74,6 +87,7 @@ class Head(nn.Module):
         norm: `layer` puts a LayerNorm between a hidden layer and its activation.
         samples: dropout masks a row in training; the logits are their average (multi-sample
             dropout, Inoue 2019, who averages the losses). In evaluation there is one pass.
+        start: the last layer's bias, (n_outputs,); None: zeros.
     """
 
     def __init__(
@@ -86,6 +100,7 @@ class Head(nn.Module):
         activation: Callable[[int], nn.Module] | None = None,
         norm: Literal["none", "layer"] = "none",
         samples: int = 1,
+        start: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.samples = samples
@@ -95,12 +110,16 @@ class Head(nn.Module):
             layers += [nn.LayerNorm(width)] if norm == "layer" else []
             layers += [nn.GELU() if activation is None else activation(width)]
             hidden_size = width
-        layers += [nn.Dropout(dropout), nn.Linear(hidden_size, n_outputs)]
+        last = nn.Linear(hidden_size, n_outputs)
+        layers += [nn.Dropout(dropout), last]
         self.layers = nn.Sequential(*layers)
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=initializer_range)
                 nn.init.zeros_(layer.bias)
+        if start is not None:
+            with torch.no_grad():
+                last.bias.copy_(torch.from_numpy(start))
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Map (B, E) to logits (B, n_outputs)."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from foldwise.config.schema import Config
 from foldwise.encoding.tabular import Encoders
 from foldwise.encoding.text import Frame
@@ -30,6 +32,7 @@ def build_parts(
     frame: Frame | None,
     n_outputs: int,
     deviation: float,
+    start: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], int]:
     """Build the parts that are quick to build.
 
@@ -41,6 +44,7 @@ def build_parts(
         frame: how the tokenizer frames a text; None where there is no text.
         n_outputs: logits a row.
         deviation: standard deviation of the head's weights.
+        start: the head's logits where its weights say nothing, (n_outputs,); None: zeros.
 
     Returns:
         Arguments of `Classifier` by name, and the width that enters the head.
@@ -74,7 +78,7 @@ def build_parts(
                 "training rows; call fit_rows or load_state first"
             )
         parts["inputs"], parts["fusion"], width = build_beside(encoders, config, code, width, frame)
-    parts["head"] = build_head(config.model.head, width, n_outputs, deviation, code)
+    parts["head"] = build_head(config.model.head, width, n_outputs, deviation, code, start)
     return parts, width
 
 

@@ -40,6 +40,7 @@ class Multilabel(Target):
         self.separator = config.data.separator or ";"
         self.ignored: list[str] = []
         self.weights: list[float] | None = None
+        self._shares: np.ndarray | None = None  # of the labels in the training rows
         self._loss: nn.Module | None = None
 
     @property
@@ -73,8 +74,23 @@ class Multilabel(Target):
             )
 
     def fit_rows(self, frame: pl.DataFrame) -> None:
-        """Compute the weights of the labels' positives in a fold's training rows."""
-        self._weigh(self._indicators(frame[self.target].drop_nulls().to_list(), self.classes))
+        """Count the labels in a fold's training rows and compute the weights of their positives."""
+        found = self._indicators(frame[self.target].drop_nulls().to_list(), self.classes)
+        self._shares = (found.sum(axis=0) + 1) / (len(found) + 2)
+        self._weigh(found)
+
+    def start(self) -> np.ndarray | None:
+        """Return the labels' log odds in the training rows, as the loss weighs them.
+
+        From zero, where each label is as likely as not, the first steps push all logits down for
+        all rows alike, and a backbone at the rates of fine-tuning can forget its texts by it. Lin
+        et al. 2017 (focal loss) begin at a rare class's share for the same reason.
+        """
+        if self._shares is None:
+            return None
+        weights = np.ones(len(self.classes)) if self.weights is None else np.array(self.weights)
+        start: np.ndarray = np.log(weights * self._shares / (1 - self._shares))
+        return start
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Return the labels and the weights of their positives."""

@@ -141,6 +141,10 @@ class Target:
     def check_labels(self, frame: pl.DataFrame) -> None:
         """Accept any label: one that is new to the model counts as wrong."""
 
+    def start(self) -> np.ndarray | None:
+        """Return the logits that a new model gives every row, (n_outputs,); None: zeros."""
+        return None
+
     def taught(self, frame: pl.DataFrame) -> np.ndarray | None:
         """Return what `with_taught` says of rows, float64 (n, n_outputs); None where it doesn't."""
         return frame[TAUGHT].to_numpy() if TAUGHT in frame.columns else None
@@ -219,6 +223,10 @@ class TargetTask:
     def fit_rows(self, frame: pl.DataFrame) -> None:
         """Fit what the target needs (weights, scale) on the training rows of a fold."""
         self.half.fit_rows(frame)
+
+    def start(self) -> np.ndarray | None:
+        """Return the logits that a new model gives every row, (n_outputs,); None: zeros."""
+        return self.half.start()  # type: ignore[no-any-return]
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Return what was fitted of the target."""

@@ -336,6 +336,7 @@ class TextClassification(TargetTask):
                 frame=frame,
                 n_outputs=self.n_outputs,
                 deviation=self._deviation,
+                start=self.start(),
             )
 
     def _as_large_as_its_weights(self) -> AbstractContextManager[None]:
