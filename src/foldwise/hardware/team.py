@@ -164,6 +164,18 @@ def connected() -> Iterator[None]:
         raise _why_lost() from error
 
 
+@contextmanager
+def computing() -> Iterator[None]:
+    """As `connected`, around work that exchanges something on the way: layers in parts."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _joined or not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            raise
+        with connected():
+            raise
+
+
 def say(text: str) -> None:
     """Print on stderr why this process ends, unless another has said so already."""
     if not _joined or _is_first():

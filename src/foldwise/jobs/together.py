@@ -76,7 +76,7 @@ def follow() -> None:
     opened: tuple[Prepared, Accelerator] | None = None
     while "end" not in (word := team.hear()):
         if "run" in word:
-            opened = _open(RunFolder(Path(word["run"])))
+            opened = _open(RunFolder(Path(word["run"])), shard=word["shard"])
         else:
             assert opened is not None
             prepared, accelerator = opened
@@ -84,13 +84,15 @@ def follow() -> None:
     sys.exit(word["end"])
 
 
-def _open(run: RunFolder) -> tuple[Prepared, Accelerator]:
+def _open(run: RunFolder, *, shard: bool) -> tuple[Prepared, Accelerator]:
     from foldwise.hardware.device import build_accelerator, set_deterministic
     from foldwise.preparation.build import build_task, open_run
     from foldwise.preparation.prepare import encode_rows, prepare
     from foldwise.preparation.provenance import check_continues
 
     config, code = open_run(run, trust_code=True)  # our own: the lead has just written or read it
+    placed = config.training.model_copy(update={"shard": shard})  # of this call, not of the run
+    config = config.model_copy(update={"training": placed})
     set_deterministic(config.run.deterministic, config.training.device)
     task = build_task(config, code, stores=run.token_stores, online=True)
     prepared = prepare(config, code, run, task, online=True)
