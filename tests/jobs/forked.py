@@ -1,48 +1,56 @@
 """Processes that train together, forked from one that has imported everything.
 
-    python tests/jobs/forked.py SIZE CONFIG...
+    python tests/jobs/forked.py SIZE FOLDER CONFIG...
 
-They train the configs in turn, as so many started by torchrun would, and end as those do; what each
-has imported once isn't imported again by all of them, which is most of what a tiny training takes.
+They train the first fold of the configs in turn, as so many that torchrun has started would, and
+end as those do. What one has imported the others needn't: that is most of what a tiny training
+takes. In FOLDER they say when they have left the others (`left-RANK`, those that follow after a
+while of doing nothing), and when Python has ended them in its own way (`ended-RANK`).
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
-# What a training imports on its way.
-import torch.distributed.fsdp  # noqa: F401
+import torch.distributed.fsdp
 import transformers.models.auto.modeling_auto  # noqa: F401
 
 import foldwise.report.run_report
 import foldwise.workflow  # noqa: F401
-from foldwise.cli import _follow, _told
-from foldwise.commands.quiet import quiet_libraries
-from foldwise.config.load import load_config
+from foldwise.cli import _follow, _told, app
 from foldwise.hardware.launched import launched
 from foldwise.jobs.together import take_part
-from foldwise.workflow import cross_validate
 
 
-def main(size: int, configs: list[Path]) -> None:
+def main(size: int, folder: Path, configs: list[str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
-    os.environ |= {name: str(value) for name, value in place.items()}
-    os.environ |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+    place |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     rank = next((rank for rank in range(1, size) if os.fork() == 0), 0)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    place |= {"RANK": rank, "LOCAL_RANK": rank}
+    os.environ |= {name: str(value) for name, value in place.items()}
+    leave = torch.distributed.destroy_process_group
+
+    def left() -> None:
+        leave()
+        time.sleep(0.5 * (rank > 0))
+        (folder / f"left-{rank}").write_text(str(time.monotonic()))
+
+    torch.distributed.destroy_process_group = left
+    atexit.register(lambda: (folder / f"ended-{rank}").write_text(str(time.monotonic())))
 
     def lead() -> None:
-        quiet_libraries(online=False)
         for config in configs:
-            cross_validate(load_config(config), only=[1])
+            app(["train", config, "--folds", "1"], standalone_mode=False)
 
     take_part(launched(), _follow if rank else lead, _told)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), [Path(text) for text in sys.argv[2:]])
+    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
