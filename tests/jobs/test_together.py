@@ -27,7 +27,7 @@ from foldwise.places.where import Where
 from foldwise.run import checkpoints
 from foldwise.run.folder import STARTS, RunFolder
 from foldwise.run.history import read_history
-from foldwise.workflow import cross_validate
+from foldwise.workflow import cross_validate, validate
 
 MAIN = [sys.executable, "-c", "from foldwise.cli import main; main()"]
 
@@ -172,6 +172,7 @@ def rich(make: Callable[..., Config], name: str, **training: Any) -> Config:
         model={"freeze": 1, "layers": 2},
         loss={"name": "r_drop", "class_weights": "balanced"},
         optimizer={"layer_decay": 0.5},
+        holdout={"fraction": 0.1},
         training={"average": {"ema": 0.9}, "keep": "all", **training},
     )
 
@@ -276,6 +277,14 @@ def test_checkpoints_of_a_model_in_parts_are_those_of_a_whole_one(two: Two) -> N
         for name, tensor in its.items():
             torch.testing.assert_close(others[name], tensor, rtol=1e-4, atol=1e-5)
     assert whole.state["groups"] == parts.state["groups"]
+
+
+def test_rows_are_scored_in_parts_as_by_a_whole_model(two: Two) -> None:
+    run = two.run("rich-parts")
+    files = [run.fold(1).predictions, run.fold(1).holdout]
+    scored = [path.read_bytes() for path in files]
+    validate(run.path)
+    assert [path.read_bytes() for path in files] == scored
 
 
 def test_each_process_holds_its_part_of_weights_gradients_and_state(two: Two) -> None:

@@ -119,9 +119,9 @@ def agreed(word: Any) -> Any:
 
 
 @contextmanager
-def called(number: int) -> Iterator[None]:
-    """Have the others train a fold along while the block runs; of the lead."""
-    tell({"fold": number})
+def called(word: Any) -> Iterator[None]:
+    """Have the others do along what the block does; of the lead."""
+    tell(word)
     _listening(False)
     yield
     _listening(True)

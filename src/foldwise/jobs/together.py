@@ -1,8 +1,8 @@
 """One fold, several processes: what each of those does that torchrun or accelerate has started.
 
 The one that leads runs the command. The others parse nothing and print nothing: they wait for its
-word, prepare what it has prepared from the run's folder, and train each fold along. All end when it
-ends, with its exit code.
+word, prepare what it has prepared from the run's folder, and train each fold along (of a model in
+parts they run step 3b along too). All end when it ends, with its exit code.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def take_part(launch: Launch, command: Callable[[], None], told: Told) -> None:
 
 def follow() -> None:
     """Do what the process that leads says, until it ends."""
+    from foldwise.evaluation.validate import validate_along
     from foldwise.hardware import team
     from foldwise.run.folder import RunFolder
     from foldwise.training.fold import train_along
@@ -80,7 +81,9 @@ def follow() -> None:
         else:
             assert opened is not None
             prepared, accelerator = opened
-            train_along(prepared, word["fold"], accelerator)
+            ((step, number),) = word.items()
+            along = {"train": train_along, "validate": validate_along}[step]
+            along(prepared, number, accelerator)
     sys.exit(word["end"])
 
 

@@ -80,7 +80,7 @@ def train_fold(
     _log_start(prepared, number, rows, steps, size, update)
     out = Destination(fold, _tracker(prepared, number, rows, steps, console))
     try:
-        with team.called(number):
+        with team.called({"train": number}):
             outcome = _fit(prepared, number, model, rows, update, out, accelerator)
     finally:
         out.tracker.finish()  # a stopped run too gives the terminal its cursor back

@@ -27,17 +27,21 @@ from foldwise.training.optimizers import build_optimizer
 _COMPUTED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def place(model: nn.Module, training: Training, accelerator: Accelerator) -> None:
+def place(
+    model: nn.Module, training: Training, accelerator: Accelerator, *, learns: bool = True
+) -> None:
     """Move a model to its device: whole, or this process's part where `training.shard` asks for it.
 
     The blocks of its backbones are gathered one by one, all else together. In mixed precision they
     are gathered in what they compute in, and gradients are added up in float32; autocast says, as
-    elsewhere, what of a block computes in float32.
+    elsewhere, what of a block computes in float32. A model that doesn't learn is gathered as it is,
+    so that it computes as a whole one does.
 
     Args:
         model: whole, on any device; changed in place.
         training: whether it is cut, and the precision.
         accelerator: the device.
+        learns: whether it is trained.
 
     Raises:
         FoldwiseError: torch can't cut it.
@@ -50,7 +54,9 @@ def place(model: nn.Module, training: Training, accelerator: Accelerator) -> Non
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     mesh = init_device_mesh(device.type, (team.size(),))
-    computed = _COMPUTED.get(training.precision)
+    if not learns:
+        model.requires_grad_(False)  # else autocast keeps what it has cast, of all layers
+    computed = _COMPUTED.get(training.precision) if learns else None
     mixed = MixedPrecisionPolicy(param_dtype=computed, reduce_dtype=computed and torch.float32)
     # A single number can't be cut; its gradient is added up as where all is whole.
     numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}
