@@ -361,6 +361,17 @@ def test_several_processes_have_the_losses_of_one_whatever_is_trained(
 
 
 @pytest.mark.slow
+def test_an_optimizer_that_needs_whole_tensors_is_refused_once(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    whole = {"name": "torch.optim.Adafactor", "weight_decay": 0.0}
+    config = uneven(make_config, "refused", {"shard": True}, optimizer=whole)
+    code, _, err = forked(2, tmp_path, [config])
+    assert code == 2
+    assert err.count("error: optimizer: torch.optim.Adafactor can't update a model in parts") == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_random_moments_and_continued_by_two_or_one_it_is_the_same(
     make_config: Callable[..., Config], tmp_path: Path, seed: int
