@@ -361,6 +361,27 @@ def test_several_processes_have_the_losses_of_one_whatever_is_trained(
 
 
 @pytest.mark.slow
+def test_in_bf16_a_model_in_parts_is_that_of_one_but_for_rounding(
+    make_config: Callable[..., Config], backbones: Callable[[str], Path], tmp_path: Path
+) -> None:
+    def config(kind: str, count: int, **placed: Any) -> Config:
+        model = {"backbone": str(backbones(kind)), "attention": "eager"}
+        few = {"precision": "bf16", **placed}
+        return uneven(make_config, f"{kind}-{count}", few, model=model)
+
+    kinds = ("bert", "gpt2")
+    code, _, err = forked(2, tmp_path, [config(kind, 2, shard=True) for kind in kinds])
+    assert code == 0, err
+    for kind in kinds:
+        one = cross_validate(config(kind, 1), only=[1])
+        losses = [
+            [line["loss"] for line in read_history(run.fold(1).history)]
+            for run in (one, RunFolder(one.path.parent / f"{kind}-2"))
+        ]
+        assert losses[1] == pytest.approx(losses[0], abs=0.02)
+
+
+@pytest.mark.slow
 def test_an_optimizer_that_needs_whole_tensors_is_refused_once(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from foldwise.hardware import team
 from foldwise.training.batching import Sampler
 from foldwise.training.inference import infer
 from foldwise.training.loading import TrainingRows, steps_left
-from foldwise.training.shards import _blocks, part_of
+from foldwise.training.shards import _blocks, _cast, part_of
 
 
 class Backbone(nn.Module):
@@ -101,3 +101,12 @@ def test_of_a_whole_model_each_process_takes_all() -> None:
     value, parameter = torch.arange(6.0), nn.Parameter(torch.zeros(6))
     assert part_of(value, parameter) is value
     assert part_of(value, None) is value
+
+
+def test_of_a_blocks_inputs_the_hidden_states_are_rounded_and_a_mask_stays_finite() -> None:
+    states, mask = torch.ones(2, 3), torch.full((2,), torch.finfo(torch.float32).min)
+    for args, named in (((states, mask), {}), ((), {"hidden_states": states, "mask": mask})):
+        cast = _cast(torch.bfloat16, nn.Linear(1, 1), args, named)
+        found = [*cast[0], *cast[1].values()]
+        assert [tensor.dtype for tensor in found] == [torch.bfloat16, torch.float32]
+        assert found[1].isfinite().all()

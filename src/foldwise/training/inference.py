@@ -71,7 +71,9 @@ def infer(
     model.eval()
     parts, targets = [], []
     shown = rows_shown(title, len(positions))
-    with torch.inference_mode(), accelerator.autocast(), shown as advance:
+    # Gathering the parts of a model has failed in inference mode, by releases of torch.
+    unrecorded = torch.no_grad() if in_parts(model) else torch.inference_mode()
+    with unrecorded, accelerator.autocast(), shown as advance:
         for done, batch in zip(np.cumsum([len(batch) for batch in batches]), loader, strict=True):
             if "target" in batch:
                 targets.append(batch.pop("target").numpy())

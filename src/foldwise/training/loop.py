@@ -299,7 +299,8 @@ def _save(
         state = capture(done, model, update, whole=last, recipe=settings.recipe)
         if out.writes:
             checkpoints.save(out.fold, state, best=best, last=last)
-            push_fold(out.fold)
+    if out.writes:
+        push_fold(out.fold)
 
 
 def _check_finite(

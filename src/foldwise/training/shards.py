@@ -10,6 +10,7 @@ the process that leads, one tensor at a time.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,12 +58,14 @@ def place(
     if not learns:
         model.requires_grad_(False)  # else autocast keeps what it has cast, of all layers
     computed = _COMPUTED.get(training.precision) if learns else None
-    mixed = MixedPrecisionPolicy(param_dtype=computed, reduce_dtype=computed and torch.float32)
+    mixed = MixedPrecisionPolicy(computed, computed and torch.float32, cast_forward_inputs=False)
     # A single number can't be cut; its gradient is added up as where all is whole.
     numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}
     cut: list[Any] = []
     try:
         for block in _blocks(model):
+            if computed:
+                block.register_forward_pre_hook(partial(_cast, computed), with_kwargs=True)
             cut.append(fully_shard(block, mesh=mesh, mp_policy=mixed, ignored_params=numbers))
         cut.append(
             fully_shard(model, mesh=mesh, reshard_after_forward=True, ignored_params=numbers)
@@ -150,13 +153,29 @@ def check_update(config: Config, code: UserCode, accelerator: Accelerator) -> No
     optimizer = build_optimizer(layer, config.optimizer, code)
     with team.computing():
         layer(torch.ones(1, 8, device=accelerator.device)).sum().backward()
+        cannot = (
+            f"optimizer: {config.optimizer.name} can't update a model in parts (training.shard)"
+        )
         try:
             optimizer.step()
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-            raise FoldwiseError(
-                f"optimizer: {config.optimizer.name} can't update a model in parts "
-                f"(training.shard): {type(error).__name__}: {str(error).splitlines()[0]}; use adamw"
-            ) from error
+            why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            raise FoldwiseError(f"{cannot}: {why}; use adamw") from error
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            # `part_of` gives back from a checkpoint what is cut as its parameter is, or a number.
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise FoldwiseError(f"{cannot}: its {key} has another shape; use adamw")
+
+
+def _cast(
+    computed: torch.dtype, block: nn.Module, args: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    # Of a block's inputs only the hidden states, as its weights are: on a CPU a norm takes no
+    # others. A mask's -3.4e38 would be minus infinity in bf16, and a row of those no number.
+    if args:
+        return (args[0].to(computed), *args[1:]), named
+    return args, {**named, "hidden_states": named["hidden_states"].to(computed)}
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
