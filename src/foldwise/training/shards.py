@@ -21,7 +21,6 @@ from foldwise.config.schema import Config
 from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
 from foldwise.hardware import team
-from foldwise.models.backbone import blocks_of
 from foldwise.parts.usercode import UserCode
 from foldwise.training.optimizers import build_optimizer
 
@@ -181,6 +180,8 @@ def _cast(
 def _blocks(model: nn.Module) -> list[nn.Module]:
     # Of the transformers models in it; without those that share a weight with something else, which
     # is gathered together with it.
+    from foldwise.models.backbone import blocks_of  # transformers comes with it
+
     found: list[nn.Module] = []
     looked: set[nn.Module] = set()
     for module in model.modules():
