@@ -1,10 +1,12 @@
-"""How far several processes' losses are from one's, at every step, and how long they take.
+"""How far several processes' losses are from one's, at every step; what they take and hold.
 
-    python benchmarks/processes.py CONFIG --processes 1 2 3 [--set KEY=VALUE ...]
+    python benchmarks/processes.py CONFIG --processes 1 2 3 [--shard] [--set KEY=VALUE ...]
 
 Trains the config's first fold by each number of processes, with as many pieces a step
 (`training.shares`: the least number that all of them divide), in float32, and prints the largest
-difference of a loss and of a gradient norm from those of the first number.
+difference of a loss and of a gradient norm from those of the first number, the seconds, and the
+bytes of weights, gradients and optimizer state in the process that leads. With --shard each holds
+a part of the model (`training.shard`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 from foldwise.run.contents import Training
-from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.folder import STARTS, FoldFolder, RunFolder
 from foldwise.run.history import read_history
 from foldwise.run.readers import read_json
 
@@ -26,13 +28,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--shard", action="store_true")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     asked = parser.parse_args()
     shares = math.lcm(*asked.processes)
     told = {"training.shares": shares, "training.log_every": 1, "training.precision": "float32"}
+    told |= {"training.shard": str(asked.shard).lower()}
     overrides = [*asked.overrides, *(f"{key}={value}" for key, value in told.items())]
     print(f"{shares} pieces a micro-batch")
-    print("processes  steps  loss differs by  norm differs by  seconds")
+    print("processes  steps  loss differs by  norm differs by  seconds  holds MiB")
     first: FoldFolder | None = None
     with tempfile.TemporaryDirectory() as folder:
         for count in asked.processes:
@@ -45,9 +49,10 @@ def main() -> None:
                 for key in ("loss", "grad_norm")
             }
             took = read_json(fold.trained, Training)
+            held = next(e["held_bytes"] for e in fold.run.events() if e["event"] == STARTS)
             print(
                 f"{count:9d}  {took['steps']:5d}  {far['loss']:15.2g}  {far['grad_norm']:15.2g}  "
-                f"{took['elapsed_s']:7.1f}",
+                f"{took['elapsed_s']:7.1f}  {held / 2**20:9.1f}",
                 flush=True,
             )
 

@@ -198,10 +198,15 @@ def table_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_config(tmp_path: Path, backbone: Path, table_path: Path) -> Callable[..., Config]:
     """A small config that runs in a second a fold; dotted keyword overrides as in --set."""
+    return small_config(tmp_path / "runs", backbone, table_path)
+
+
+def small_config(runs: Path, backbone: Path, table_path: Path) -> Callable[..., Config]:
+    """What makes the configs of `make_config`, with their runs in a folder."""
 
     def make(**sections: Any) -> Config:
         values: dict[str, Any] = {
-            "run": {"name": "test", "dir": str(tmp_path / "runs"), "seed": 7},
+            "run": {"name": "test", "dir": str(runs), "seed": 7},
             "data": {"path": str(table_path), "target": "label", "text": ["text"]},
             "folds": {"n": 3, "duplicates": "identical"},
             "selection": {"rows": "inner"},

@@ -269,8 +269,9 @@ def test_nccl_adds_up_what_lies_on_the_gpu_and_a_run_trains_beside_it(
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
+@pytest.mark.parametrize("shard", [False, True])
 def test_two_gpus_have_the_losses_of_one(
-    make_config: Callable[..., Config], tmp_path: Path
+    make_config: Callable[..., Config], tmp_path: Path, shard: bool
 ) -> None:
     from foldwise.run.history import read_history
 
@@ -278,6 +279,7 @@ def test_two_gpus_have_the_losses_of_one(
     for processes in (1, 2):
         name = f"of_{processes}"
         placed = {"device": "cuda", "precision": "float32", "shares": 2, "log_every": 1}
+        placed |= {"shard": shard}  # of one process nothing
         config = make_config(run={"name": name}, folds={"n": 2}, training=placed)
         path = tmp_path / f"{name}.yaml"
         path.write_text(dump_config(config), encoding="utf-8")

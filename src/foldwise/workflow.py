@@ -172,7 +172,8 @@ def _train_and_sum_up(
             console.print("\n".join(told), highlight=False, markup=False)
 
         held.enter_context(failures_told(run))
-        team.tell({"run": str(run.path.resolve())})  # others that train along read it from there
+        # Others that train along read the run from its folder.
+        team.tell({"run": str(run.path.resolve()), "shard": prepared.config.training.shard})
         members = Members(prepared, accelerator)
         for number in todo:
             train_fold(prepared, number, accelerator, console)

@@ -72,8 +72,8 @@ TOP_KEYS = (
     "schedule, training, metrics, ensemble, calibration, thresholds, baselines, trackers, sweep"
 )
 TRAINING_KEYS = (
-    "epochs, batch_size, tokens_per_batch, accumulate, shares, precision, clip, evaluate_every, "
-    "patience, average, save_minutes, keep, log_every, bucketing, workers, device"
+    "epochs, batch_size, tokens_per_batch, accumulate, shares, shard, precision, clip, "
+    "evaluate_every, patience, average, save_minutes, keep, log_every, bucketing, workers, device"
 )
 MODEL_KEYS = (
     "backbone, revision, freeze, pooling, layers, fusion, tabular, head, attention_dropout, "
@@ -432,6 +432,12 @@ BAD = [
      "it to 0"),
     ("training:\n  batch_size: 3\n  tokens_per_batch: 64\n", "8: training.tokens_per_batch: give "
      "batch_size or tokens_per_batch, and set the other to null"),
+    ("training: {shard: true}\nmodel: {lora: {r: 4}, quantize: 4bit}\n", "7: model.quantize: "
+     "quantized weights can't be cut in parts (training.shard); leave one of them out"),
+    ("training: {shard: true}\noptimizer: {name: adamw_8bit, lr: range_test}\n", "7: "
+     "optimizer.name: adamw_8bit can't update parts of tensors (training.shard); use adamw\n7: "
+     "optimizer.lr: range_test trains the whole model in one process, which training.shard is not "
+     "for; give a rate, or auto"),
     ("metrics: [mcc, mcc]\n", "6: metrics[1]: mcc is listed twice"),
 ]  # fmt: skip
 

@@ -177,7 +177,7 @@ def test_process_knows_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     ("command", "name", "message"),
     [
         ("sweep", None, "^foldwise sweep works in one process"),
-        ("train", "ACCELERATE_USE_FSDP", "asks for FSDP, .* model.lora"),
+        ("train", "ACCELERATE_USE_FSDP", "asks for FSDP, .* training.shard: true .* model.lora"),
         ("train", "ACCELERATE_USE_DEEPSPEED", "asks for DeepSpeed"),
     ],
 )

@@ -41,6 +41,7 @@ from foldwise.config.grammar import (
 from foldwise.config.model import Model, Text
 from foldwise.config.rows import Data, Folds, Holdout, PerClass, Selection
 from foldwise.config.search import Sweep
+from foldwise.config.shard import shard_problems
 from foldwise.config.training import SCHEDULE_ARGUMENTS, Loss, Optimizer, Schedule, Training
 
 # Where calls of foldwise are at work: a Ray of one's own, the machine's, or one by its address.
@@ -299,6 +300,7 @@ class Config(Section):
             if self.task in BUILTIN["task"]
             else []
         )
+        problems += shard_problems(self.model, self.optimizer, self.training)
         if problems:
             refuse(problems)
         return self

@@ -233,6 +233,13 @@ class Training(Section):
         "stay; numbers follow from the pieces and not from who works on them. `auto`: 1, or what "
         "gives each of the processes that begin the run as many.",
     )
+    shard: bool = Field(
+        default=False,
+        description="Whether several processes each hold a part of the model, its gradients and "
+        "the optimizer's state (FSDP) instead of all of it: for a backbone that one card can't "
+        "train. Nothing but memory, time and rounding hangs on it, and one process holds all: a "
+        "run may go on with another value.",
+    )
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
         default="auto",
         description="`auto`: bf16 autocast on CUDA with bf16 and CPUs with AMX tiles, "

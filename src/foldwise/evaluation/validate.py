@@ -7,6 +7,7 @@ best checkpoint, so what is scored is what a user will load tomorrow.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from foldwise.config.schema import Config
 from foldwise.evaluation.constant import constant_share
+from foldwise.hardware import team
 from foldwise.hardware.memory import release_freed_memory
 from foldwise.metrics.metric import score
 from foldwise.parts.usercode import UserCode
@@ -29,6 +31,7 @@ from foldwise.run.weights import load_weights
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
 from foldwise.training.inference import infer
+from foldwise.training.shards import in_parts, place
 
 
 def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> dict[str, float]:
@@ -46,22 +49,16 @@ def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> 
         FoldwiseError: the fold isn't trained, or its checkpoint is damaged.
     """
     fold = prepared.run.fold(number)
-    task, model, step = load_fold(prepared, fold, accelerator)
+    parts = prepared.config.training.shard and team.size() > 1
+    with team.called({"validate": number}) if parts else nullcontext():
+        task, model, step = load_fold(prepared, fold, accelerator)
+        logits, held_logits = _logits(prepared, number, task, model, accelerator)
     rows = prepared.assignment.scored(number)
-    logits, _ = infer(
-        model,
-        prepared.dataset,
-        prepared.positions(rows),
-        task.collate,
-        accelerator,
-        workers=prepared.config.training.workers,
-    )
     part = prepared.part(rows)
     predictions = to_table(task, part, logits, prepared.assignment.repeat(number), number)
     write_parquet(fold.predictions, predictions)
     if prepared.holdout is not None:
-        held = task.dataset(prepared.holdout)
-        held_logits, _ = infer(model, held, np.arange(len(held)), task.collate, accelerator)
+        assert held_logits is not None
         write_parquet(fold.holdout, to_table(task, prepared.holdout, held_logits, None, number))
     release_freed_memory()
     arrays = task.to_arrays(predictions)
@@ -87,10 +84,42 @@ def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> 
     return scores
 
 
+def validate_along(prepared: Prepared, number: int, accelerator: Accelerator) -> None:
+    """Run the model over the rows of step 3b, where each process holds a part of it."""
+    task, model, _ = load_fold(prepared, prepared.run.fold(number), accelerator)
+    _logits(prepared, number, task, model, accelerator)
+
+
+def _logits(
+    prepared: Prepared, number: int, task: Task, model: nn.Module, accelerator: Accelerator
+) -> tuple[np.ndarray, np.ndarray | None]:
+    # Of the rows that score the fold, and of the holdout's.
+    rows = prepared.positions(prepared.assignment.scored(number))
+    workers, parts = prepared.config.training.workers, in_parts(model)
+    with team.computing():
+        logits, _ = infer(
+            model,
+            prepared.dataset,
+            rows,
+            task.collate,
+            accelerator,
+            workers=workers,
+            together=parts,
+        )
+        if prepared.holdout is None:
+            return logits, None
+        held = task.dataset(prepared.holdout)
+        every = np.arange(len(held))
+        held_logits, _ = infer(model, held, every, task.collate, accelerator, together=parts)
+    return logits, held_logits
+
+
 def load_fold(
     prepared: Prepared, fold: FoldFolder, accelerator: Accelerator
 ) -> tuple[Task, nn.Module, int]:
     """Build a fold's task and model from the run folder and load its best weights.
+
+    With `training.shard`, all processes that train together call it, and each holds a part.
 
     Returns:
         The task with the fold's fitted state, the model in evaluation mode, and the step of its
@@ -104,7 +133,7 @@ def load_fold(
     checkpoint = checkpoints.load_best(fold)
     model = task.build_model()
     load_weights(model, checkpoint.model)
-    model.to(accelerator.device).eval()
+    place(model.eval(), prepared.config.training, accelerator, learns=False)
     return task, model, checkpoint.step
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from foldwise.errors import FoldwiseError
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# What an Accelerate config can ask for beside processes that each hold the whole model.
+# What an Accelerate config can ask for that is set elsewhere here, or not at all.
 _SHARDED = {
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
@@ -50,7 +50,7 @@ def check_launch(command: str | None) -> None:
     """Refuse what several processes can't do together.
 
     Raises:
-        FoldwiseError: another command than train, or a model in parts.
+        FoldwiseError: another command than train, or a launcher's own way to cut a model in parts.
     """
     if launched().size == 1:
         return
@@ -62,10 +62,10 @@ def check_launch(command: str | None) -> None:
     for name, what in _SHARDED.items():
         if _on(name):
             raise FoldwiseError(
-                f"accelerate launch: its config asks for {what}, which cuts a model in parts; here "
-                "each process holds the whole model. Launch with --multi_gpu instead; a backbone "
-                "too large for one card: model.lora, model.quantize, "
-                "model.checkpoint_activations"
+                f"accelerate launch: its config asks for {what}, whose settings nothing here would "
+                "read. Launch with --multi_gpu instead; for a backbone that one card can't train: "
+                "training.shard: true (each process holds a part of the model, FSDP), model.lora, "
+                "model.quantize, model.checkpoint_activations"
             )
 
 

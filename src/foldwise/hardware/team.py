@@ -119,9 +119,9 @@ def agreed(word: Any) -> Any:
 
 
 @contextmanager
-def called(number: int) -> Iterator[None]:
-    """Have the others train a fold along while the block runs; of the lead."""
-    tell({"fold": number})
+def called(word: Any) -> Iterator[None]:
+    """Have the others do along what the block does; of the lead."""
+    tell(word)
     _listening(False)
     yield
     _listening(True)
@@ -162,6 +162,18 @@ def connected() -> Iterator[None]:
         # The launcher now ends all that are left: not before it is said why.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _why_lost() from error
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """As `connected`, around work that exchanges something on the way: layers in parts."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _joined or not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            raise
+        with connected():
+            raise
 
 
 def say(text: str) -> None:

@@ -1,8 +1,8 @@
 """One fold, several processes: what each of those does that torchrun or accelerate has started.
 
 The one that leads runs the command. The others parse nothing and print nothing: they wait for its
-word, prepare what it has prepared from the run's folder, and train each fold along. All end when it
-ends, with its exit code.
+word, prepare what it has prepared from the run's folder, and train each fold along (of a model in
+parts they run step 3b along too). All end when it ends, with its exit code.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def take_part(launch: Launch, command: Callable[[], None], told: Told) -> None:
 
 def follow() -> None:
     """Do what the process that leads says, until it ends."""
+    from foldwise.evaluation.validate import validate_along
     from foldwise.hardware import team
     from foldwise.run.folder import RunFolder
     from foldwise.training.fold import train_along
@@ -76,21 +77,25 @@ def follow() -> None:
     opened: tuple[Prepared, Accelerator] | None = None
     while "end" not in (word := team.hear()):
         if "run" in word:
-            opened = _open(RunFolder(Path(word["run"])))
+            opened = _open(RunFolder(Path(word["run"])), shard=word["shard"])
         else:
             assert opened is not None
             prepared, accelerator = opened
-            train_along(prepared, word["fold"], accelerator)
+            ((step, number),) = word.items()
+            along = {"train": train_along, "validate": validate_along}[step]
+            along(prepared, number, accelerator)
     sys.exit(word["end"])
 
 
-def _open(run: RunFolder) -> tuple[Prepared, Accelerator]:
+def _open(run: RunFolder, *, shard: bool) -> tuple[Prepared, Accelerator]:
     from foldwise.hardware.device import build_accelerator, set_deterministic
     from foldwise.preparation.build import build_task, open_run
     from foldwise.preparation.prepare import encode_rows, prepare
     from foldwise.preparation.provenance import check_continues
 
     config, code = open_run(run, trust_code=True)  # our own: the lead has just written or read it
+    placed = config.training.model_copy(update={"shard": shard})  # of this call, not of the run
+    config = config.model_copy(update={"training": placed})
     set_deterministic(config.run.deterministic, config.training.device)
     task = build_task(config, code, stores=run.token_stores, online=True)
     prepared = prepare(config, code, run, task, online=True)

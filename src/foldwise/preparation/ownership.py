@@ -24,7 +24,7 @@ from foldwise.run.seal import check, replace, trained_folds
 # What may change between two steps of a training: neither the model nor what the optimizer keeps
 # of it nor what the scores mean hangs on these.
 RESCUES = ("optimizer.lr", "optimizer.head_lr", "schedule", "training.clip")
-_OF_A_PLACE = ("run.dir", "code")
+_OF_A_PLACE = ("run.dir", "code", "training.shard")
 
 
 def same_or_new(config: Config, run: RunFolder) -> Config:

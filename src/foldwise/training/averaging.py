@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from foldwise.config.training import Average as AverageConfig
+from foldwise.training.shards import held
 
 # Optimizer step, from 1 -> share of the newest weights in the average; 0: not begun.
 Share = Callable[[int], float]
@@ -74,8 +75,9 @@ class WeightAverage:
         if not self.average:
             self.average = {name: tensor.detach().clone() for name, tensor in self.current.items()}
         else:
-            old = list(self.average.values())
-            new = [self.current[name] for name in self.average]  # a checkpoint has its own order
+            old = [held(tensor) for tensor in self.average.values()]
+            # By name, as a checkpoint has its own order.
+            new = [held(self.current[name]) for name in self.average]
             torch._foreach_lerp_(old, new, newest)
 
     @contextmanager
@@ -84,13 +86,13 @@ class WeightAverage:
 
         Inside, `raw` holds the weights that training goes on from.
         """
-        self.raw = {name: self.current[name].data for name in self.average}
-        self._place(self.average)
+        self._exchange()
+        self.raw, self.average = self.average, {name: self.current[name] for name in self.average}
         try:
             yield
         finally:
-            self._place(self.raw)
-            self.raw = {}
+            self.average, self.raw = self.raw, {}
+            self._exchange()
 
     def resume(self, raw: dict[str, Tensor]) -> None:
         """Take the average from the model, as a checkpoint has it, and put `raw` in its place.
@@ -103,7 +105,11 @@ class WeightAverage:
             for name, tensor in raw.items():
                 self.current[name].copy_(tensor)
 
-    def _place(self, tensors: dict[str, Tensor]) -> None:
-        # Storage is swapped rather than copied: nothing is rounded and no memory is needed.
-        for name, tensor in tensors.items():
-            self.current[name].data = tensor
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        # In place, one tensor at a time: layers in parts are gathered from where they lie.
+        for name, tensor in self.average.items():
+            newest, average = held(self.current[name]), held(tensor)
+            kept = newest.clone()
+            newest.copy_(average)
+            average.copy_(kept)

@@ -41,6 +41,7 @@ from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import build_schedule
+from foldwise.training.shards import check_update, in_parts, place
 from foldwise.training.together import check_alike, check_parallel
 from foldwise.training.tracking import Tracker, build_trackers
 from foldwise.training.update import Update
@@ -77,12 +78,10 @@ def train_fold(
     update = _build_update(model, config, prepared.code, steps, accelerator)
     size = _measure(prepared, fold, model, console)
     _log_start(prepared, number, rows, steps, size, update)
-    evaluate = _evaluation(prepared, number, selection_metric(prepared), accelerator)
     out = Destination(fold, _tracker(prepared, number, rows, steps, console))
-    settings = _settings(prepared, number)
     try:
-        with team.called(number):
-            outcome = fit(model, prepared.task, rows, update, evaluate, out, accelerator, settings)
+        with team.called({"train": number}):
+            outcome = _fit(prepared, number, model, rows, update, out, accelerator)
     finally:
         out.tracker.finish()  # a stopped run too gives the terminal its cursor back
     _finish(prepared, fold, outcome)
@@ -99,11 +98,28 @@ def train_along(prepared: Prepared, number: int, accelerator: Accelerator) -> No
     model, rows = begin_fold(prepared, number, accelerator)
     steps = _steps(rows, prepared.config)
     update = _build_update(model, prepared.config, prepared.code, steps, accelerator)
-    evaluate = _evaluation(prepared, number, selection_metric(prepared), accelerator)
     silent = Tracker(None, None, rows.sampler.lengths, show_progress(None, "", steps))
     out = Destination(prepared.fold(number), silent, writes=False)
+    _fit(prepared, number, model, rows, update, out, accelerator)
+
+
+def _fit(
+    prepared: Prepared,
+    number: int,
+    model: nn.Module,
+    rows: TrainingRows,
+    update: Update,
+    out: Destination,
+    accelerator: Accelerator,
+) -> TrainingState:
+    # What all processes do that train the fold.
+    config, task = prepared.config, prepared.task
+    evaluate = _evaluation(prepared, number, selection_metric(prepared), accelerator)
     settings = _settings(prepared, number)
-    fit(model, prepared.task, rows, update, evaluate, out, accelerator, settings)
+    with team.computing():
+        if in_parts(model):
+            check_update(config, prepared.code, accelerator)
+        return fit(model, task, rows, update, evaluate, out, accelerator, settings)
 
 
 def _steps(rows: TrainingRows, config: Config) -> int:
@@ -153,6 +169,7 @@ def _log_start(
         rows=len(rows.positions),
         steps=steps,
         **asdict(size),
+        **({"parts": team.size()} if prepared.config.training.shard else {}),
         tokens_an_epoch=tokens,
         padding_share=padding / max(1, tokens + padding),
         **_truncation(prepared.dataset, rows.positions),
@@ -245,8 +262,9 @@ def begin_fold(
     train = prepared.positions(prepared.assignment.training(number))
     task.fit_rows(prepared.frame[train])
     reseed(config.run.seed, number)
-    model = task.build_model().to(accelerator.device)
+    model = task.build_model()
     check_parallel(model)
+    place(model, config.training, accelerator)
     lengths = getattr(prepared.dataset, "lengths", None)
     sizes = None if lengths is None else lengths[train]
     chunks = getattr(prepared.dataset, "chunks", None)

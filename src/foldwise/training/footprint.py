@@ -15,6 +15,7 @@ from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.parts.usercode import UserCode
 from foldwise.run.weights import saved_weights
 from foldwise.training.optimizers import build_optimizer
+from foldwise.training.shards import held
 
 _MIB = 2**20
 
@@ -30,6 +31,7 @@ class Footprint:
         training_bytes: of gradients and the optimizer's state.
         checkpoint_bytes: of the weights in a checkpoint.
         state_bytes: of the optimizer's state, which a checkpoint that can be gone on from has too.
+        held_bytes: of weights and training together, what this process holds: all, or its part.
     """
 
     parameters: int
@@ -38,14 +40,17 @@ class Footprint:
     training_bytes: int
     checkpoint_bytes: int
     state_bytes: int
+    held_bytes: int
 
     def __str__(self) -> str:
         """Say it in one line."""
+        whole = self.weights_bytes + self.training_bytes
+        part = f" (a part here: {_mib(self.held_bytes)})" if self.held_bytes < whole else ""
         percent = 100 * self.trainable_parameters / max(1, self.parameters)
         return (
             f"model: {_count(self.parameters)} parameters, {_count(self.trainable_parameters)} "
             f"train ({percent:.3g}%); weights {_mib(self.weights_bytes)}, gradients and optimizer "
-            f"{_mib(self.training_bytes)}, activations on top; a checkpoint's weights "
+            f"{_mib(self.training_bytes)}{part}, activations on top; a checkpoint's weights "
             f"{_mib(self.checkpoint_bytes)}"
         )
 
@@ -62,16 +67,22 @@ def footprint(model: nn.Module, config: OptimizerConfig, code: UserCode) -> Foot
         code: the user's files.
     """
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    everything = [*model.parameters(), *model.buffers()]
     trainable_bytes = sum(map(_bytes, learning))
     device = learning[0].device if learning else torch.device("cpu")
-    state_bytes = round(trainable_bytes * _state_share(config, code, device))
+    share = _state_share(config, code, device)
+    state_bytes = round(trainable_bytes * share)
+    trained_here = sum(_bytes(held(parameter)) for parameter in learning)
     return Footprint(
         parameters=sum(map(_size, model.parameters())),
         trainable_parameters=sum(map(_size, learning)),
-        weights_bytes=sum(map(_bytes, [*model.parameters(), *model.buffers()])),
+        weights_bytes=sum(map(_bytes, everything)),
         training_bytes=trainable_bytes + state_bytes,
         checkpoint_bytes=sum(tensor.nbytes for tensor in saved_weights(model).values()),
         state_bytes=state_bytes,
+        held_bytes=sum(_bytes(held(tensor)) for tensor in everything)
+        + trained_here
+        + round(trained_here * share),
     )
 
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from foldwise.hardware import team
 from foldwise.progress.shown import rows_shown
 from foldwise.training.batching import ordered_batches
+from foldwise.training.shards import in_parts
 
 
 def infer(
@@ -56,7 +57,10 @@ def infer(
     )
     batches = ordered_batches(lengths, len(positions), batch_size, chunks)
     dealt = together and len(batches) >= team.size()
-    batches = batches[team.mine()] if dealt else batches
+    if dealt:
+        most, batches = len(batches[:: team.size()]), batches[team.mine()]
+        if in_parts(model) and len(batches) < most:
+            batches.append(batches[-1])  # all processes run as often
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=[positions[batch].tolist() for batch in batches],
@@ -67,7 +71,9 @@ def infer(
     model.eval()
     parts, targets = [], []
     shown = rows_shown(title, len(positions))
-    with torch.inference_mode(), accelerator.autocast(), shown as advance:
+    # Gathering the parts of a model has failed in inference mode, by releases of torch.
+    unrecorded = torch.no_grad() if in_parts(model) else torch.inference_mode()
+    with unrecorded, accelerator.autocast(), shown as advance:
         for done, batch in zip(np.cumsum([len(batch) for batch in batches]), loader, strict=True):
             if "target" in batch:
                 targets.append(batch.pop("target").numpy())

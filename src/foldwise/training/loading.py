@@ -6,8 +6,9 @@ Every micro-batch is prepared under its own seed, so that none depends on those 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -44,8 +45,9 @@ class Step:
         last: whether no other comes after it.
         window: which rows form its micro-batches, as the sampler numbers them.
         divisor: what the summed loss of its rows is divided by.
-        batches: those of its micro-batches that are this process's, each with its number in the
-            epoch; read once.
+        mine: numbers in the epoch of those of its micro-batches that are this process's.
+        batches: these, each with its number; and where processes run as many, and others have one
+            more, another's, whose loss doesn't count here. Read once.
     """
 
     epoch: int
@@ -54,6 +56,7 @@ class Step:
     last: bool
     window: Window
     divisor: float
+    mine: Sequence[int]
     batches: Iterator[tuple[int, dict[str, torch.Tensor]]]
 
     @property
@@ -82,6 +85,7 @@ def steps_left(
     window: int = 0,
     workers: int = 0,
     mine: slice = slice(None),
+    evenly: bool = False,
     pinned: bool = False,
 ) -> Iterator[Step]:
     """Yield the steps of a training that are still to come.
@@ -95,13 +99,15 @@ def steps_left(
         window: the first wanted of that epoch.
         workers: processes that prepare batches.
         mine: which of a window's micro-batches are this process's.
+        evenly: whether all processes run as many of them.
         pinned: in memory that CUDA copies from without anyone waiting.
     """
     for current in count(epoch) if epochs is None else range(epoch, epochs):
         windows = rows.sampler.windows(current)
         divisors = rows.sampler.divisors(windows)
+        taken = partial(_taken, mine=mine, evenly=evenly)
         batches = load_batches(
-            rows, windows, window, collate, (*seed, current), workers, mine, pinned
+            rows, windows, window, collate, (*seed, current), workers, taken, pinned
         )
         micro = sum(len(done) for done in windows[:window])
         for number in range(window, len(windows)):
@@ -113,10 +119,17 @@ def steps_left(
                 current + 1 == epochs and number + 1 == len(windows),
                 windows[number],
                 divisors[number],
-                zip(numbers[mine], batches, strict=False),
+                numbers[mine],
+                zip(taken(numbers), batches, strict=False),
             )
             micro = numbers.stop
         window = 0
+
+
+def _taken(window: Sequence[Any], *, mine: slice, evenly: bool) -> Sequence[Any]:
+    own = window[mine]
+    lacks = evenly and len(own) < len(window[:: mine.step])
+    return [*own, window[0]] if lacks else own
 
 
 def reseed(*numbers: int) -> None:
@@ -172,7 +185,7 @@ def load_batches(
     collate: Any,
     seed: tuple[int, ...],
     workers: int,
-    mine: slice = slice(None),
+    taken: Callable[[Sequence[Any]], Sequence[Any]],
     pinned: bool = False,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the micro-batches of an epoch's windows from the one numbered `first` on.
@@ -184,7 +197,7 @@ def load_batches(
         collate: rows -> batch.
         seed: whatever the dataset or collate draws follows from it and the micro-batch's number.
         workers: processes that prepare batches.
-        mine: which of a window's micro-batches are yielded.
+        taken: a window's micro-batches -> those that are yielded.
         pinned: in memory that CUDA copies from without anyone waiting.
     """
     numbers = count()
@@ -192,7 +205,7 @@ def load_batches(
     plan = [
         (number, rows.positions[batch].tolist())
         for window in numbered[first:]
-        for number, batch in window[mine]
+        for number, batch in taken(window)
     ]
     batches = _Batches(rows.dataset, plan, collate, seed)
     loader = DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=pinned)

@@ -34,6 +34,7 @@ from foldwise.run.folder import NOT_FINITE, FoldFolder
 from foldwise.storage.mirror import push_fold
 from foldwise.training.loading import Step, TrainingRows, reseed, steps_left, to_device
 from foldwise.training.resume import TrainingState, capture
+from foldwise.training.shards import in_parts, whole
 from foldwise.training.together import add_up_gradients, check_alike, start_alike
 from foldwise.training.tracking import Tracker
 from foldwise.training.update import Update
@@ -121,20 +122,20 @@ def fit(
     started, saved = time.monotonic() - done.elapsed_s, time.monotonic()
     out.tracker.start(done.step)
     unread: list[Unread] = []
-    for step in _steps_left(done, task, rows, accelerator, settings):
+    for step in _steps_left(done, task, rows, accelerator, settings, in_parts(model)):
         loss_sum = torch.zeros((), dtype=torch.float64, device=_double(accelerator))
         for micro, batch in step.batches:
             batch = to_device(batch, accelerator.device)
             reseed(*settings.seed, step.epoch, micro, 1)
             with accelerator.autocast():
                 outputs = model(**{k: v for k, v in batch.items() if k != "target"})
-            loss = task.loss(outputs.float(), batch).sum()
+            loss = task.loss(outputs.float(), batch).sum() * (micro in step.mine)
             update.scaler.scale(loss / step.divisor).backward()
             loss_sum += loss.detach().to(loss_sum)
         norm = _whole_gradient(model, loss_sum, update, settings)
         done = _after(step, done, time.monotonic() - started)
         unread.append((step, loss_sum, norm))
-        saves = time.monotonic() - saved >= settings.save_seconds
+        saves = _saves(saved, model, settings)
         if saves or _is_read(done, step, accelerator, settings):
             done = _read(unread, done, rows, update, out)
         update.step(done.step)
@@ -158,6 +159,7 @@ def _steps_left(
     rows: TrainingRows,
     accelerator: Accelerator,
     settings: Settings,
+    evenly: bool,
 ) -> Iterable[Step]:
     if _stale(done, settings):
         return ()
@@ -170,6 +172,7 @@ def _steps_left(
         window=done.window,
         workers=settings.workers,
         mine=team.mine(),
+        evenly=evenly,
         pinned=accelerator.device.type == "cuda",
     )
 
@@ -181,7 +184,7 @@ def _whole_gradient(
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     add_up_gradients(trainable, loss_sum)
     update.scaler.unscale_(update.optimizer)
-    return nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf)
+    return whole(nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf))
 
 
 def _after(step: Step, done: TrainingState, elapsed_s: float) -> TrainingState:
@@ -193,6 +196,12 @@ def _after(step: Step, done: TrainingState, elapsed_s: float) -> TrainingState:
         loss_rows=done.loss_rows + step.rows,
         elapsed_s=elapsed_s,
     )
+
+
+def _saves(saved: float, model: nn.Module, settings: Settings) -> bool:
+    now = time.monotonic() - saved >= settings.save_seconds
+    # All processes put a model in parts together, so all do when the one that leads finds it time.
+    return bool(team.agreed(now)) if in_parts(model) else now
 
 
 def _is_read(done: TrainingState, step: Step, accelerator: Accelerator, settings: Settings) -> bool:
@@ -282,14 +291,16 @@ def _save(
 ) -> None:
     if ends:
         check_alike(model, out.fold.title)
-    if not out.writes:
+    if not (out.writes or in_parts(model)):
         return
     # Nothing evaluated, or no score was ever a number: the last weights are the best known.
     best = _improved(done) or (ends and done.best is None)
     with update.average.applied():
         state = capture(done, model, update, whole=last, recipe=settings.recipe)
-        checkpoints.save(out.fold, state, best=best, last=last)
-    push_fold(out.fold)
+        if out.writes:
+            checkpoints.save(out.fold, state, best=best, last=last)
+    if out.writes:
+        push_fold(out.fold)
 
 
 def _check_finite(

@@ -21,6 +21,7 @@ from foldwise.run.folder import FoldFolder
 from foldwise.run.manifests import best_step, folder_of
 from foldwise.run.weights import load_weights, saved_weights
 from foldwise.training.optimizers import load_state
+from foldwise.training.shards import gathered, part_of
 from foldwise.training.update import Update
 
 RAW = "raw."
@@ -64,7 +65,8 @@ def capture(
     """Return a checkpoint of a training; `whole` ones carry the optimizer and can be resumed.
 
     The model's weights are those in it: the average where it is applied. The ones that training
-    goes on from are then kept beside the optimizer's state.
+    goes on from are then kept beside the optimizer's state. A model in parts is put together in the
+    process that leads; all processes call it, and the others get a checkpoint without tensors.
 
     Args:
         done: where it stands.
@@ -104,8 +106,8 @@ def capture(
         **({"values": values} if values else {}),
         **({"scaler": update.scaler.state_dict()} if update.scaler.is_enabled() else {}),
     }
-    weights = saved_weights(model)
-    return checkpoints.Checkpoint(done.step, weights, tensors if whole else {}, state)
+    weights = gathered(saved_weights(model))
+    return checkpoints.Checkpoint(done.step, weights, gathered(tensors) if whole else {}, state)
 
 
 def resume(
@@ -136,19 +138,24 @@ def resume(
             f"{folder_of(fold, done.best_step)}, or remove {fold.path} to train the "
             "fold anew"
         )
-    load_weights(model, checkpoint.model)
+    weights = saved_weights(model)
+    load_weights(
+        model, {name: part_of(whole, weights.get(name)) for name, whole in checkpoint.model.items()}
+    )
+    parameters = [p for group in update.optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Any]] = {}
     raw: dict[str, torch.Tensor] = {}
     for key, value in {**checkpoint.optimizer, **checkpoint.state.get("values", {})}.items():
         if key.startswith(RAW):
-            raw[key.removeprefix(RAW)] = value
+            name = key.removeprefix(RAW)
+            raw[name] = part_of(value, weights.get(name))
             continue
         index, _, name = key.partition(".")
         *above, last = name.split(_BELOW)
         entries = states.setdefault(int(index), {})
         for level in above:
             entries = entries.setdefault(level, {})
-        entries[last] = value
+        entries[last] = part_of(value, parameters[int(index)])
     update.average.resume(raw)
     if update.scaler.is_enabled():
         update.scaler.load_state_dict(checkpoint.state["scaler"])

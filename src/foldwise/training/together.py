@@ -22,6 +22,7 @@ from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.hardware import team
 from foldwise.run.folder import FoldFolder
 from foldwise.training.resume import TrainingState, resume
+from foldwise.training.shards import is_part
 from foldwise.training.update import Update
 
 _BUCKET = 16 * 2**20  # numbers that are added up at once: 64 MiB of float32
@@ -31,7 +32,7 @@ def add_up_gradients(parameters: Sequence[nn.Parameter], loss_sum: Tensor) -> No
     """Replace gradients and summed loss of this process's micro-batches by those of all.
 
     A parameter that no micro-batch has reached keeps no gradient, so that the optimizer leaves it
-    alone, as in one process.
+    alone, as in one process. Those of a layer in parts were added up within `backward`.
 
     Args:
         parameters: those that train, in an order that all processes share.
@@ -39,6 +40,7 @@ def add_up_gradients(parameters: Sequence[nn.Parameter], loss_sum: Tensor) -> No
     """
     if team.size() == 1:
         return
+    parameters = [parameter for parameter in parameters if not is_part(parameter)]
     reached = [float(parameter.grad is not None) for parameter in parameters]
     told = torch.tensor([0.0, *reached], dtype=torch.float64, device=loss_sum.device)
     told[0] = loss_sum
@@ -93,10 +95,10 @@ def check_alike(model: nn.Module, title: str) -> None:
     Raises:
         RunInterrupted: they have come apart; what is saved is of the process that leads.
     """
-    if team.size() == 1:
+    state = [t for t in (*model.parameters(), *model.buffers()) if not is_part(t)]
+    if team.size() == 1 or not state:
         return
     # Bytes are whole numbers: their sum is the same on any device.
-    state = [*model.parameters(), *model.buffers()]
     sums = [t.detach().contiguous().view(-1).view(torch.uint8).sum() for t in state if t.numel()]
     told = torch.stack(sums).cpu()
     everyone = told.clone()
@@ -132,8 +134,9 @@ def told_shares(config: Config) -> list[str]:
         return []
     training = config.training
     pieces = training.pieces * training.accumulate
+    parts = ", each with its part of the model" if training.shard else ""
     told = (
-        f"{team.size()} processes train each fold together: a step has {pieces} pieces "
+        f"{team.size()} processes train each fold together{parts}: a step has {pieces} pieces "
         f"(training.shares {training.pieces} x training.accumulate {training.accumulate})"
     )
     if pieces >= team.size():
