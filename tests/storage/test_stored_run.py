@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +199,72 @@ def test_an_output_that_cannot_be_sent_is_sent_by_the_same_command(
     assert "out/later.parquet" in world.bucket.keys("out/")
 
 
-def test_status_and_verify_take_a_url(world: World) -> None:
-    assert call("verify", world.url).stdout.endswith("every file is as it was sealed (finished)\n")
-    assert json.loads(call("status", world.url, "--json").stdout)["runs"][0]["state"] == "done"
-    none = call("status", world.bucket.url("runs/none"))
-    assert f"{world.bucket.url('runs/none')}: no run lies there" in str(none.exception)
+def test_commands_call_a_run_by_its_url(world: World) -> None:
+    sound = call("verify", world.url)
+    assert sound.stdout == f"{world.url}: every file is as it was sealed (finished)\n"
+    assert json.loads(call("verify", world.url, "--json").stdout)["run"] == world.url
+
+
+def test_status_fetches_small_files_alone_and_says_the_same(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path / "empty"))
+    world.server.faults.asked.clear()
+    there = json.loads(call("status", world.url, "--json").stdout)["runs"][0]
+    read = {asked.rpartition("/")[2] for asked in world.server.faults.asked if "GET" in asked}
+    assert "training.json" in read
+    assert not {name for name in read if name.endswith((".safetensors", ".parquet", ".html"))}
+    assert not (tmp_path / "empty" / "runs").exists()
+    here = json.loads(call("status", world.copy.path, "--json").stdout)["runs"][0]
+    age = abs(datetime.fromisoformat(there["updated"]).timestamp() - time.time())
+    assert age < 600
+    assert there == {**here, "path": world.url, "updated": there["updated"]}
+    assert there["state"] == "done"
+    assert call("status", world.url + "/").stdout.endswith(f"{world.url}: done\n")
+
+
+def test_status_tells_who_works_on_a_run_elsewhere(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mirrored(world.copy):
+        monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path))
+        stood = json.loads(call("status", world.url, "--json").stdout)["runs"][0]
+        monkeypatch.setenv("FOLDWISE_CACHE", str(world.two))
+    assert stood["state"] == "running"
+    assert stood["holders"] == [f"process {os.getpid()} on {socket.gethostname()}"]
+
+
+def test_a_name_that_is_no_runs_has_nothing_below_it_fetched(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path))
+    above = world.bucket.url("runs")
+    for command in ("status", "verify"):
+        world.server.faults.asked.clear()
+        assert f"{above}: no run lies there" in str(call(command, above).exception)
+        assert len(world.server.faults.asked) < 5
+
+
+def test_what_is_pruned_while_a_run_is_fetched_is_left_out(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path))
+    pruned, fetch = "runs/test/tensorboard/fold-1/old", stores.fetch
+    world.bucket.put(pruned, b"x")
+
+    def fetching(found: Any, to: Path) -> Any:
+        world.bucket.remove(pruned)
+        return fetch(found, to)
+
+    monkeypatch.setattr(stores, "fetch", fetching)
+    assert files_of(local_run(world.url)) == files_of(world.copy.path)
+
+
+def test_a_path_that_has_to_be_on_a_disk_is_told(world: World) -> None:
+    out = world.bucket.url("out/onnx")
+    told = f"{out}: this has to lie on a disk: give a local path, and copy to or from the store"
+    assert str(call("export", world.copy.path, "-o", out).exception) == told
+    assert str(call("train", out).exception) == told
 
 
 def test_what_is_gone_from_a_readers_copy_is_fetched_again(

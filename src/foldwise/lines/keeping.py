@@ -12,9 +12,11 @@ from foldwise.lines.options import (
     Json,
     Online,
     Quiet,
+    RunNames,
     RunPath,
     RunPaths,
     TrustCode,
+    here_at,
     output_at,
 )
 
@@ -80,11 +82,11 @@ def verify(
 
 @app.command()
 def status(
-    runs: RunPaths,
+    runs: RunNames,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say where runs stand, from disk alone: done, running, stopped or failed, and how far."""
+    """Say where runs stand, from files alone: done, running, stopped or failed, and how far."""
     from foldwise.commands.status import status as command
 
     command(runs, tell=output(quiet, as_json))
@@ -113,9 +115,16 @@ def schema() -> None:
 
 @data_app.command()
 def cfpb(
-    to: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("data"),
+    to: Annotated[
+        Path, typer.Option(metavar="PATH", help="Folder for the tables.", parser=here_at)
+    ] = Path("data"),
     archive: Annotated[
-        Path | None, typer.Option(help="An archive downloaded by hand, instead of fetching it.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="An archive downloaded by hand, instead of fetching it.",
+            parser=here_at,
+        ),
     ] = None,
     url: Annotated[str | None, typer.Option(help="Fetch from here instead.")] = None,
     quiet: Quiet = False,

@@ -17,7 +17,8 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ SECONDS = "FOLDWISE_STORE_SECONDS"
 _SLOWEST = 50_000  # bytes a second; what is slower than this for long counts as standing still
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _EXTRAS = {"s3": "foldwise[s3]", "s3a": "foldwise[s3]"}
+_AT_ONCE = 8  # objects under way
 _T = TypeVar("_T")
 
 
@@ -105,7 +107,8 @@ def fetch(found: Found, to: Path) -> Found:
         What was fetched.
 
     Raises:
-        FoldwiseError: there is no such object, or it may not be read.
+        Gone: there is no such object.
+        FoldwiseError: it may not be read.
         RunInterrupted: the store fails, or never gave what it says it has; the disk is full.
     """
     before: list[str] = []
@@ -198,12 +201,28 @@ def remove(url: str) -> None:
     _asked(url, lambda fs: fs.rm_file(url), missing=None)
 
 
+def each(do: Callable[[str], _T], names: Sequence[str]) -> list[_T]:
+    """Do something with each name, several at a time; the first error ends it."""
+    if len(names) < 2:
+        return [do(name) for name in names]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            return list(pool.map(do, names))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def _read(fs: Any, url: str) -> bytes:
     size = _found(url, fs.info(url)).size
     content = bytes(fs.cat_file(url, **_limit(fs, size)))
     if size is not None and len(content) != size:
         raise OSError(f"{len(content):,} of {size:,} bytes came")
     return content
+
+
+class Gone(FoldwiseError):
+    """There is no such object, or no longer."""
 
 
 class StoreFails(RunInterrupted):
@@ -232,7 +251,7 @@ def _asked(
         except FileNotFoundError as error:
             if missing is not _NEVER:
                 return missing  # type: ignore[no-any-return]
-            raise FoldwiseError(
+            raise Gone(
                 f"{url}: there is no such bucket or object ({_told(error)}); check the name"
             ) from None
         except Exception as error:  # of whichever package the store's is
