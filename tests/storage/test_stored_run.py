@@ -293,6 +293,17 @@ def test_a_report_that_is_drawn_again_is_sent(world: World) -> None:
     assert world.bucket.get("runs/test/report.html") == world.copy.report.read_bytes()
 
 
+def test_what_is_cleaned_goes_from_the_store_too(world: World) -> None:
+    damaged = world.copy.fold(1).checkpoints / "damaged-1-step-000005"
+    with mirrored(world.copy, [world.copy.fold(1)]):
+        damaged.mkdir()
+        (damaged / "state.json").write_bytes(b"x")
+    key = "runs/test/fold-1/checkpoints/damaged-1-step-000005/state.json"
+    assert key in world.bucket.keys("runs/")
+    assert str(damaged) in json.loads(call("clean", world.url, "--yes", "--json").stdout)["removed"]
+    assert key not in world.bucket.keys("runs/")
+
+
 def test_a_run_is_worked_on_by_one_machine(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

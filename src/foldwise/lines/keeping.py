@@ -18,6 +18,7 @@ from foldwise.lines.options import (
     TrustCode,
     here_at,
     output_at,
+    run_at,
 )
 
 app = typer.Typer()
@@ -94,15 +95,29 @@ def status(
 
 @app.command()
 def clean(
-    run: RunPath,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Run folder, such as runs/demo.", parser=run_at),
+    ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache", help="Of the copies here of runs and tables in stores, instead."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """List what of a run can go and how much that frees, and remove it if you say so."""
     from foldwise.commands.clean import clean as command
+    from foldwise.commands.clean import clean_cache
+    from foldwise.errors import FoldwiseError
 
-    command(run, yes, tell=output(quiet, as_json))
+    if (run is None) != cache:
+        raise FoldwiseError("clean: give a run's folder, or --cache, and not both")
+    if run is None:
+        clean_cache(yes, tell=output(quiet, as_json))
+    else:
+        command(run, yes, tell=output(quiet, as_json))
 
 
 @app.command()

@@ -23,7 +23,7 @@ from typing import Any
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.run.files import atomic
 from foldwise.run.folder import ONES, FoldFolder, RunFolder
-from foldwise.run.lock import holder, lock
+from foldwise.run.lock import holder, lock, use
 from foldwise.run.manifests import verify
 from foldwise.run.seal import SEAL, seal_text
 from foldwise.run.space import free_bytes, no_space
@@ -65,7 +65,13 @@ def local_run(path: str | os.PathLike[str]) -> Path:
     refresh(run)
     if not run.config.exists():
         raise no_run(named)
+    use(readers(run))
     return run.path
+
+
+def readers(run: RunFolder) -> Path:
+    """Return the lock that those hold who read a working copy, to their end."""
+    return run.path.with_name(f".{run.path.name}.readers")
 
 
 def copy_of(url: str) -> RunFolder:
@@ -85,9 +91,9 @@ def refresh(run: RunFolder) -> None:
     if url is None:
         return
     run.path.parent.mkdir(parents=True, exist_ok=True)
-    with _guarded(run):
+    with guarded(run):
         for left in reversed(range(_CHANGES)):
-            if any(True for _ in _others(run)):
+            if any(True for _ in others(run)):
                 return
             copy, lease = read_copy(run), read_lease(url)
             ours = lease is not None and lease.owner == copy.owner
@@ -103,8 +109,8 @@ def works_here(run: RunFolder) -> bool:
     """Say whether a process of this machine holds a run in a store."""
     if not run.path.parent.is_dir():
         return False
-    with _guarded(run):
-        return any(True for _ in _others(run))
+    with guarded(run):
+        return any(True for _ in others(run))
 
 
 @contextmanager
@@ -127,7 +133,7 @@ def mirrored(run: RunFolder, folds: Sequence[FoldFolder] = ()) -> Iterator[None]
     mine = run.path.with_name(f".{run.path.name}.{uuid.uuid4().hex}.user")
     with ExitStack() as held:
         held.callback(mine.unlink, missing_ok=True)
-        with _guarded(run):
+        with guarded(run):
             held.enter_context(lock(mine, str(run.path)))
             held.callback(_leave, run, url, mine)
             _enter(run, url)
@@ -158,7 +164,7 @@ def push(run: RunFolder, *folds: FoldFolder, record: bool = True) -> None:
     if url is None or not run.config.exists():
         return
     scope = {fold.path.name for fold in folds}
-    with _guarded(run):
+    with guarded(run):
         copy = read_copy(run)
         copy = replace(copy, lease=hold(url, copy.owner, copy.lease))
         write_copy(run, copy)
@@ -201,22 +207,25 @@ def _enter(run: RunFolder, url: str) -> None:
 
 
 def _leave(run: RunFolder, url: str, mine: Path) -> None:
-    with _guarded(run):
+    with guarded(run):
         copy = read_copy(run)
-        if copy.lease is None or any(other != mine for other in _others(run)):
+        if copy.lease is None or any(other != mine for other in others(run)):
             return
         with suppress(StoreFails, FoldwiseError):  # it runs out by itself
             give_up(url, copy.owner, copy.lease, made=bool(copy.files))
         write_copy(run, replace(copy, lease=None))
 
 
-def _guarded(run: RunFolder) -> Any:
+def guarded(run: RunFolder) -> Any:
+    """Keep other processes from beginning to work on a working copy, or to fetch it."""
     return lock(run.path.with_name(f".{run.path.name}.guard"), str(run.path), wait=True)
 
 
-def _others(run: RunFolder) -> Iterator[Path]:
-    # Processes here that hold the run, asked under the guard under which they begin to; a file
-    # that nobody holds was left by a killed one.
+def others(run: RunFolder) -> Iterator[Path]:
+    """Yield the marks of processes here that hold the run; asked under the guard.
+
+    A mark that nobody holds was left by a killed one, and is removed.
+    """
     for path in run.path.parent.glob(f".{escape(run.path.name)}.*.user"):
         if holder(path) is not None:
             yield path
