@@ -15,7 +15,7 @@ from foldwise.run.folder import RunFolder
 from foldwise.run.manifests import OPTIMIZER, read_manifest, steps, verify
 from foldwise.run.seal import check, check_finished
 from foldwise.storage import order, stores
-from foldwise.storage.stores import Found
+from foldwise.storage.systems import Found
 from foldwise.workflow import cross_validate, validate
 
 

@@ -20,7 +20,7 @@ from foldwise.run.folder import RunFolder
 from foldwise.run.tree import DEEPEST, MOST_ENTRIES
 from foldwise.storage import stores
 from foldwise.storage.places import RUNS, cache, url_of
-from foldwise.storage.stores import Found
+from foldwise.storage.systems import Found
 
 _LONGEST = 200  # bytes of a name
 _RECORD = ".store.json"

@@ -42,7 +42,8 @@ from foldwise.storage.copies import (
 )
 from foldwise.storage.lease import check_free, give_up, hold, read_lease
 from foldwise.storage.places import folder_of, url_of
-from foldwise.storage.stores import Found, StoreFails
+from foldwise.storage.stores import StoreFails
+from foldwise.storage.systems import Found
 from foldwise.storage.urls import is_url, local_path, name_of
 
 _CHANGES = 5  # that a run may see while it is fetched

@@ -16,7 +16,7 @@ from foldwise.run.files import atomic, write_json
 from foldwise.run.lock import use
 from foldwise.storage import stores
 from foldwise.storage.places import TABLES, cache
-from foldwise.storage.stores import Found
+from foldwise.storage.systems import Found
 from foldwise.storage.urls import check_url, name_of
 
 _LATEST = "latest.json"
