@@ -18,15 +18,17 @@ from typer.testing import CliRunner
 
 from conftest import make_table
 from foldwise.cli import app
+from foldwise.condense.refit import refit
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.run.audit import findings
 from foldwise.run.folder import RunFolder
 from foldwise.storage import lease, stores
 from foldwise.storage.copies import files_there
 from foldwise.storage.mirror import local_run, mirrored, refresh
 from foldwise.storage.outputs import sent_table
 from foldwise.storage.places import folder_of, run_of
-from foldwise.workflow import cross_validate
+from foldwise.workflow import cross_validate, validate
 from storage.conftest import Bucket, environment
 from storage.s3_server import S3Server
 
@@ -265,6 +267,32 @@ def test_a_path_that_has_to_be_on_a_disk_is_told(world: World) -> None:
     told = f"{out}: this has to lie on a disk: give a local path, and copy to or from the store"
     assert str(call("export", world.copy.path, "-o", out).exception) == told
     assert str(call("train", out).exception) == told
+
+
+def test_refit_and_validate_go_on_elsewhere_with_the_bytes_of_here(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files_of(world.copy.path).items():
+        world.bucket.put(f"again/test/{name}", content)
+    url = world.bucket.url("again/test")
+    here = RunFolder(shutil.copytree(world.here.path, tmp_path / "runs" / "test"))
+    refit(here.path, every=False)
+    for command, killed_after in ((refit, 8), (validate, 0)):
+        asked = {"every": False} if command is refit else {}
+        with monkeypatch.context() as dying:
+            dying.setenv("FOLDWISE_CACHE", str(tmp_path / f"lost-{killed_after}"))
+            dying.setattr(lease, "HOLDS_S", -1)
+            dying.setattr(stores, "put", dies_after(killed_after))
+            with pytest.raises(Killed):
+                command(url, online=True, **asked)
+        monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path / "two"))
+        command(url, online=True, **asked)
+    sent = {k.removeprefix("again/test/") for k in world.bucket.keys("again/")}
+    assert sent - {".lease.json"} == set(files_of(local_run(url)))
+    assert "refit/checkpoints" in "".join(sent)
+    for name, content in numbers_of(here.path).items():
+        assert world.bucket.get(f"again/test/{name}") == content
+    assert not list(findings(RunFolder(local_run(url)), ["tensorboard"]))
 
 
 def test_what_is_gone_from_a_readers_copy_is_fetched_again(
