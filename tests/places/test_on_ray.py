@@ -138,6 +138,33 @@ def test_what_listens_and_is_no_ray_is_asked_for_seconds_and_not_for_minutes() -
     assert b"`ray start --head` prints" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_ray_of_ones_own_answers_nobody_else() -> None:
+    asks = "print(ray.get(ray.remote(lambda: 'done').remote()), flush=True)"
+    join = f"import ray, sys; ray.init(address=sys.argv[1]); {asks}"
+    code = f"""
+import os, subprocess, sys
+from foldwise.places.on_ray import connected
+with connected("ray") as ray:
+    {asks}
+    (folder,) = os.scandir(os.environ["TMPDIR"])
+    print(folder.stat().st_mode & 0o77, flush=True)
+    address = ray.get_runtime_context().gcs_address
+    others = {{name: value for name, value in os.environ.items() if "RAY_AUTH" not in name}}
+    subprocess.run([sys.executable, "-c", {join!r}, address], env=others)
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "TMPDIR": place},
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+    assert done.stdout == "done\n0\n", done.stderr
+    assert "Failed to connect to Ray cluster" in done.stderr
+
+
 def test_calls_are_told_stopped_lost_and_refused(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
