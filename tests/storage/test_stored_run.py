@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from conftest import make_table
 from foldwise.cli import app
 from foldwise.condense.refit import refit
+from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.run.audit import findings
@@ -303,6 +304,15 @@ def test_what_is_gone_from_a_readers_copy_is_fetched_again(
     copy.out_of_fold.unlink()
     local_run(world.url)
     assert files_of(copy.path) == files_of(world.copy.path)
+
+
+def test_a_sweep_knows_what_another_machine_has_finished(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path / "empty"))
+    (tmp_path / "test.yaml").write_text(dump_config(world.config))
+    listed = call("sweep", tmp_path / "test.yaml", "--dry-run", "--json")
+    assert json.loads(listed.stdout)["runs"] == [{"run": world.url, "state": "finished"}]
 
 
 def test_a_frame_is_a_table_that_other_machines_find(world: World) -> None:
