@@ -97,6 +97,15 @@ def test_what_a_process_reads_or_works_on_stays(
     assert use.cache_info().currsize > 0
 
 
+@pytest.mark.usefixtures("no_reader")
+def test_a_version_whose_list_is_lost_can_go(bucket: Bucket, copy: Path) -> None:
+    table = Path(find_files(bucket.url("in/t.csv"), online=True)[0])
+    (table.parents[1] / "latest.json").write_text("{")
+    (table.parents[2] / ("0" * 16)).mkdir()  # of a fetch that never came
+    assert str(table.parent) in clean("--yes")["removed"]
+    assert not table.exists()
+
+
 def test_clean_takes_a_run_or_the_cache(tmp_path: Path) -> None:
     for arguments in ([], [str(tmp_path), "--cache"]):
         result = CliRunner().invoke(app, ["clean", *arguments])

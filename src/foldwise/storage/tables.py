@@ -88,14 +88,18 @@ def versions(folder: Path) -> dict[Path, tuple[str, bool]]:
         FoldwiseError: the store may not be asked.
         RunInterrupted: it fails.
     """
-    entries = json.loads((folder / _LATEST).read_text(encoding="utf-8"))
-    urls = {Path(entry["file"]).parent.name: str(entry["url"]) for entry in entries}
+    try:
+        entries = json.loads((folder / _LATEST).read_text(encoding="utf-8"))
+        urls = {Path(entry["file"]).parent.name: str(entry["url"]) for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError):
+        urls = {}  # never fetched whole, or damaged: `_latest` has it fetched again
+    earlier = f"an earlier version of {', '.join(urls.values()) or 'a table'}"
     found = {}
     for version in sorted(path for path in folder.iterdir() if path.is_dir()):
         url = urls.get(version.name)
         there = None if url is None else stores.look(url)
         same = there is not None and _version(there) == version.name
-        found[version] = (url or f"a version before that of {entries[0]['url']}", not url or same)
+        found[version] = (url or earlier, url is None or same)
     return found
 
 
