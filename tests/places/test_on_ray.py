@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -135,6 +136,33 @@ def test_what_listens_and_is_no_ray_is_asked_for_seconds_and_not_for_minutes() -
         code = f"from foldwise.places.on_ray import ray_place; {call}"
         done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=60)
     assert b"`ray start --head` prints" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_ray_of_ones_own_answers_nobody_else() -> None:
+    asks = "print(ray.get(ray.remote(lambda: 'done').remote()), flush=True)"
+    join = f"import ray, sys; ray.init(address=sys.argv[1]); {asks}"
+    code = f"""
+import os, subprocess, sys
+from foldwise.places.on_ray import connected
+with connected("ray") as ray:
+    {asks}
+    (folder,) = os.scandir(os.environ["TMPDIR"])
+    print(folder.stat().st_mode & 0o77, flush=True)
+    address = ray.get_runtime_context().gcs_address
+    others = {{name: value for name, value in os.environ.items() if "RAY_AUTH" not in name}}
+    subprocess.run([sys.executable, "-c", {join!r}, address], env=others)
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "TMPDIR": place},
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+    assert done.stdout == "done\n0\n", done.stderr
+    assert "Failed to connect to Ray cluster" in done.stderr
 
 
 def test_calls_are_told_stopped_lost_and_refused(
@@ -327,6 +355,76 @@ def test_nothing_outlives_a_command_that_is_stopped_or_killed(
         time.sleep(0.1)
     assert _at_work(tmp_path) == []
     assert [path.name for path in run.path.parent.glob(".shared-*")] == [] or number == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [False, True])
+def test_a_second_ctrl_c_ends_a_command_at_once_and_the_run_goes_on(
+    make_config: Callable[..., Config], where: str, tmp_path: Path, own: bool
+) -> None:
+    training = {"epochs": 100, "patience": None, "save_minutes": 0.005}
+    settings: dict[str, Any] = {"folds": {"n": 2}, "training": training}
+    config = make_config(run={"name": "twice"}, **settings)
+    run = RunFolder(Path(config.run.dir) / "twice")
+    command = [*FOLDWISE, "train", str(written(config, tmp_path)), "--on", "ray" if own else where]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not (_saved(run)[1] and _saved(run)[2]):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    second = time.monotonic()
+    _, told = process.communicate(timeout=120)
+    assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT), told
+    assert time.monotonic() - second < 3
+    assert "Traceback" not in told
+    until = time.monotonic() + 60
+    while _at_work(tmp_path) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert _at_work(tmp_path) == []
+    assert not run.finished
+    cross_validate(config)
+    assert [event["event"] for event in run.events()].count("started") == 1
+    alone = cross_validate(make_config(run={"name": "alone"}, **settings))
+    assert run.out_of_fold.read_bytes() == alone.out_of_fold.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_search_on_a_ray_tries_what_processes_here_try_though_a_node_is_killed(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+    rates = {"low": 1e-4, "high": 1e-2, "log": True}
+    sweep = {"trials": 4, "seed": 3, "random": {"optimizer.lr": rates}}
+    settings: dict[str, Any] = {"folds": {"n": 2}, "training": {"epochs": 2}, "sweep": sweep}
+    tried = []
+    cluster = cluster_of([0, 1, 1])
+    try:
+        for name, place in (("here", ["--jobs", "2"]), ("there", [])):
+            folder = tmp_path / name
+            folder.mkdir()
+            config = make_config(run={"name": "s", "dir": str(folder / "runs")}, **settings)
+            on = place or ["--on", f"ray://{cluster.address}"]
+            command = [*FOLDWISE, "tune", str(written(config, folder)), "--json", *on]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+            if not place:
+                while process.poll() is None and not [*folder.glob("runs/*/fold-1/last.json")]:
+                    time.sleep(0.05)
+                lost = next(iter(cluster.worker_nodes))
+                cluster.remove_node(lost, allow_graceful=False)
+                cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+            result, told = process.communicate(timeout=600)
+            assert process.returncode == 0, told
+            tried.append(json.loads(result))
+    finally:
+        end(cluster)
+    here, there = tried
+    assert [t["state"] for t in here["trials"]].count("complete") >= 2
+    for one, other in zip(here["trials"], there["trials"], strict=True):
+        assert (one["state"], one["value"]) == (other["state"], other["value"])
+        assert Path(one["run"]).name == Path(other["run"]).name
+    assert here["best"]["values"] == there["best"]["values"]
 
 
 def _at_work(folder: Path) -> list[int]:

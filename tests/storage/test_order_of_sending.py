@@ -14,8 +14,8 @@ from foldwise.run.files import sha256
 from foldwise.run.folder import RunFolder
 from foldwise.run.manifests import OPTIMIZER, read_manifest, steps, verify
 from foldwise.run.seal import check, check_finished
-from foldwise.storage import mirror, order, stores
-from foldwise.storage.stores import Found
+from foldwise.storage import order, stores
+from foldwise.storage.systems import Found
 from foldwise.workflow import cross_validate, validate
 
 
@@ -76,7 +76,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     for name in ("put", "put_bytes", "put_if", "read", "remove", "listing", "fetch"):
         monkeypatch.setattr(stores, name, getattr(made, name))
     monkeypatch.setattr(stores, "look", made.found)
-    monkeypatch.setattr(mirror, "_AT_ONCE", 1)
+    monkeypatch.setattr(stores, "_AT_ONCE", 1)
     monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("foldwise.charts.learning_curves.learning_curves", lambda *_: None)
     return made

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +18,18 @@ from typer.testing import CliRunner
 
 from conftest import make_table
 from foldwise.cli import app
+from foldwise.condense.refit import refit
+from foldwise.config.load import dump_config
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.run.audit import findings
 from foldwise.run.folder import RunFolder
 from foldwise.storage import lease, stores
 from foldwise.storage.copies import files_there
 from foldwise.storage.mirror import local_run, mirrored, refresh
 from foldwise.storage.outputs import sent_table
 from foldwise.storage.places import folder_of, run_of
-from foldwise.workflow import cross_validate
+from foldwise.workflow import cross_validate, validate
 from storage.conftest import Bucket, environment
 from storage.s3_server import S3Server
 
@@ -195,11 +202,98 @@ def test_an_output_that_cannot_be_sent_is_sent_by_the_same_command(
     assert "out/later.parquet" in world.bucket.keys("out/")
 
 
-def test_status_and_verify_take_a_url(world: World) -> None:
-    assert call("verify", world.url).stdout.endswith("every file is as it was sealed (finished)\n")
-    assert json.loads(call("status", world.url, "--json").stdout)["runs"][0]["state"] == "done"
-    none = call("status", world.bucket.url("runs/none"))
-    assert f"{world.bucket.url('runs/none')}: no run lies there" in str(none.exception)
+def test_commands_call_a_run_by_its_url(world: World) -> None:
+    sound = call("verify", world.url)
+    assert sound.stdout == f"{world.url}: every file is as it was sealed (finished)\n"
+    assert json.loads(call("verify", world.url, "--json").stdout)["run"] == world.url
+
+
+def test_status_fetches_small_files_alone_and_says_the_same(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path / "empty"))
+    world.server.faults.asked.clear()
+    there = json.loads(call("status", world.url, "--json").stdout)["runs"][0]
+    read = {asked.rpartition("/")[2] for asked in world.server.faults.asked if "GET" in asked}
+    assert "training.json" in read
+    assert not {name for name in read if name.endswith((".safetensors", ".parquet", ".html"))}
+    assert not (tmp_path / "empty" / "runs").exists()
+    here = json.loads(call("status", world.copy.path, "--json").stdout)["runs"][0]
+    age = abs(datetime.fromisoformat(there["updated"]).timestamp() - time.time())
+    assert age < 600
+    assert there == {**here, "path": world.url, "updated": there["updated"]}
+    assert there["state"] == "done"
+    assert call("status", world.url + "/").stdout.endswith(f"{world.url}: done\n")
+
+
+def test_status_tells_who_works_on_a_run_elsewhere(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mirrored(world.copy):
+        monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path))
+        stood = json.loads(call("status", world.url, "--json").stdout)["runs"][0]
+        monkeypatch.setenv("FOLDWISE_CACHE", str(world.two))
+    assert stood["state"] == "running"
+    assert stood["holders"] == [f"process {os.getpid()} on {socket.gethostname()}"]
+
+
+def test_a_name_that_is_no_runs_has_nothing_below_it_fetched(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path))
+    above = world.bucket.url("runs")
+    for command in ("status", "verify"):
+        world.server.faults.asked.clear()
+        assert f"{above}: no run lies there" in str(call(command, above).exception)
+        assert len(world.server.faults.asked) < 5
+
+
+def test_what_is_pruned_while_a_run_is_fetched_is_left_out(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path))
+    pruned, fetch = "runs/test/tensorboard/fold-1/old", stores.fetch
+    world.bucket.put(pruned, b"x")
+
+    def fetching(found: Any, to: Path) -> Any:
+        world.bucket.remove(pruned)
+        return fetch(found, to)
+
+    monkeypatch.setattr(stores, "fetch", fetching)
+    assert files_of(local_run(world.url)) == files_of(world.copy.path)
+
+
+def test_a_path_that_has_to_be_on_a_disk_is_told(world: World) -> None:
+    out = world.bucket.url("out/onnx")
+    told = f"{out}: this has to lie on a disk: give a local path, and copy to or from the store"
+    assert str(call("export", world.copy.path, "-o", out).exception) == told
+    assert str(call("train", out).exception) == told
+
+
+def test_refit_and_validate_go_on_elsewhere_with_the_bytes_of_here(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files_of(world.copy.path).items():
+        world.bucket.put(f"again/test/{name}", content)
+    url = world.bucket.url("again/test")
+    here = RunFolder(shutil.copytree(world.here.path, tmp_path / "runs" / "test"))
+    refit(here.path, every=False)
+    for command, killed_after in ((refit, 8), (validate, 0)):
+        asked = {"every": False} if command is refit else {}
+        with monkeypatch.context() as dying:
+            dying.setenv("FOLDWISE_CACHE", str(tmp_path / f"lost-{killed_after}"))
+            dying.setattr(lease, "HOLDS_S", -1)
+            dying.setattr(stores, "put", dies_after(killed_after))
+            with pytest.raises(Killed):
+                command(url, online=True, **asked)
+        monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path / "two"))
+        command(url, online=True, **asked)
+    sent = {k.removeprefix("again/test/") for k in world.bucket.keys("again/")}
+    assert sent - {".lease.json"} == set(files_of(local_run(url)))
+    assert "refit/checkpoints" in "".join(sent)
+    for name, content in numbers_of(here.path).items():
+        assert world.bucket.get(f"again/test/{name}") == content
+    assert not list(findings(RunFolder(local_run(url)), ["tensorboard"]))
 
 
 def test_what_is_gone_from_a_readers_copy_is_fetched_again(
@@ -210,6 +304,15 @@ def test_what_is_gone_from_a_readers_copy_is_fetched_again(
     copy.out_of_fold.unlink()
     local_run(world.url)
     assert files_of(copy.path) == files_of(world.copy.path)
+
+
+def test_a_sweep_knows_what_another_machine_has_finished(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path / "empty"))
+    (tmp_path / "test.yaml").write_text(dump_config(world.config))
+    listed = call("sweep", tmp_path / "test.yaml", "--dry-run", "--json")
+    assert json.loads(listed.stdout)["runs"] == [{"run": world.url, "state": "finished"}]
 
 
 def test_a_frame_is_a_table_that_other_machines_find(world: World) -> None:
@@ -226,6 +329,17 @@ def test_a_report_that_is_drawn_again_is_sent(world: World) -> None:
     result = call("report", world.url)
     assert result.exit_code == 0, result.output
     assert world.bucket.get("runs/test/report.html") == world.copy.report.read_bytes()
+
+
+def test_what_is_cleaned_goes_from_the_store_too(world: World) -> None:
+    damaged = world.copy.fold(1).checkpoints / "damaged-1-step-000005"
+    with mirrored(world.copy, [world.copy.fold(1)]):
+        damaged.mkdir()
+        (damaged / "state.json").write_bytes(b"x")
+    key = "runs/test/fold-1/checkpoints/damaged-1-step-000005/state.json"
+    assert key in world.bucket.keys("runs/")
+    assert str(damaged) in json.loads(call("clean", world.url, "--yes", "--json").stdout)["removed"]
+    assert key not in world.bucket.keys("runs/")
 
 
 def test_a_run_is_worked_on_by_one_machine(

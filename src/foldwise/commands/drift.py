@@ -60,7 +60,7 @@ def drift(
         write_page(out, drift_page(found, models.run.name, table.path))
         tell.say(f"page: {called(out)}")
     failed = fail_above is not None and found.size > fail_above
-    about = {"run": str(models.run), "data": table.path, "page": out and called(out)}
+    about = {"run": called(models.run), "data": table.path, "page": out and called(out)}
     tell.end(headline(found), {**about, **as_json(found)})
     if failed:
         sys.exit(1)

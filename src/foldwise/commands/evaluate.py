@@ -64,7 +64,7 @@ def evaluate(
     tell.end(
         f"{first}: {entry['value']:.3f} on {found.rows} rows, by {who_labels(predictor)}",
         {
-            "run": str(models.run),
+            "run": called(models.run),
             "data": table.path,
             "rows": found.rows,
             "model": predictor.model,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from foldwise.commands.labelling import Models, load_both, who_labels
 from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
+from foldwise.storage.outputs import check_new, send
 from foldwise.storage.places import called
 from foldwise.table.written import NewTable
 
@@ -76,13 +77,14 @@ def explain(
     write_page(out, explanation_page(found, models.run.resolve().name, who, predictor.notes))
     if numbers is not None:
         write_parquet(numbers, found.table())
+        send(numbers)
     result = {
-        "run": str(models.run),
+        "run": called(models.run),
         "model": predictor.model,
         "members": list(predictor.chosen.voting),
         **found.as_json(),
         "page": called(out),
-        "numbers": numbers and str(numbers),
+        "numbers": numbers and called(numbers),
     }
     tell.end(f"{_count(found)}, {passed_in_words(found)}: {called(out)}", result)
 
@@ -112,11 +114,12 @@ def parse_rows(which: Which) -> list[int] | None:
 
 def _check_numbers(numbers: Path) -> None:
     if numbers.suffix != ".parquet":
-        raise FoldwiseError(f"--numbers {numbers}: the file's name must end in .parquet")
+        raise FoldwiseError(f"--numbers {called(numbers)}: the file's name must end in .parquet")
     if numbers.exists():
         raise FoldwiseError(f"--numbers {numbers}: is there already; choose another name")
     if not numbers.parent.is_dir():
         raise FoldwiseError(f"--numbers {numbers}: there is no folder {numbers.parent}")
+    check_new(numbers)
 
 
 def _places(

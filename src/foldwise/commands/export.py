@@ -12,6 +12,7 @@ from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.quiet import begin
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import atomic_folder, write_text
+from foldwise.storage.places import called
 
 if TYPE_CHECKING:
     from foldwise.export.bundle import Checked
@@ -84,7 +85,7 @@ def export(wanted: Wanted, to: Push | None = None, tell: Output = PLAIN) -> None
     token = None if to is None else hub.ready(to.name, dry_run=to.dry_run)
     source, found, quantized = _write(wanted, tell)
     result: dict[str, Any] = {
-        "run": str(wanted.run),
+        "run": called(wanted.run),
         "to": wanted.kind,
         "model": source.name,
         "folder": str(wanted.out),

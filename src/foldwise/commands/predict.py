@@ -80,7 +80,7 @@ def predict(
     tell.end(
         "\n".join([*told, labelled]),
         {
-            "run": str(models.run),
+            "run": called(models.run),
             "rows": done.rows,
             "model": predictor.model,
             "folds": list(predictor.folds),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.quiet import begin
+from foldwise.storage.places import called
 
 if TYPE_CHECKING:
     from foldwise.run.folder import FoldFolder
@@ -50,11 +51,11 @@ def tell_one(path: Path, one: FoldFolder, tell: Output) -> None:
 
     name = one.path.name
     found = next((each for each in measured(one.run) if each["model"] == name), None)
-    line = f"to use it: foldwise predict {path} DATA -o OUT --model {name}"
+    line = f"to use it: foldwise predict {called(path)} DATA -o OUT --model {name}"
     if found is None:
         tell.say("not measured: there is no holdout that it hasn't trained on")
     else:
         metric = judged(one.run)
         tell.show(table(found, metric))
         line = f"{name}: {verdict(found, metric)}; {line}"
-    tell.end(line, {"run": str(path), "model": name, "folder": str(one.path), "measured": found})
+    tell.end(line, {"run": called(path), "model": name, "folder": str(one.path), "measured": found})

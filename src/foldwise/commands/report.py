@@ -8,6 +8,7 @@ from foldwise.commands.output import PLAIN, Output
 from foldwise.commands.quiet import begin
 from foldwise.errors import FoldwiseError
 from foldwise.storage.mirror import mirrored
+from foldwise.storage.places import called
 
 
 def report(path: Path, trust_code: bool, online: bool = False, tell: Output = PLAIN) -> None:
@@ -27,10 +28,12 @@ def report(path: Path, trust_code: bool, online: bool = False, tell: Output = PL
     """
     run = begin(path.resolve(), online=online)  # "." has its token stores beside it too
     if not run.finished:
-        raise FoldwiseError(f"{path}: not finished (it has no metrics.json); train it to the end")
+        raise FoldwiseError(
+            f"{called(path)}: not finished (it has no metrics.json); train it to the end"
+        )
     from foldwise.preparation.build import open_run
     from foldwise.workflow import draw_report
 
     with mirrored(run):
         draw_report(*open_run(run, trust_code=trust_code), run, online=online)
-    tell.end(f"report: {run.report}", {"run": str(path), "report": str(run.report)})
+    tell.end(f"report: {called(run.report)}", {"run": called(path), "report": str(run.report)})

@@ -10,6 +10,7 @@ from foldwise.commands.labelling import Models, load_models, who_labels
 from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
 from foldwise.run.folder import RunFolder
+from foldwise.storage.places import called
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,15 @@ def serve(
         label = labels_by(predictor, engine)
         server = Server(label, served, explain, limits, place.names, token)
         address = address_of(bound)
-        tell.say(f"{who_labels(predictor)} of {models.run} answers at {address}; Ctrl-C ends it")
+        tell.say(
+            f"{who_labels(predictor)} of {called(models.run)} answers at {address}; Ctrl-C ends it"
+        )
         if engine is not None:
             tell.say(_engine_in_words(engine.about))
         if why_not is not None:
             tell.say(f"it doesn't explain its answers: {why_not}")
         listen(server, bound)
-    tell.end(f"stopped: {address}", {"run": str(models.run), "address": address})
+    tell.end(f"stopped: {address}", {"run": called(models.run), "address": address})
 
 
 def _engine_in_words(about: dict[str, Any]) -> str:

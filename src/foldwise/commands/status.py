@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from foldwise.commands.output import PLAIN, Output
 
 
-def status(paths: Sequence[Path], tell: Output = PLAIN) -> None:
+def status(runs: Sequence[str], tell: Output = PLAIN) -> None:
     """Print where each run stands, and of a single one its folds.
 
     Nothing is written, no torch imported, and a run at work isn't disturbed.
 
     Args:
-        paths: run folders.
+        runs: run folders, or URLs of runs in a store, of which only small files are fetched.
         tell: prints.
 
     Raises:
         FoldwiseError: one of them isn't a run folder, or can't be read.
     """
     from foldwise.report.upkeep_terminal import folds_table, in_a_line, standings_table
-    from foldwise.run.folder import RunFolder
-    from foldwise.upkeep.standing import standing_of
+    from foldwise.upkeep.standing import standing_at
 
-    stood = [standing_of(RunFolder(path)) for path in paths]
+    stood = [standing_at(named) for named in runs]
     result = {"runs": [standing.as_json() for standing in stood]}
     if len(stood) == 1:
         tell.show(folds_table(stood[0]))

@@ -11,7 +11,8 @@ from foldwise.commands.output import PLAIN, Output
 from foldwise.errors import FoldwiseError
 from foldwise.places.where import HERE, Where
 from foldwise.run.lock import lock
-from foldwise.storage.places import folder_of
+from foldwise.storage.mirror import refresh
+from foldwise.storage.places import called, folder_of
 
 
 def sweep(
@@ -42,9 +43,11 @@ def sweep(
 
     configs = find_configs(paths)
     variants = expand(configs, overrides)
+    for variant in variants:  # another machine may have finished one in a store
+        refresh(variant.run)
     if dry_run:
         states = ["finished" if variant.run.finished else "would run" for variant in variants]
-        runs = [str(variant.run.path) for variant in variants]
+        runs = [called(variant.run.path) for variant in variants]
         listed = list(zip(states, runs, strict=True))
         for state, run in listed[:-1]:
             tell.say(f"{state}: {run}")
@@ -89,13 +92,13 @@ def sweep(
     for outcome in failed:
         print(f"failed: {outcome.name}: {outcome.message} (log: {outcome.log})", file=sys.stderr)
     done = f"{len(outcomes) - len(failed)} of {len(outcomes)} runs finished"
-    compare = "; compare: foldwise compare " + " ".join(str(v.run.path) for v in best[:2])
+    compare = "; compare: foldwise compare " + " ".join(called(v.run.path) for v in best[:2])
     tell.end(
         done + (compare if len(best) > 1 else ""),
         {
             "folder": str(folder),
             "runs": [
-                {"path": str(variant.run.path), **asdict(outcome)}
+                {"path": called(variant.run.path), **asdict(outcome)}
                 for variant, outcome in zip(variants, outcomes, strict=True)
             ],
             "ranked": [variant.name for variant in best],

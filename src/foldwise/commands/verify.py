@@ -12,6 +12,7 @@ from foldwise.run.folder import RunFolder
 from foldwise.run.lock import lock
 from foldwise.run.seal import differences
 from foldwise.storage.mirror import mirrored
+from foldwise.storage.places import called
 
 
 def verify(path: Path, seal: bool, tell: Output = PLAIN) -> None:
@@ -34,13 +35,18 @@ def verify(path: Path, seal: bool, tell: Output = PLAIN) -> None:
     # What a config says is worth nothing before it is known to be the run's.
     sound = not any(differences(run.path, "begun", only=[run.config.name]))
     found = findings(run, _trackers(run) if sound else ())
-    result = {"run": str(path), "finished": run.finished, "sound": not found, "findings": found}
+    result = {
+        "run": called(path),
+        "finished": run.finished,
+        "sound": not found,
+        "findings": found,
+    }
     if found:
         if tell.as_json:  # the message says the same to a person
             tell.end("", result)
-        raise FoldwiseError("\n".join([f"{path}: not as it was sealed:", *found]))
+        raise FoldwiseError("\n".join([f"{called(path)}: not as it was sealed:", *found]))
     state = "finished" if run.finished else "not finished"
-    tell.end(f"{path}: every file is as it was sealed ({state})", result)
+    tell.end(f"{called(path)}: every file is as it was sealed ({state})", result)
 
 
 def _trackers(run: RunFolder) -> list[str]:

@@ -12,10 +12,13 @@ from foldwise.lines.options import (
     Json,
     Online,
     Quiet,
+    RunNames,
     RunPath,
     RunPaths,
     TrustCode,
+    here_at,
     output_at,
+    run_at,
 )
 
 app = typer.Typer()
@@ -80,11 +83,11 @@ def verify(
 
 @app.command()
 def status(
-    runs: RunPaths,
+    runs: RunNames,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say where runs stand, from disk alone: done, running, stopped or failed, and how far."""
+    """Say where runs stand, from files alone: done, running, stopped or failed, and how far."""
     from foldwise.commands.status import status as command
 
     command(runs, tell=output(quiet, as_json))
@@ -92,15 +95,29 @@ def status(
 
 @app.command()
 def clean(
-    run: RunPath,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Run folder, such as runs/demo.", parser=run_at),
+    ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache", help="Of the copies here of runs and tables in stores, instead."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """List what of a run can go and how much that frees, and remove it if you say so."""
     from foldwise.commands.clean import clean as command
+    from foldwise.commands.clean import clean_cache
+    from foldwise.errors import FoldwiseError
 
-    command(run, yes, tell=output(quiet, as_json))
+    if (run is None) != cache:
+        raise FoldwiseError("clean: give a run's folder, or --cache, and not both")
+    if run is None:
+        clean_cache(yes, tell=output(quiet, as_json))
+    else:
+        command(run, yes, tell=output(quiet, as_json))
 
 
 @app.command()
@@ -113,9 +130,16 @@ def schema() -> None:
 
 @data_app.command()
 def cfpb(
-    to: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("data"),
+    to: Annotated[
+        Path, typer.Option(metavar="PATH", help="Folder for the tables.", parser=here_at)
+    ] = Path("data"),
     archive: Annotated[
-        Path | None, typer.Option(help="An archive downloaded by hand, instead of fetching it.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="An archive downloaded by hand, instead of fetching it.",
+            parser=here_at,
+        ),
     ] = None,
     url: Annotated[str | None, typer.Option(help="Fetch from here instead.")] = None,
     quiet: Quiet = False,

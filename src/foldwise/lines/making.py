@@ -21,6 +21,7 @@ from foldwise.lines.options import (
     Quiet,
     RunPath,
     TrustCode,
+    here_at,
     output_at,
 )
 
@@ -32,7 +33,14 @@ def init(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Table: .csv, .parquet, .jsonl.")],
     target: Annotated[str, typer.Option("--target", metavar="COL", help="Column to predict.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Config to write (not overwritten).")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Config to write (not overwritten).",
+            parser=here_at,
+        ),
     ] = None,
     code: Annotated[
         bool, typer.Option("--code", help="Write my_parts.py too, with a pooling of your own.")
@@ -142,7 +150,14 @@ def lr_find(
     steps: Annotated[int, typer.Option(help="Optimizer steps of the test.")] = 22,
     linear: Annotated[bool, typer.Option(help="Equal amounts instead of equal factors.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder; RUN_DIR/NAME.lr-find by default.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Folder; RUN_DIR/NAME.lr-find by default.",
+            parser=here_at,
+        ),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -158,7 +173,10 @@ def lr_find(
 @app.command()
 def sweep(
     configs: Annotated[
-        list[Path], typer.Argument(metavar="CONFIGS...", help="YAML configs, or folders of them.")
+        list[Path],
+        typer.Argument(
+            metavar="CONFIGS...", help="YAML configs, or folders of them.", parser=here_at
+        ),
     ],
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would run.")] = False,

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config.")]
+
+def here_at(named: object) -> Path:
+    """Return a path on this disk, where it is no URL of a store."""
+    from foldwise.errors import FoldwiseError
+    from foldwise.storage.urls import is_url, local_path
+
+    if is_url(str(named)):
+        raise FoldwiseError(
+            f"{named}: this has to lie on a disk: give a local path, and copy to or from the store"
+        )
+    return Path(local_path(str(named)))
 
 
 def run_at(named: str) -> Path:
@@ -24,12 +34,14 @@ def output_at(named: object) -> Path:
     return output_path(str(named))
 
 
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config.", parser=here_at)]
 RunPath = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/demo.", parser=run_at)
 ]
 RunPaths = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="Run folders.", parser=run_at)
 ]
+RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as training.epochs=3."),
@@ -122,4 +134,22 @@ Json = Annotated[
 Page = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="PAGE.html", help="Write a page, too.", parser=output_at),
+]
+Export = Annotated[
+    Path | None,
+    typer.Option(
+        "--onnx",
+        metavar="FOLDER",
+        help="What export made of the model: it labels, quicker.",
+        parser=here_at,
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="Holds the token that requests must bring; or the variable FOLDWISE_TOKEN does.",
+        parser=here_at,
+    ),
 ]

@@ -14,6 +14,7 @@ from foldwise.lines.options import (
     Costs,
     Delimiter,
     Encoding,
+    Export,
     FoldList,
     Jobs,
     Json,
@@ -26,7 +27,9 @@ from foldwise.lines.options import (
     Quiet,
     RunPath,
     Sets,
+    TokenFile,
     TrustCode,
+    here_at,
     output_at,
 )
 
@@ -200,7 +203,16 @@ def distill(
 @app.command()
 def export(
     run: RunPath,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make (not overwritten).")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="The folder to make (not overwritten).",
+            parser=here_at,
+        ),
+    ],
     to: Annotated[
         Literal["onnx", "huggingface"],
         typer.Option("--to", help="A folder for onnxruntime, or one for transformers."),
@@ -260,14 +272,7 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")
     ] = 8000,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            metavar="FILE",
-            help="Holds the token that requests must bring; or the variable FOLDWISE_TOKEN does.",
-        ),
-    ] = None,
+    token_file: TokenFile = None,
     host_name: Annotated[
         list[str] | None,
         typer.Option("--host-name", metavar="NAME", help="Another name the server is called by."),
@@ -304,12 +309,7 @@ def serve(
     precision: Precision = None,
     member: Member = None,
     model: Model = "all",
-    onnx: Annotated[
-        Path | None,
-        typer.Option(
-            "--onnx", metavar="FOLDER", help="What export made of the model: it labels, quicker."
-        ),
-    ] = None,
+    onnx: Export = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -355,7 +355,12 @@ def explain(
     ] = 20,
     numbers: Annotated[
         Path | None,
-        typer.Option("--numbers", metavar="FILE", help="Write the numbers too: .parquet."),
+        typer.Option(
+            "--numbers",
+            metavar="FILE",
+            help="Write the numbers too: .parquet.",
+            parser=output_at,
+        ),
     ] = None,
     labelled: Annotated[
         bool,

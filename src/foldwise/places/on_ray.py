@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +34,7 @@ _TELL_S = 60.0
 _NO_ROOM_S = 300.0  # without a machine that could ever take a call
 _STOP_S = 20.0
 _STORE_BYTES = 100 * 2**20  # nothing large goes through it
-_LONGEST_TEMPORARY = 40  # of 107 characters that a socket's path may have, Ray's own take 65
+_LONGEST_TEMPORARY = 38  # of 107 characters that a socket's path may have, Ray's own take 65
 
 
 class RayPlace:
@@ -230,6 +232,8 @@ def connected(where: str) -> Iterator[Any]:
     ):
         os.environ.setdefault(name, value)
     try:
+        if not address:
+            _keep_to_itself(where)
         import ray
     except ModuleNotFoundError as error:
         raise FoldwiseError(
@@ -251,6 +255,18 @@ def connected(where: str) -> Iterator[Any]:
             signal.signal(number, handler)
         if own is not None:
             shutil.rmtree(own, ignore_errors=True)
+
+
+def _keep_to_itself(where: str) -> None:
+    # A Ray listens on all addresses of its machine, and whoever reaches it has it run anything:
+    # this one answers to a token that it alone has. Ray reads it once, as it is imported.
+    if "ray" not in sys.modules:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    elif sys.modules["ray"] is not None and os.environ.get("RAY_AUTH_MODE") != "token":
+        raise FoldwiseError(
+            f"--on {where}: this process has loaded Ray before, so a Ray of its own couldn't be "
+            "kept from others; give the command in a new process"
+        )
 
 
 def share_of(machines: Sequence[tuple[int, int]], jobs: int, gpus: int) -> int:
@@ -290,8 +306,8 @@ def _connect(ray: Any, where: str, address: str, own: str | None) -> None:
                 address="local",
                 include_dashboard=False,
                 object_store_memory=_STORE_BYTES,
-                _node_ip_address="127.0.0.1",  # nobody else is to reach it
-                _temp_dir=own,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=os.path.join(own, "r"),  # which Ray opens to all of the machine
                 **quiet,
             )
             return

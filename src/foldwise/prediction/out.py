@@ -7,6 +7,7 @@ from pathlib import Path
 
 from foldwise.errors import FoldwiseError
 from foldwise.storage.outputs import check_new
+from foldwise.storage.places import called
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
@@ -14,7 +15,9 @@ SUFFIXES = (".parquet", ".csv", ".jsonl")
 def check_out(out: Path) -> None:
     """Raise FoldwiseError where no file of labels can be written under a name."""
     if out.suffix not in SUFFIXES:
-        raise FoldwiseError(f"-o {out}: the file's name must end in .parquet, .csv or .jsonl")
+        raise FoldwiseError(
+            f"-o {called(out)}: the file's name must end in .parquet, .csv or .jsonl"
+        )
     check_new(out)
     if out.exists():
         raise FoldwiseError(f"-o {out}: is there already; choose another name or remove it")

@@ -23,6 +23,7 @@ from markupsafe import Markup, escape
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import finite, write_text
 from foldwise.storage.outputs import fetch_output, send
+from foldwise.storage.places import called
 
 _MARK = "<!-- made by {} -->"
 _SHORT = 12  # characters of a cell that stays on its line
@@ -95,7 +96,7 @@ def check_page(path: Path, maker: str = "foldwise") -> None:
             ours, which is never overwritten.
     """
     if path.suffix != ".html":
-        raise FoldwiseError(f"-o {path}: the file's name must end in .html")
+        raise FoldwiseError(f"-o {called(path)}: the file's name must end in .html")
     if not path.parent.is_dir():
         raise FoldwiseError(f"-o {path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -103,7 +104,8 @@ def check_page(path: Path, maker: str = "foldwise") -> None:
     fetch_output(path)
     if path.exists() and not _is_ours(path, maker):
         raise FoldwiseError(
-            f"-o {path}: is there already and isn't a page that {maker} made; choose another name"
+            f"-o {called(path)}: is there already and isn't a page that {maker} made; choose "
+            "another name"
         )
 
 

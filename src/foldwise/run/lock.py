@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from foldwise.errors import FoldwiseError
@@ -86,6 +87,33 @@ def holder(path: Path) -> str | None:
     finally:
         os.close(descriptor)
     return None
+
+
+@cache
+def use(path: Path) -> None:
+    """Hold a lock, beside others who use the same, until this process ends.
+
+    Args:
+        path: the lock file, whose folder is there. Where this system has no locks nothing is held.
+    """
+    if fcntl is not None:
+        descriptor = open_in_place(path, os.O_RDWR)  # closed by the process's end
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+@contextmanager
+def unused(path: Path) -> Iterator[bool]:
+    """Keep others from beginning to `use` a lock while the block runs.
+
+    Yields:
+        Whether nobody uses it.
+    """
+    _check_system(str(path))
+    descriptor = open_in_place(path, os.O_RDWR)
+    try:
+        yield _taken(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def has_locks() -> bool:

@@ -8,6 +8,7 @@ store lists is somebody else's: a name in it becomes a path only if it can lead 
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -18,9 +19,11 @@ from foldwise.run.files import sha256, write_json
 from foldwise.run.folder import RunFolder
 from foldwise.run.tree import DEEPEST, MOST_ENTRIES
 from foldwise.storage import stores
-from foldwise.storage.stores import Found
+from foldwise.storage.places import RUNS, cache, url_of
+from foldwise.storage.systems import Found
 
 _LONGEST = 200  # bytes of a name
+_RECORD = ".store.json"
 
 
 class Entry(NamedTuple):
@@ -86,6 +89,21 @@ def read_copy(run: RunFolder) -> Copy:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Whose lease it holds is lost with it, so it begins as one that has to be fetched anew.
         return Copy(uuid.uuid4().hex, whole=False)
+
+
+def copies() -> list[RunFolder]:
+    """Return the working copies that lie below the cache."""
+    records = sorted((cache() / RUNS).rglob(f".*{_RECORD}"))
+    runs = [RunFolder(p.with_name(p.name[1:].removesuffix(_RECORD))) for p in records]
+    return [run for run in runs if url_of(run.path) is not None]
+
+
+def forget(run: RunFolder) -> None:
+    """Remove a working copy, then what is known of it; under its guard."""
+    if run.path.exists():
+        write_copy(run, replace(read_copy(run), whole=False))  # half of it is none
+        shutil.rmtree(run.path)
+    _record(run).unlink(missing_ok=True)
 
 
 def write_copy(run: RunFolder, copy: Copy) -> None:
@@ -157,4 +175,4 @@ def is_alike(path: Path, known: Entry) -> bool:
 
 
 def _record(run: RunFolder) -> Path:
-    return run.path.with_name(f".{run.path.name}.store.json")
+    return run.path.with_name(f".{run.path.name}{_RECORD}")

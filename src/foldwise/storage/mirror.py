@@ -14,7 +14,6 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from glob import escape
@@ -24,7 +23,7 @@ from typing import Any
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.run.files import atomic
 from foldwise.run.folder import ONES, FoldFolder, RunFolder
-from foldwise.run.lock import holder, lock
+from foldwise.run.lock import holder, lock, use
 from foldwise.run.manifests import verify
 from foldwise.run.seal import SEAL, seal_text
 from foldwise.run.space import free_bytes, no_space
@@ -43,10 +42,11 @@ from foldwise.storage.copies import (
 )
 from foldwise.storage.lease import check_free, give_up, hold, read_lease
 from foldwise.storage.places import folder_of, url_of
-from foldwise.storage.stores import Found, StoreFails
+from foldwise.storage.stores import StoreFails
+from foldwise.storage.systems import Found
 from foldwise.storage.urls import is_url, local_path, name_of
 
-_AT_ONCE = 8  # files under way
+_CHANGES = 5  # that a run may see while it is fetched
 
 
 def local_run(path: str | os.PathLike[str]) -> Path:
@@ -59,12 +59,31 @@ def local_run(path: str | os.PathLike[str]) -> Path:
     named = os.fspath(path)
     if not is_url(named):
         return Path(local_path(named))
-    above, name = named.rstrip("/").rpartition("/")[0], name_of(named)
-    run = RunFolder(folder_of(above) / name)
+    run = copy_of(named)
+    # First: below a name that is no run's may lie a whole bucket.
+    if not run.config.exists() and stores.look(f"{named.rstrip('/')}/{run.config.name}") is None:
+        raise no_run(named)
     refresh(run)
     if not run.config.exists():
-        raise FoldwiseError(f"{named}: no run lies there (it has no config.yaml); check the name")
+        raise no_run(named)
+    use(readers(run))
     return run.path
+
+
+def readers(run: RunFolder) -> Path:
+    """Return the lock that those hold who read a working copy, to their end."""
+    return run.path.with_name(f".{run.path.name}.readers")
+
+
+def copy_of(url: str) -> RunFolder:
+    """Return where the working copy of a run in a store lies, or will."""
+    above, name = url.rstrip("/").rpartition("/")[0], name_of(url)
+    return RunFolder(folder_of(above) / name)
+
+
+def no_run(url: str) -> FoldwiseError:
+    """Return the error that says that no run lies at a URL."""
+    return FoldwiseError(f"{url}: no run lies there (it has no config.yaml); check the name")
 
 
 def refresh(run: RunFolder) -> None:
@@ -73,11 +92,26 @@ def refresh(run: RunFolder) -> None:
     if url is None:
         return
     run.path.parent.mkdir(parents=True, exist_ok=True)
-    with _guarded(run):
-        if not any(True for _ in _others(run)):
+    with guarded(run):
+        for left in reversed(range(_CHANGES)):
+            if any(True for _ in others(run)):
+                return
             copy, lease = read_copy(run), read_lease(url)
             ours = lease is not None and lease.owner == copy.owner
-            write_copy(run, _as_there(run, url, copy, ours=ours))
+            try:
+                write_copy(run, _as_there(run, url, copy, ours=ours))
+                return
+            except stores.Gone:  # whoever works on it has pruned since it was listed
+                if not left:
+                    raise
+
+
+def works_here(run: RunFolder) -> bool:
+    """Say whether a process of this machine holds a run in a store."""
+    if not run.path.parent.is_dir():
+        return False
+    with guarded(run):
+        return any(True for _ in others(run))
 
 
 @contextmanager
@@ -100,7 +134,7 @@ def mirrored(run: RunFolder, folds: Sequence[FoldFolder] = ()) -> Iterator[None]
     mine = run.path.with_name(f".{run.path.name}.{uuid.uuid4().hex}.user")
     with ExitStack() as held:
         held.callback(mine.unlink, missing_ok=True)
-        with _guarded(run):
+        with guarded(run):
             held.enter_context(lock(mine, str(run.path)))
             held.callback(_leave, run, url, mine)
             _enter(run, url)
@@ -131,7 +165,7 @@ def push(run: RunFolder, *folds: FoldFolder, record: bool = True) -> None:
     if url is None or not run.config.exists():
         return
     scope = {fold.path.name for fold in folds}
-    with _guarded(run):
+    with guarded(run):
         copy = read_copy(run)
         copy = replace(copy, lease=hold(url, copy.owner, copy.lease))
         write_copy(run, copy)
@@ -174,22 +208,25 @@ def _enter(run: RunFolder, url: str) -> None:
 
 
 def _leave(run: RunFolder, url: str, mine: Path) -> None:
-    with _guarded(run):
+    with guarded(run):
         copy = read_copy(run)
-        if copy.lease is None or any(other != mine for other in _others(run)):
+        if copy.lease is None or any(other != mine for other in others(run)):
             return
         with suppress(StoreFails, FoldwiseError):  # it runs out by itself
             give_up(url, copy.owner, copy.lease, made=bool(copy.files))
         write_copy(run, replace(copy, lease=None))
 
 
-def _guarded(run: RunFolder) -> Any:
+def guarded(run: RunFolder) -> Any:
+    """Keep other processes from beginning to work on a working copy, or to fetch it."""
     return lock(run.path.with_name(f".{run.path.name}.guard"), str(run.path), wait=True)
 
 
-def _others(run: RunFolder) -> Iterator[Path]:
-    # Processes here that hold the run, asked under the guard under which they begin to; a file
-    # that nobody holds was left by a killed one.
+def others(run: RunFolder) -> Iterator[Path]:
+    """Yield the marks of processes here that hold the run; asked under the guard.
+
+    A mark that nobody holds was left by a killed one, and is removed.
+    """
     for path in run.path.parent.glob(f".{escape(run.path.name)}.*.user"):
         if holder(path) is not None:
             yield path
@@ -259,7 +296,7 @@ def _take(run: RunFolder, there: dict[str, Found], copy: Copy) -> Copy:
             came = stores.fetch(there[name], temporary)
         return entry_of(path, came.version)
 
-    entries = dict(zip(sorted(wanted), _each(get, sorted(wanted)), strict=True))
+    entries = dict(zip(sorted(wanted), stores.each(get, sorted(wanted)), strict=True))
     for name in there.keys() - wanted:
         entries[name] = Entry(there[name].version, -1, 0, "")
     for folder in [*run.path.glob("*/checkpoints/step-*")]:
@@ -299,9 +336,9 @@ def _send(run: RunFolder, url: str, copy: Copy, wanted: Callable[[str], bool]) -
             sent[name] = before
 
     for stage in order.sending(changed, there.keys()):
-        _each(put, stage)
+        stores.each(put, stage)
     for stage in order.removing(gone):
-        _each(lambda name: stores.remove(f"{url}/{name}"), stage)
+        stores.each(lambda name: stores.remove(f"{url}/{name}"), stage)
     versions = {name: found.version for name, found in files_there(url).items()}
     files = {name: entry for name, entry in copy.files.items() if name not in gone}
     for name, entry in sent.items():
@@ -332,14 +369,3 @@ def _bridge(run: RunFolder, url: str, replaced: Collection[str], here: dict[str,
 
 def _stages(content: bytes | None) -> Any:
     return {stage: dict(entries) for stage, entries in json.loads(content or b"")["stages"].items()}
-
-
-def _each(do: Callable[[str], Any], names: list[str]) -> list[Any]:
-    if len(names) < 2:
-        return [do(name) for name in names]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        try:
-            return list(pool.map(do, names))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

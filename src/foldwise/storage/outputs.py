@@ -45,7 +45,7 @@ def check_new(path: Path) -> None:
     """
     url = url_of(path, OUTPUTS)
     if url is not None and stores.look(url) is not None:
-        raise FoldwiseError(f"-o {url}: is there already; choose another name or remove it")
+        raise FoldwiseError(f"{url}: is there already; choose another name or remove it")
 
 
 def deliver(whole: Path, final: Path) -> None:

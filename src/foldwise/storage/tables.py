@@ -13,9 +13,10 @@ from pathlib import Path
 
 from foldwise.errors import FoldwiseError
 from foldwise.run.files import atomic, write_json
+from foldwise.run.lock import use
 from foldwise.storage import stores
 from foldwise.storage.places import TABLES, cache
-from foldwise.storage.stores import Found
+from foldwise.storage.systems import Found
 from foldwise.storage.urls import check_url, name_of
 
 _LATEST = "latest.json"
@@ -54,10 +55,52 @@ def fetched(url: str, files: list[str], *, online: bool) -> list[str]:
         RunInterrupted: the store fails.
     """
     if not online:
-        return [str(cache() / TABLES / str(entry["file"])) for entry in _latest(url)]
+        latest = _latest(url)
+        use(readers(_folder(url)))
+        return [str(cache() / TABLES / str(entry["file"])) for entry in latest]
+    _folder(url).mkdir(parents=True, exist_ok=True)
+    use(readers(_folder(url)))
     entries = [{"url": file, "file": _fetched(url, file)} for file in files]
     write_json(_folder(url) / _LATEST, entries)
     return [str(cache() / TABLES / entry["file"]) for entry in entries]
+
+
+def readers(folder: Path) -> Path:
+    """Return the lock that those hold who read a table, to their end.
+
+    Args:
+        folder: of all versions of what a URL or a pattern names.
+    """
+    return folder / ".readers"
+
+
+def versions(folder: Path) -> dict[Path, tuple[str, bool]]:
+    """Return the versions of a table that lie here, each in a folder.
+
+    Args:
+        folder: of all of them.
+
+    Returns:
+        By its folder what a version is of, and whether it is of no use any more, or the store has
+        it as it is here.
+
+    Raises:
+        FoldwiseError: the store may not be asked.
+        RunInterrupted: it fails.
+    """
+    try:
+        entries = json.loads((folder / _LATEST).read_text(encoding="utf-8"))
+        urls = {Path(entry["file"]).parent.name: str(entry["url"]) for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError):
+        urls = {}  # never fetched whole, or damaged: `_latest` has it fetched again
+    earlier = f"an earlier version of {', '.join(urls.values()) or 'a table'}"
+    found = {}
+    for version in sorted(path for path in folder.iterdir() if path.is_dir()):
+        url = urls.get(version.name)
+        there = None if url is None else stores.look(url)
+        same = there is not None and _version(there) == version.name
+        found[version] = (url or earlier, url is None or same)
+    return found
 
 
 def _fetched(url: str, file: str) -> str:
@@ -101,5 +144,8 @@ def _folder(url: str) -> Path:
 
 def _place(url: str, found: Found) -> Path:
     # By its own name, as the ending says how it is read and messages name it.
-    version = hashlib.sha256(f"{found.url} {found.version}".encode()).hexdigest()[:16]
-    return _folder(url) / version / name_of(found.url)
+    return _folder(url) / _version(found) / name_of(found.url)
+
+
+def _version(found: Found) -> str:
+    return hashlib.sha256(f"{found.url} {found.version}".encode()).hexdigest()[:16]

@@ -24,7 +24,7 @@ from foldwise.config.load import load_config
 from foldwise.config.schema import Config
 from foldwise.config.search import Range
 from foldwise.errors import FoldwiseError
-from foldwise.storage.places import folder_of
+from foldwise.storage.places import called, folder_of
 from foldwise.sweep.variants import Variant, variant_of
 
 # Trains and validates a fold of each of some variants; returns their scores, or what went wrong.
@@ -112,7 +112,7 @@ def _ask(study: optuna.Study, path: Path, overrides: Sequence[str], config: Conf
     values = {key: _suggest(made.trial, key, space) for key, space in spaces.items()}
     try:
         made.variant = variant_of(path, overrides, config.run.name, values)
-        made.trial.set_user_attr("run", str(made.variant.run.path))
+        made.trial.set_user_attr("run", called(made.variant.run.path))
     except FoldwiseError as error:
         made.error = error
     return made

@@ -1,4 +1,4 @@
-"""Where a run stands, from disk alone: a run folder in, a state with its numbers out.
+"""Where a run stands, from its files alone: a run in, a state with its numbers out.
 
 Who is at work is told by the kernel's locks, which die with their process; how far it is by what
 training writes down anyway: log.jsonl, a fold's metrics.jsonl, checkpoints and training.json.
@@ -23,6 +23,8 @@ from foldwise.run.history import read_history
 from foldwise.run.lock import holder
 from foldwise.run.ones import is_made
 from foldwise.run.readers import read_json
+from foldwise.storage.glance import glance
+from foldwise.storage.urls import is_url, local_path
 
 State = Literal["done", "running", "stopped", "failed"]
 FoldState = Literal["done", "running", "stopped", "failed", "waiting"]
@@ -62,9 +64,10 @@ class Standing:
     """Where a run stands.
 
     Attributes:
-        path: its folder.
-        state: done: scores, report and every fold; running: a process holds one of its locks;
-            failed: it ended on an error since it was last begun; stopped: it can go on.
+        path: its folder, or its URL.
+        state: done: scores, report and every fold; running: a process holds one of its locks
+            or, of a run in a store, another machine its lease; failed: it ended on an error since
+            it was last begun; stopped: it can go on.
         folds: of the run, each.
         share: done of it, 0 to 1.
         left_s: seconds left, at most; None where nobody knows.
@@ -96,8 +99,25 @@ class Standing:
         return {**asdict(self), "fold": self.at.number if self.at else None}
 
 
-def standing_of(run: RunFolder) -> Standing:
+def standing_at(named: str) -> Standing:
+    """Say where a run stands that lies at a path, or in a store, of which little is fetched.
+
+    Raises:
+        FoldwiseError: no run lies there, or its config can't be read.
+        RunInterrupted: the store fails.
+    """
+    if not is_url(named):
+        return standing_of(RunFolder(Path(local_path(named))))
+    with glance(named) as (run, elsewhere):
+        return replace(standing_of(run, elsewhere), path=named.rstrip("/"))
+
+
+def standing_of(run: RunFolder, elsewhere: str | None = None) -> Standing:
     """Say where a run stands; nothing is written and nobody is kept waiting.
+
+    Args:
+        run: its folder.
+        elsewhere: who is at work on it on a machine whose locks aren't seen here.
 
     Raises:
         FoldwiseError: not a run folder, or its config can't be read.
@@ -105,7 +125,8 @@ def standing_of(run: RunFolder) -> Standing:
     run.check_is_run()
     folds = [run.fold(number) for number in folds_of(load_config(run.config))]
     events = run.events()
-    holders = {folder: holder(folder / ".lock") for folder in (run.path, *(f.path for f in folds))}
+    places = (run.path, *(fold.path for fold in folds))
+    holders = {folder: elsewhere or holder(folder / ".lock") for folder in places}
     held = {folder: _process(who) for folder, who in holders.items() if who is not None}
     failed = _failure(events)
     done = run.finished and run.report.exists() and all(_is_done(fold) for fold in folds)
@@ -129,13 +150,14 @@ def standing_of(run: RunFolder) -> Standing:
         holders=processes,
         message=failed if state == "failed" else None,
         updated=datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds"),
-        ones={one.path.name: _one_standing(one) for one in run.ones()},
+        ones={one.path.name: _one_standing(one, elsewhere) for one in run.ones()},
     )
 
 
-def _one_standing(one: FoldFolder) -> FoldStanding:
+def _one_standing(one: FoldFolder, elsewhere: str | None) -> FoldStanding:
     events = one.events()
-    state: FoldState = "stopped" if holder(one.path / ".lock") is None else "running"
+    at_work = holder(one.path / ".lock") or (elsewhere if not is_made(one) else None)
+    state: FoldState = "stopped" if at_work is None else "running"
     stood = _fold_standing(one, events, "running", state == "running")
     if is_made(one) and state == "stopped":  # one of members alone has no steps
         stood = replace(stood, state="done", share=1.0)

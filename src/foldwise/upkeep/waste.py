@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def waste_of(run: RunFolder) -> list[Waste]:
     """
     run.check_is_run()
     with _held(run) as folds:
-        return [Waste(path, why, _size(path)) for path, why in _found(run, folds)]
+        return [Waste(path, why, taken(path)) for path, why in _found(run, folds)]
 
 
 def remove(run: RunFolder, waste: Sequence[Waste]) -> list[Waste]:
@@ -66,13 +66,7 @@ def remove(run: RunFolder, waste: Sequence[Waste]) -> list[Waste]:
         still = {path for path, _ in _found(run, folds)}
         gone = [item for item in waste if item.path in still]
         for item in gone:
-            try:
-                _remove(item.path, run)
-            except OSError as error:
-                raise FoldwiseError(
-                    f"{error.filename or item.path}: can't be removed ({error.strerror}); look at "
-                    "its permissions and give the command again"
-                ) from None
+            discard(item.path, run)
         return gone
 
 
@@ -95,23 +89,47 @@ def _found(run: RunFolder, folds: Sequence[FoldFolder]) -> Iterator[tuple[Path, 
         if fold.trained.exists() and (fold.for_all or fold.validation.exists()):
             for path in sorted(fold.checkpoints.glob("damaged-*")):
                 yield path, "damaged checkpoint of a fold that is done"
-    if not run.token_stores.is_symlink() and _all_done(run):
+    # The run's own locks are ours now, so of itself only the files are asked.
+    if run.finished:
+        yield from made_again(run, {run.path})
+
+
+def made_again(run: RunFolder, but: Collection[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield what runs share and can be made again, where each is done.
+
+    Args:
+        run: one of them.
+        but: folders of runs that aren't asked.
+    """
+    runs = [RunFolder(path.parent) for path in run.path.parent.glob("*/config.yaml")]
+    try:
+        states = [standing_of(other).state for other in runs if other.path not in but]
+    except FoldwiseError:  # one that nobody can read may be in use
+        return
+    if any(state != "done" for state in states):
+        return
+    if not run.token_stores.is_symlink():
         for path in sorted(run.token_stores.glob("[0-9a-f]*")):
             what = "near-duplicates" if path.suffix == GROUPS else "token store"
             yield path, f"{what}; no run beside it is unfinished, and it can be made again"
-    if not run.embeddings.is_symlink() and _all_done(run):
+    if not run.embeddings.is_symlink():
         for path in sorted(run.embeddings.glob("[0-9a-f]*")):
             yield path, "vectors of texts; no run beside it is unfinished, they can be made again"
 
 
-def _all_done(run: RunFolder) -> bool:
-    # The run's own locks are ours now, so of itself only the files are asked.
-    runs = [RunFolder(path.parent) for path in run.path.parent.glob("*/config.yaml")]
+def discard(path: Path, run: RunFolder) -> None:
+    """Remove a file or folder of a run, or beside it.
+
+    Raises:
+        FoldwiseError: it can't be removed.
+    """
     try:
-        others = [standing_of(other).state for other in runs if other.path != run.path]
-    except FoldwiseError:  # one that nobody can read may be in use
-        return False
-    return run.finished and all(state == "done" for state in others)
+        _remove(path, run)
+    except OSError as error:
+        raise FoldwiseError(
+            f"{error.filename or path}: can't be removed ({error.strerror}); look at its "
+            "permissions and give the command again"
+        ) from None
 
 
 def _remove(path: Path, run: RunFolder) -> None:
@@ -126,7 +144,8 @@ def _remove(path: Path, run: RunFolder) -> None:
         shutil.rmtree(path)
 
 
-def _size(path: Path) -> int:
+def taken(path: Path) -> int:
+    """Return the bytes that a file takes, or the files of a folder."""
     if path.is_symlink() or not path.is_dir():
         return path.lstat().st_size
     return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
