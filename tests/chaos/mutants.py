@@ -77,8 +77,8 @@ MUTANTS = (
         "the split by groups (duplicates straddle folds)",
         (
             (
-                r"label, \w*_groups\(kept, config\), target\)",
-                "label, np.arange(kept.height), target)",
+                r"group = _joined\(grouped\[0\]\.group, kept, config\)",
+                "group = np.arange(kept.height)",
             ),
         ),
         ("tests/preparation/test_prepare.py",),
