@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import runpy
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,19 @@ def save_backbone(folder: Path, kind: str = "bert", layers: int = 2) -> Path:
         )
     transformers.AutoModel.from_config(config).save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a small file system on a folder, which only root can; elsewhere the test is skipped."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no small file system can be mounted here (it takes root): {error}")
+    yield folder
+    # Lazily: a token store may still be mapped.
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

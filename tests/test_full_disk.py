@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from conftest import mounted
 from foldwise import cli
 from foldwise.run import checkpoints, space
 from foldwise.run.folder import RunFolder
@@ -33,14 +33,8 @@ MESSAGE = re.compile(
 def volume(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small file system of its own, which only root can make."""
     folder = tmp_path_factory.mktemp("volume")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no small file system can be mounted here (it takes root): {error}")
-    yield folder
-    # Lazily: a token store may still be mapped.
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(folder, SIZE) as disk:
+        yield disk
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from conftest import mounted
 from foldwise.config.rows import Data
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.table import formats, texts
@@ -147,13 +147,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, which only root can make."""
     folder = tmp_path / "volume"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no small file system can be mounted here (it takes root): {error}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(folder, "4k") as disk:
+        yield disk
 
 
 @pytest.mark.usefixtures("little")
