@@ -70,9 +70,13 @@ LEVERS = {
     "fgm": Lever(adversarial=True),
     "even": Lever(config={"optimizer": {"layer_decay": 1.0}}),  # half the rate: see choose_rate
     "rdrop": Lever(config={"loss": {"name": "r_drop"}}, classes=True),
+    "rdrop3": Lever(config={"loss": {"name": "r_drop", "alpha": 3.0}}, classes=True),
     "smooth": Lever(config={"loss": {"label_smoothing": 0.1}}, classes=True),
     "unweighted": Lever(config={"loss": {"class_weights": "none"}}, classes=True),
     "layers": Lever(config={"model": {"layers": 4}}),
+    "mean_max": Lever(config={"model": {"pooling": "mean_max"}}),
+    "samples": Lever(config={"model": {"head": {"dropout": 0.3, "samples": 5}}}),
+    "hidden": Lever(config={"model": {"head": {"hidden": [384]}}}),
     "concat": Lever(config={"model": {"fusion": "concat"}}, columns=True),
 }
 

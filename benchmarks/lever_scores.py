@@ -1,9 +1,10 @@
 """What levers.py predicted, scored: each change beside `base`, alone and in the blend.
 
     python benchmarks/lever_scores.py [--dir runs-levers] [--metric macro|loss|auc]
+                                      [--base LEVER]
 
 For each table and lever: the model alone and the blend of it and the members, each with its score,
-and their differences to those of `base` with a 95% paired bootstrap interval over groups of
+and their differences to those of --base with a 95% paired bootstrap interval over groups of
 near-duplicates, positive where the lever is better. The score is macro-F1 (of numbers R2), the log
 loss (squared error), or the one-against-rest AUC, macro average. Each fold is blended by weights of
 the other folds, and always blended: the fallback to a single member that a run has would jump, and
@@ -33,19 +34,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dir", type=Path, default=Path("runs-levers"))
     parser.add_argument("--metric", choices=["macro", "loss", "auc"], default="macro")
+    parser.add_argument("--base", default="base")
     options = parser.parse_args()
     print("| table | | model | minus base | blend | minus base | seconds |")
     for path in sorted(options.dir.glob("*.members.npz")):
-        for line in lines(path, options.metric):
+        for line in lines(path, options.metric, options.base):
             print(line, flush=True)
 
 
-def lines(path: Path, metric: str) -> list[str]:
+def lines(path: Path, metric: str, base: str) -> list[str]:
     """Return a line for each lever that was trained on a table.
 
     Args:
         path: of its members; the levers' predictions lie beside it.
         metric: macro, loss or auc.
+        base: the lever that the others are compared with.
     """
     name = path.name.removesuffix(".members.npz")
     with np.load(path) as saved:
@@ -57,30 +60,31 @@ def lines(path: Path, metric: str) -> list[str]:
     members = [grown(made, holds) for made in kept.values()]
     models: dict[str, tuple[Floats, str]] = {}
     found = {p.stem.removeprefix(f"{name}-"): p for p in path.parent.glob(f"{name}-*.npz")}
-    for lever in sorted(found, key=lambda lever: (lever != "base", lever)):
+    for lever in sorted(found, key=lambda lever: (lever != base, lever)):
         with np.load(found[lever]) as saved:
             models[lever] = grown(saved["made"], holds), f"{float(saved['seconds']):.0f}"
-    if {"base", "seed2"} <= models.keys():
-        (first, a), (second, b) = models["base"], models["seed2"]
+    again = "seed2" if base == "base" else f"{base}+seed2"
+    if {base, again} <= models.keys():
+        (first, a), (second, b) = models[base], models[again]
         models["two seeds"] = (first + second) / 2, str(int(a) + int(b))
     macro = holds == "label" and metric == "macro"
     alone = scorer(target, answer(members, target, fold, macro=macro), metric)
     once, of_row = np.ones(len(target), dtype=np.int64), np.unique(group, return_inverse=True)[1]
-    if "base" not in models:
+    if base not in models:
         return [f"| {name} | no model | | | {alone(once):.4f} | | |"]
     told = []
     before: list[Scorer] = []
     for lever, (made, seconds) in models.items():
         blended = answer([*members, made], target, fold, macro=macro)
         after = [scorer(target, predictions, metric) for predictions in (made, blended)]
-        if lever == "base":
+        if lever == base:
             before = after
             less = difference(before[1], alone, of_row)
             told.append(f"| {name} | no model | | | {alone(once):.4f} | {less} | |")
         cells = []
         for old, new in zip(before, after, strict=True):
             cells += [f"{new(once):.4f}"]
-            cells += ["" if lever == "base" else difference(old, new, of_row)]
+            cells += ["" if lever == base else difference(old, new, of_row)]
         told.append(f"| {name} | {lever} | {' | '.join(cells)} | {seconds} |")
     return told
 
