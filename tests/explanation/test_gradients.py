@@ -18,6 +18,7 @@ from foldwise.explanation.effort import Effort
 from foldwise.explanation.gradients import check_captum, integrate
 from foldwise.explanation.tokens import Reader
 from foldwise.members.member import Holds
+from foldwise.models.copies import Copies
 from foldwise.parts.usercode import UserCode
 from foldwise.tasks.text_classification import TextClassification
 
@@ -111,6 +112,26 @@ def test_other_targets_add_up_too(
     columns = task.to_columns(logits)
     values = np.stack([columns[f"prob_{name}"] for name in task.classes], axis=1)
     assert path.end == pytest.approx(aim_of(holds, n).margins(values)[0], abs=1e-4)
+
+
+def test_of_several_copies_what_tokens_add_sums_to_the_margin_of_their_mean(
+    make_config: Callable[..., Config],
+) -> None:
+    config = make_config(**WAYS["chunks"])
+    task, first = built(config, ["a", "b", "a"])
+    second = built(config, ["a", "b", "a"])[1]
+    with torch.no_grad():
+        second.head.layers[1].weight.copy_(second.head.layers[1].weight.flip(1))
+    aim = aim_of("label", 2)
+    alone = [path_of(task, model, aim, 1)[0] for model in (first, second)]
+    both, _ = path_of(task, Copies([first, second]).eval(), aim, 1)
+    assert both.near
+    assert both.end == pytest.approx((alone[0].end + alone[1].end) / 2, abs=1e-5)
+    assert abs(alone[0].end - alone[1].end) > 0.05
+    # A margin is linear in the logits, so each token adds the mean of what it adds to both.
+    assert {path.steps for path in alone} == {both.steps}
+    for found, one, other in zip(both.tokens, *(path.tokens for path in alone), strict=True):
+        np.testing.assert_allclose(found, (one + other) / 2, atol=1e-5)
 
 
 def test_a_numbers_words_add_up_in_the_models_own_unit(make_config: Callable[..., Config]) -> None:

@@ -23,6 +23,7 @@ from foldwise.export.bundle import spec
 from foldwise.export.graph import write_graph
 from foldwise.export.runner import Model
 from foldwise.hardware.device import build_accelerator
+from foldwise.models.copies import build_copies
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task
 from foldwise.run.files import write_json, write_text
@@ -60,7 +61,7 @@ def both(config: Config, folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     task: Any = build_task(config, UserCode(config.code))
     task.fit_target(rows.drop_nulls())
     task.fit_rows(rows[10:])
-    model = task.build_model().eval()
+    model = build_copies(task.build_model, config.training.seeds).eval()
     write_graph(task, model, folder / "model.onnx")
     made = SimpleNamespace(task=task, config=config, models=[(task, model)])
     write_json(folder / "foldwise.json", spec(made, ["model.onnx"]))
@@ -104,12 +105,15 @@ def test_chunks_columns_and_a_gate_are_in_the_graph(
     same(*both(config, tmp_path / "out"))
 
 
-def test_columns_alone_are_a_graph_too(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_columns_alone_and_the_mean_of_two_copies_are_a_graph_too(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
     config = make_config(
         task="regression",
         data={**MIXED, "text": []},
         text={},
         model={"fusion": "concat", "tabular": {"numeric": {"embedding": "periodic"}}},
+        training={"seeds": 2},
         metrics=["rmse"],
     )
     same(*both(config, tmp_path))
@@ -121,6 +125,11 @@ SLOW: list[dict[str, Any]] = [
     {"kind": "bert", "model": {"pooling": "max", "fusion": "tokens"}, "data": MIXED},
     {"kind": "bert", "model": {"pooling": "mean", "layers": 2}},
     {"kind": "bert", "model": {"lora": {"r": 4, "variant": "dora"}}},
+    {
+        "kind": "bert",
+        "text": {"long": "chunks", "max_chunks": 4},
+        "training": {"seeds": 2},
+    },
     {"kind": "bert", "task": "ordinal", "data": {"order": ["card", "debt", "loan"]}},
     {"kind": "bert", "data": {**MIXED, "text": ["text", "kind"], "categorical": []}},
 ]
@@ -137,6 +146,7 @@ def test_other_configs_are_graphs_too(
         data=given.get("data", {}),
         text={"max_length": 12, **given.get("text", {})},
         model={"backbone": str(kind), **given.get("model", {})},
+        training=given.get("training", {}),
     )
     (tmp_path / "out").mkdir()
     same(*both(config, tmp_path / "out"))

@@ -23,6 +23,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.export.heads import check_fits
 from foldwise.export.huggingface import texts_of, write_huggingface
 from foldwise.hardware.device import build_accelerator
+from foldwise.models.copies import Copies
 from foldwise.parts.usercode import UserCode
 from foldwise.predictor import Predictor
 from foldwise.preparation.build import build_task
@@ -133,6 +134,23 @@ def test_numbers_come_in_their_own_units(
     score = classify("the loan was on credit", function_to_apply="none")[0]["score"]
     half = made.models[0][0].half
     assert abs(score - half.mean) < 20 * half.deviation
+
+
+def test_copies_are_refused_with_what_makes_one_of_them(
+    tmp_path: Path, make_config: Callable[..., Config]
+) -> None:
+    made = source(make_config(model={"pooling": "cls"}))
+    ((task, model),) = made.models
+    made.models = [(task, Copies([model, model]))]
+    made.run = RunFolder(tmp_path / "run")
+    with pytest.raises(FoldwiseError) as refused:
+        write_huggingface(made, tmp_path)
+    assert str(refused.value) == (
+        "--to huggingface: training.seeds: the model is the mean of 2 networks, and "
+        f"AutoModelForSequenceClassification is one; foldwise distill {tmp_path / 'run'} makes one "
+        "of them (--model distilled), or export --to onnx, which carries any model"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_labels_of_the_pipeline_are_the_runs(

@@ -160,7 +160,7 @@ def own(make: Callable[..., Config], name: str, code: Path, **training: Any) -> 
         optimizer={"name": "own.Counted", "note": name},
         metrics=["accuracy"],
         selection={"metric": "accuracy", "rows": "inner"},
-        training=training,
+        training={"seeds": 2, **training},
     )
 
 

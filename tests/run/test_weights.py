@@ -8,6 +8,7 @@ from torch import nn
 
 from foldwise.config.training import Optimizer
 from foldwise.errors import FoldwiseError
+from foldwise.models.copies import Copies
 from foldwise.parts.usercode import UserCode
 from foldwise.run.weights import load_weights, saved_weights
 from foldwise.training.footprint import footprint
@@ -79,4 +80,8 @@ def test_the_footprint_reads_as_a_line() -> None:
     assert str(footprint(model, Optimizer(), UserCode())) == (
         "model: 2M parameters, 1k train (0.05%); weights 7.6 MiB, gradients and optimizer "
         "0.011 MiB, activations on top; a checkpoint's weights 7.6 MiB"
+    )
+    both = Copies([model, nn.Sequential(nn.Linear(2000, 1000, bias=False))])
+    assert str(footprint(both, Optimizer(), UserCode())).startswith(
+        "model: 2 copies, together 4M parameters, 2M train (50%); weights 15 MiB, "
     )

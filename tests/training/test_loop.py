@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from foldwise.config.training import Average, Training
 from foldwise.errors import RunInterrupted
 from foldwise.hardware.device import build_accelerator
+from foldwise.models.copies import Copies
 from foldwise.progress.shown import show_progress
 from foldwise.run.checkpoints import load, newest, pointed
 from foldwise.run.folder import FoldFolder
@@ -117,9 +118,13 @@ def plateau(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
     return Plateau(optimizer, 2, 0.5, 2)
 
 
-def build(dropout: float = 0.0) -> Model:
-    torch.manual_seed(3)
+def build(dropout: float = 0.0, seed: int = 3) -> Model:
+    torch.manual_seed(seed)
     return Model(dropout)
+
+
+def build_both(dropout: float = 0.0) -> Copies:
+    return Copies([build(dropout), build(dropout, seed=4)])
 
 
 def train(
@@ -137,11 +142,12 @@ def train(
     schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] = halving,
     average: Share | None = None,
     scale: float | None = None,
-) -> tuple[Model, FoldFolder, TrainingState]:
+    model: Any = None,
+) -> tuple[Any, FoldFolder, TrainingState]:
     """Train a small model in `path`; goes on from what is there."""
     path.mkdir(parents=True, exist_ok=True)
     fold = FoldFolder(path, 2)
-    model = build(dropout)
+    model = model or build(dropout)
     opt = optimizer(model)
     if broken_gradient:
         model.layers_[0].weight.register_hook(lambda gradient: gradient * math.nan)
@@ -268,6 +274,52 @@ def test_gradient_norm_is_clipped_over_all_parameters(tmp_path: Path) -> None:
     )
     assert_close(weights(model), by_hand(sgd, batches, clip=0.05))
     assert all(line["grad_norm"] > 0.05 for line in read_history(fold.history))
+
+
+@pytest.mark.parametrize("optimizer", [sgd, adamw])
+def test_each_copy_ends_with_the_weights_of_one_that_is_trained_alone(
+    tmp_path: Path, optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+) -> None:
+    clipped = replace(SETTINGS, clip=0.8)
+    options: dict[str, Any] = {"settings": clipped, "optimizer": optimizer, "accumulate": 2}
+    both, fold, _ = train(tmp_path / "both", model=build_both(), **options)
+    alone = [train(tmp_path / f"{seed}", model=build(seed=seed), **options)[:2] for seed in (3, 4)]
+    for copy, (model, _) in zip(both.copies, alone, strict=True):
+        assert_equal(weights(copy), weights(model))
+    assert not torch.equal(both.copies[0].layers_[0].weight, both.copies[1].layers_[0].weight)
+    # What is told of a step: the mean of the copies' losses, and the largest of their norms.
+    told, *theirs = (read_history(each.history) for each in (fold, *(one for _, one in alone)))
+    for line, first, second in zip(told, *theirs, strict=True):
+        assert line["loss"] == pytest.approx((first["loss"] + second["loss"]) / 2, rel=1e-6)
+        assert line["grad_norm"] == max(first["grad_norm"], second["grad_norm"])
+    norms = [line["grad_norm"] for line in told]
+    assert min(norms) < 0.8 < max(norms)
+
+
+def test_the_first_of_several_copies_has_the_dropout_of_one_alone_and_the_second_its_own(
+    tmp_path: Path,
+) -> None:
+    alone, _, _ = train(tmp_path / "alone", dropout=0.3)
+    alike = Copies([build(0.3), build(0.3)])
+    both, _, _ = train(tmp_path / "both", model=alike, dropout=0.3)
+    assert_equal(weights(both.copies[0]), weights(alone))
+    assert not torch.equal(both.copies[0].layers_[0].weight, both.copies[1].layers_[0].weight)
+
+
+def test_copies_go_on_from_a_checkpoint_with_the_same_bytes(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dropout": 0.3, "average": newest_share(Average(ema=0.8), 18)}
+    whole, _, _ = train(tmp_path / "whole", model=build_both(0.3), evaluate=own_loss, **options)
+
+    def dying(model: nn.Module) -> dict[str, dict[str, float]]:
+        if max(steps(FoldFolder(tmp_path / "cut", 2)), default=0) >= 8:
+            raise Stop
+        return own_loss(model)
+
+    with pytest.raises(Stop):
+        train(tmp_path / "cut", model=build_both(0.3), evaluate=dying, **options)
+    again, _, done = train(tmp_path / "cut", model=build_both(0.3), evaluate=own_loss, **options)
+    assert done.step == 18
+    assert_equal(weights(again), weights(whole))
 
 
 def test_loss_that_is_not_finite_stops_before_the_update_and_saves_nothing(tmp_path: Path) -> None:

@@ -250,6 +250,14 @@ class Training(Section):
     clip: Positive | None = Field(
         default=1.0, description="Largest gradient norm; null: no clipping."
     )
+    seeds: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Copies of the model that a fold trains, each with a head and dropout of its "
+        "own, and that answer by the mean of their logits: better than one, for so many times the "
+        "time, memory and disk. What `foldwise distill` teaches is one.",
+    )
     evaluate_every: int | None = Field(
         default=None, ge=1, description="Steps between evaluations; null: at the end of each epoch."
     )

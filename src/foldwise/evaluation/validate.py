@@ -21,7 +21,7 @@ from foldwise.hardware import team
 from foldwise.hardware.memory import release_freed_memory
 from foldwise.metrics.metric import score
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.build import build_task, load_target
+from foldwise.preparation.build import build_fold_model, build_task, load_target
 from foldwise.preparation.prepare import Prepared
 from foldwise.run import checkpoints
 from foldwise.run.files import to_json, write_parquet
@@ -131,7 +131,7 @@ def load_fold(
         run, fold, prepared.config, prepared.code, run.token_stores, online=prepared.online
     )
     checkpoint = checkpoints.load_best(fold)
-    model = task.build_model()
+    model = build_fold_model(task, prepared.config, fold)
     load_weights(model, checkpoint.model)
     place(model.eval(), prepared.config.training, accelerator, learns=False)
     return task, model, checkpoint.step

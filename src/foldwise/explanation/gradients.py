@@ -9,6 +9,7 @@ steps only comes near it, so the steps are doubled until it is near enough, and 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from foldwise.explanation.aim import Aim
 from foldwise.explanation.effort import Effort
 from foldwise.explanation.tokens import Window
 from foldwise.models.classifier import Classifier
+from foldwise.models.copies import copies_of
 
 INSTALL = 'pip install "foldwise[explain]"'
 FIRST_STEPS = 8
@@ -73,12 +75,9 @@ def check_captum() -> None:
 
 def has_embeddings(model: nn.Module | None) -> bool:
     """Whether a model reads tokens through embeddings that gradients can lead to."""
-    if not isinstance(model, Classifier) or model.backbone is None:
-        return False
-    try:
-        return isinstance(model.backbone.get_input_embeddings(), nn.Module)  # type: ignore[operator]
-    except (AttributeError, NotImplementedError):
-        return False
+    return model is not None and all(
+        isinstance(embeddings, nn.Module) for embeddings in _embeddings(model)
+    )
 
 
 def integrate(
@@ -93,7 +92,7 @@ def integrate(
     """Follow the path from the emptied row to the row.
 
     Args:
-        model: a `Classifier` that `has_embeddings`, in evaluation mode; float32 is computed in.
+        model: one that `has_embeddings`, in evaluation mode; float32 is computed in.
         task: that the model belongs to.
         item: the row, of the task's dataset.
         windows: its pieces, as `Reader.windows` returns them.
@@ -117,8 +116,10 @@ def integrate(
             inputs["chunk_row"] = torch.arange(steps, device=device).repeat_interleave(len(windows))
         return aim.of_logits(model(input_ids=ids, **inputs), ordered=ordered)
 
-    embeddings = model.backbone.get_input_embeddings()  # type: ignore[operator, union-attr]
-    gradients = LayerIntegratedGradients(forward, embeddings)
+    # Of several copies all embeddings go the path at once, so what each adds is summed up.
+    with warnings.catch_warnings():  # that one of several layers must not hang on another's output
+        warnings.simplefilter("ignore")
+        gradients = LayerIntegratedGradients(forward, _embeddings(model))
     with torch.no_grad():
         start, end = (float(forward(at, *given)) for at in (empty, ids))
     steps = FIRST_STEPS
@@ -131,11 +132,25 @@ def integrate(
             n_steps=steps,
             internal_batch_size=max(len(windows), _TOKENS // ids.shape[1]),
         )
-        by_token = found.sum(dim=-1).double().cpu().numpy()
+        by_token = sum(part.sum(dim=-1).double().cpu().numpy() for part in found)
         path = Path(list(by_token[:, : len(windows[0])]), start, end, steps)
         if path.near or 2 * steps > effort.steps:
             return path
         steps *= 2
+
+
+def _embeddings(model: nn.Module) -> list[Any]:
+    # Of each copy of a `Classifier`; None where there are none.
+    return [_embeddings_of(copy) for copy in copies_of(model)]
+
+
+def _embeddings_of(model: nn.Module) -> Any:
+    if not isinstance(model, Classifier) or model.backbone is None:
+        return None
+    try:
+        return model.backbone.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
 
 
 def _emptied(ids: Tensor, windows: Sequence[Window], task: Any) -> Tensor:

@@ -1,9 +1,9 @@
 """A fold's model as an ONNX graph with free batch and length.
 
 In: a task and its fitted model. Out: a .onnx file that takes what `Classifier` takes and gives its
-logits: backbone, pooling, columns, fusion and head. Only chunks come in another form: there, which
-inputs a row is made of stands in a grid (rows, most), -1 where it has fewer, because the number of
-rows can't follow from values inside a graph.
+logits, or the mean of its copies': backbone, pooling, columns, fusion and head. Only chunks come in
+another form: there, which inputs a row is made of stands in a grid (rows, most), -1 where it has
+fewer, because the number of rows can't follow from values inside a graph.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from foldwise.encoding.text import frame_of
 from foldwise.errors import FoldwiseError
+from foldwise.models.copies import copies_of
 from foldwise.models.fusion import TokenFusion
 from foldwise.tasks.text_classification import TextClassification
 
@@ -50,6 +51,35 @@ class GridChunks(nn.Module):
         return self.pooling(windows, mask)  # type: ignore[no-any-return]
 
 
+class Named(nn.Module):
+    """Copies of a `Classifier`, with its inputs by name: torch asks a signature for them.
+
+    Args:
+        copies: takes them by keyword, whatever they are called.
+    """
+
+    def __init__(self, copies: nn.Module) -> None:
+        super().__init__()
+        self.copies = copies
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        chunk_row: Tensor | None = None,
+        categorical: Tensor | None = None,
+        numeric: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean of their logits, (B, n_outputs)."""
+        return self.copies(  # type: ignore[no-any-return]
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            chunk_row=chunk_row,
+            categorical=categorical,
+            numeric=numeric,
+        )
+
+
 def write_graph(task: TextClassification, model: nn.Module, path: Path) -> None:
     """Write a model as ONNX.
 
@@ -62,21 +92,17 @@ def write_graph(task: TextClassification, model: nn.Module, path: Path) -> None:
         FoldwiseError: a part of it can't be written as ONNX.
     """
     graph: Any = copy.deepcopy(model)
-    if graph.chunks is not None:
-        if isinstance(graph.fusion, TokenFusion):
-            raise FoldwiseError(
-                "model.fusion: tokens in front of each of a long text's chunks can't be exported; "
-                "use text, concat or gated, or text.long: truncate"
-            )
-        graph.chunks = GridChunks(graph.chunks.pooling)
+    parts: list[Any] = copies_of(graph)
+    for part in parts:
+        _pool_by_grid(part)
     inputs = _example(task)
-    text = {0: "batch" if graph.chunks is None else "chunk", 1: "length"}
+    text = {0: "batch" if parts[0].chunks is None else "chunk", 1: "length"}
     axes = {"input_ids": text, "attention_mask": text, **_AXES}
     try:
         with warnings.catch_warnings(), _silent("torch.onnx", "torch.export", "onnxscript"):
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
-                graph,
+                graph if len(parts) == 1 else Named(graph),
                 (),
                 kwargs=inputs,
                 input_names=list(inputs),
@@ -94,6 +120,17 @@ def write_graph(task: TextClassification, model: nn.Module, path: Path) -> None:
         ) from error
     size = sum(tensor.nbytes for tensor in graph.state_dict().values())
     program.save(str(path), external_data=size > MOST_BYTES)
+
+
+def _pool_by_grid(part: Any) -> None:
+    if part.chunks is None:
+        return
+    if isinstance(part.fusion, TokenFusion):
+        raise FoldwiseError(
+            "model.fusion: tokens in front of each of a long text's chunks can't be exported; "
+            "use text, concat or gated, or text.long: truncate"
+        )
+    part.chunks = GridChunks(part.chunks.pooling)
 
 
 def _example(task: TextClassification) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from foldwise.export.bundle import Checked
 from foldwise.export.heads import check_fits, head_weights
 from foldwise.export.source import Source
 from foldwise.models.backbone import load_tokenizer, read_config
+from foldwise.models.copies import copies_of
 from foldwise.tasks.text_classification import TextClassification
 from foldwise.training.inference import infer
 
@@ -46,6 +47,12 @@ def write_huggingface(source: Source, folder: Path) -> Checked:
     if len(source.models) > 1:
         raise FoldwiseError("--to huggingface: holds one model; name it, as by --model fold-1")
     task, model = source.models[0]
+    if (copies := len(copies_of(model))) > 1:
+        raise FoldwiseError(
+            f"--to huggingface: training.seeds: the model is the mean of {copies} networks, and "
+            f"AutoModelForSequenceClassification is one; foldwise distill {source.run.path} makes "
+            "one of them (--model distilled), or export --to onnx, which carries any model"
+        )
     check_fits(source.config, task.model_config.model_type, int(task.model_config.hidden_size))
     _weights(task, model).save_pretrained(folder)
     tokenizer = _tokenizer(task)

@@ -28,7 +28,7 @@ from foldwise.members.store import restore
 from foldwise.models.adapters import merge_adapters
 from foldwise.parts.usercode import UserCode
 from foldwise.prediction.fitted import Fitted
-from foldwise.preparation.build import holds
+from foldwise.preparation.build import build_fold_model, holds
 from foldwise.run import checkpoints
 from foldwise.run.folder import DISTILLED, ONES, REFIT, FoldFolder, RunFolder
 from foldwise.run.ones import first_stage, is_fitted
@@ -149,7 +149,7 @@ class Loader:
 
     def _model(self, folder: FoldFolder, task: Task) -> nn.Module:
         checkpoint = checkpoints.load_best(folder)
-        model = task.build_model()
+        model = build_fold_model(task, self.config, folder)
         load_weights(model, checkpoint.model)
         # Rounded to bf16, the sum of weights and adapters isn't what was validated.
         exact = self.config.training.precision == "float32"

@@ -12,10 +12,11 @@ from foldwise.config.grammar import BUILTIN
 from foldwise.config.load import load_stored
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.models.copies import build_copies
 from foldwise.parts.registry import build_part, find_part
 from foldwise.parts.usercode import UserCode
 from foldwise.run.contents import Classes, Contents, Fitted
-from foldwise.run.folder import FoldFolder, RunFolder
+from foldwise.run.folder import DISTILLED, FoldFolder, RunFolder
 from foldwise.run.readers import read_json
 from foldwise.run.seal import check
 from foldwise.table.reading import Holds
@@ -114,7 +115,21 @@ def build_model(config: Config, classes: Sequence[str]) -> torch.nn.Module:
     """
     task = build_task(config, UserCode(config.code))
     task.load_state({"target": {"classes": list(classes)}, "rows": {}})
-    return task.build_model()
+    return build_copies(task.build_model, config.training.seeds)
+
+
+def build_fold_model(task: Task, config: Config, folder: FoldFolder) -> torch.nn.Module:
+    """Build the untrained model of a fold: `training.seeds` copies of the task's.
+
+    A distilled one is always one network: it is made to be small.
+
+    Args:
+        task: with what the fold has fitted.
+        config: the run's.
+        folder: the fold's, or that of one model for all folds.
+    """
+    seeds = 1 if folder.path.name == DISTILLED else config.training.seeds
+    return build_copies(task.build_model, seeds)
 
 
 def holds(task: Task) -> Holds:

@@ -350,6 +350,8 @@ class TextClassification(TargetTask):
         # Bytes and tensors of the files that fill the model; None for a run that has none (yet).
         files = [] if self.run is None else self.run.weights()
         size, tensors = largest_size(files)
+        seeds = self.config.training.seeds  # the files are of so many copies; this is of one
+        size, tensors = size // seeds, tensors // seeds
         if self.pretrained is not None:
             pretrained = weights_size(weights_files(self.pretrained.folder))
             size, tensors = size + pretrained[0], tensors + pretrained[1]

@@ -19,6 +19,7 @@ from foldwise.hardware.device import build_scaler
 from foldwise.hardware.memory import peak_memory_bytes, release_freed_memory
 from foldwise.metrics.metric import Metric, builtin_metric, score
 from foldwise.parts.usercode import UserCode
+from foldwise.preparation.build import build_fold_model
 from foldwise.preparation.prepare import Prepared
 from foldwise.progress.shown import say, show_progress
 from foldwise.run import checkpoints
@@ -262,7 +263,7 @@ def begin_fold(
     train = prepared.positions(prepared.assignment.training(number))
     task.fit_rows(prepared.frame[train])
     reseed(config.run.seed, number)
-    model = task.build_model()
+    model = build_fold_model(task, config, prepared.fold(number))
     check_parallel(model)
     place(model, config.training, accelerator)
     lengths = getattr(prepared.dataset, "lengths", None)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foldwise.config.training import Optimizer as OptimizerConfig
+from foldwise.models.copies import copies_of
 from foldwise.parts.usercode import UserCode
 from foldwise.run.weights import saved_weights
 from foldwise.training.optimizers import build_optimizer
@@ -32,6 +33,7 @@ class Footprint:
         checkpoint_bytes: of the weights in a checkpoint.
         state_bytes: of the optimizer's state, which a checkpoint that can be gone on from has too.
         held_bytes: of weights and training together, what this process holds: all, or its part.
+        copies: that the model is made of (`training.seeds`); the numbers are of all together.
     """
 
     parameters: int
@@ -41,15 +43,18 @@ class Footprint:
     checkpoint_bytes: int
     state_bytes: int
     held_bytes: int
+    copies: int = 1
 
     def __str__(self) -> str:
         """Say it in one line."""
         whole = self.weights_bytes + self.training_bytes
         part = f" (a part here: {_mib(self.held_bytes)})" if self.held_bytes < whole else ""
+        copies = f"{self.copies} copies, together " if self.copies > 1 else ""
         percent = 100 * self.trainable_parameters / max(1, self.parameters)
         return (
-            f"model: {_count(self.parameters)} parameters, {_count(self.trainable_parameters)} "
-            f"train ({percent:.3g}%); weights {_mib(self.weights_bytes)}, gradients and optimizer "
+            f"model: {copies}{_count(self.parameters)} parameters, "
+            f"{_count(self.trainable_parameters)} train ({percent:.3g}%); "
+            f"weights {_mib(self.weights_bytes)}, gradients and optimizer "
             f"{_mib(self.training_bytes)}{part}, activations on top; a checkpoint's weights "
             f"{_mib(self.checkpoint_bytes)}"
         )
@@ -83,6 +88,7 @@ def footprint(model: nn.Module, config: OptimizerConfig, code: UserCode) -> Foot
         held_bytes=sum(_bytes(held(tensor)) for tensor in everything)
         + trained_here
         + round(trained_here * share),
+        copies=len(copies_of(model)),
     )
 
 

@@ -6,6 +6,8 @@ before; so a run that was killed goes on from its last checkpoint and ends with 
 bit for bit.
 
 `fit` is the order of things; what stands below it only says when each is due and what is written.
+Where a model is several copies (`training.seeds`) each goes forward and backward by itself, so that
+the activations of one are held at a time, and its gradient and the clipping are those of one alone.
 
 A *window* is the micro-batches of one optimizer step. The loss is summed over the window's rows and
 divided by their number, so accumulated gradients are those of the big batch, in a last window that
@@ -29,6 +31,7 @@ from torch import Tensor, nn
 
 from foldwise.errors import RunInterrupted
 from foldwise.hardware import team
+from foldwise.models.copies import copies_of
 from foldwise.run import checkpoints
 from foldwise.run.folder import NOT_FINITE, FoldFolder
 from foldwise.storage.mirror import push_fold
@@ -117,7 +120,7 @@ def fit(
     Raises:
         RunInterrupted: a loss or gradient wasn't finite; nothing was updated or saved in that step.
     """
-    model.train()
+    copies = copies_of(model.train())
     done = start_alike(out.fold, model, update, settings.recipe)
     started, saved = time.monotonic() - done.elapsed_s, time.monotonic()
     out.tracker.start(done.step)
@@ -127,16 +130,16 @@ def fit(
         for micro, batch in step.batches:
             batch = to_device(batch, accelerator.device)
             reseed(*settings.seed, step.epoch, micro, 1)
-            with accelerator.autocast():
-                outputs = model(**{k: v for k, v in batch.items() if k != "target"})
-            loss = task.loss(outputs.float(), batch).sum() * (micro in step.mine)
-            update.scaler.scale(loss / step.divisor).backward()
-            loss_sum += loss.detach().to(loss_sum)
+            for copy in copies:  # one, or each as if it were alone
+                with accelerator.autocast():
+                    outputs = copy(**{k: v for k, v in batch.items() if k != "target"})
+                loss = task.loss(outputs.float(), batch).sum() * (micro in step.mine)
+                update.scaler.scale(loss / step.divisor).backward()
+                loss_sum += loss.detach().to(loss_sum) / len(copies)
         norm = _whole_gradient(model, loss_sum, update, settings)
         done = _after(step, done, time.monotonic() - started)
         unread.append((step, loss_sum, norm))
-        saves = _saves(saved, model, settings)
-        if saves or _is_read(done, step, accelerator, settings):
+        if (saves := _saves(saved, model, settings)) or _is_read(done, step, accelerator, settings):
             done = _read(unread, done, rows, update, out)
         update.step(done.step)
         done = _log(done, step, norm, update, out, settings)
@@ -180,11 +183,16 @@ def _steps_left(
 def _whole_gradient(
     model: nn.Module, loss_sum: Tensor, update: Update, settings: Settings
 ) -> Tensor:
-    # Of all processes and clipped; returns its norm before that.
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    add_up_gradients(trainable, loss_sum)
+    # Of all processes, and each copy's clipped; returns the largest norm before that.
+    trainable = [_trainable(copy) for copy in copies_of(model)]
+    add_up_gradients([parameter for copy in trainable for parameter in copy], loss_sum)
     update.scaler.unscale_(update.optimizer)
-    return whole(nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf))
+    most = settings.clip or math.inf
+    return torch.stack([whole(nn.utils.clip_grad_norm_(copy, most)) for copy in trainable]).max()
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _after(step: Step, done: TrainingState, elapsed_s: float) -> TrainingState:

@@ -31,6 +31,7 @@ from torch.optim import Optimizer
 from foldwise.config.training import Optimizer as OptimizerConfig
 from foldwise.errors import FoldwiseError
 from foldwise.hardware.device import build_scaler
+from foldwise.models.copies import copies_of
 from foldwise.preparation.choose import usual_rate
 from foldwise.preparation.prepare import Prepared
 from foldwise.progress.shown import show_progress
@@ -96,7 +97,8 @@ def try_rates(
         console: where progress is shown; None for silence.
     """
     config = prepared.config
-    model, rows = begin_fold(prepared, number, accelerator)
+    built, rows = begin_fold(prepared, number, accelerator)
+    model = copies_of(built)[0]  # of several, each learns as if it were alone
     shown = show_progress(console, "finding the learning rate", len(rates))
     shown.start(0)
     try:

@@ -21,6 +21,7 @@ from foldwise.config.schema import Config
 from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
 from foldwise.hardware import team
+from foldwise.models.copies import copies_of
 from foldwise.parts.usercode import UserCode
 from foldwise.training.optimizers import build_optimizer
 
@@ -62,13 +63,14 @@ def place(
     numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}
     cut: list[Any] = []
     try:
-        for block in _blocks(model):
-            if computed:
-                block.register_forward_pre_hook(partial(_cast, computed), with_kwargs=True)
-            cut.append(fully_shard(block, mesh=mesh, mp_policy=mixed, ignored_params=numbers))
-        cut.append(
-            fully_shard(model, mesh=mesh, reshard_after_forward=True, ignored_params=numbers)
-        )
+        for copy in copies_of(model):  # training calls each by itself
+            for block in _blocks(copy):
+                if computed:
+                    block.register_forward_pre_hook(partial(_cast, computed), with_kwargs=True)
+                cut.append(fully_shard(block, mesh=mesh, mp_policy=mixed, ignored_params=numbers))
+            cut.append(
+                fully_shard(copy, mesh=mesh, reshard_after_forward=True, ignored_params=numbers)
+            )
     except (ValueError, NotImplementedError) as error:
         raise FoldwiseError(f"training.shard: the model can't be cut in parts: {error}") from None
     for number in numbers:
