@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from torch import nn
 
 from conftest import HOSTILE
 from foldwise.export.bundle import Checked
-from foldwise.export.card import compared, lost, plain
+from foldwise.export.card import _what, compared, lost, plain
+from foldwise.models.copies import Copies
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json
 
@@ -45,6 +47,23 @@ def test_the_card_has_the_runs_figures(run: RunFolder, bundle: Path) -> None:
         line.startswith("| loan |") and line.endswith(f"| {support} |")
         for line in text.splitlines()
     )
+
+
+def test_the_card_says_of_how_many_networks_a_model_is_the_mean() -> None:
+    def told(model: nn.Module) -> str:
+        config = SimpleNamespace(
+            model=SimpleNamespace(backbone="tiny"), data=SimpleNamespace(text=["text"])
+        )
+        predictor = SimpleNamespace(folds=[2])
+        made: Any = SimpleNamespace(
+            name="fold-2", predictor=predictor, config=config, models=[(None, model)]
+        )
+        return _what(made)
+
+    one = told(nn.Linear(2, 2))
+    assert one.endswith("of a cross-validated run of Foldwise, fine-tuned from tiny.")
+    both = told(Copies([nn.Linear(2, 2), nn.Linear(2, 2)]))
+    assert both == f"{one} It answers by the mean of 2 networks' logits."
 
 
 def test_a_hostile_label_is_no_markup(bundle: Path) -> None:

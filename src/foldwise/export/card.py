@@ -22,6 +22,7 @@ from foldwise.export.bundle import Checked
 from foldwise.export.graph import OPSET
 from foldwise.export.scores import Scored
 from foldwise.export.source import Source
+from foldwise.models.copies import copies_of
 from foldwise.run.folder import DISTILLED, REFIT
 
 Kind = Literal["onnx", "huggingface"]
@@ -150,7 +151,9 @@ def _what(source: Source) -> str:
         named = f"the model of fold {folds[0]}"
     backbone = plain(Path(source.config.model.backbone).name)
     tuned = f", fine-tuned from {backbone}" if source.config.data.text else ""
-    return f"It is {named} of a cross-validated run of Foldwise{tuned}."
+    copies = len(copies_of(source.models[0][1]))
+    mean = f" It answers by the mean of {copies} networks' logits." if copies > 1 else ""
+    return f"It is {named} of a cross-validated run of Foldwise{tuned}.{mean}"
 
 
 def compared(source: Source) -> str:
