@@ -73,7 +73,8 @@ TOP_KEYS = (
 )
 TRAINING_KEYS = (
     "epochs, batch_size, tokens_per_batch, accumulate, shares, shard, precision, clip, "
-    "evaluate_every, patience, average, save_minutes, keep, log_every, bucketing, workers, device"
+    "evaluate_every, patience, average, seeds, save_minutes, keep, log_every, bucketing, workers, "
+    "device"
 )
 MODEL_KEYS = (
     "backbone, revision, freeze, pooling, layers, fusion, tabular, head, attention_dropout, "

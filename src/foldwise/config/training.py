@@ -250,14 +250,6 @@ class Training(Section):
     clip: Positive | None = Field(
         default=1.0, description="Largest gradient norm; null: no clipping."
     )
-    seeds: int = Field(
-        default=1,
-        ge=1,
-        le=16,
-        description="Copies of the model that a fold trains, each with a head and dropout of its "
-        "own, and that answer by the mean of their logits: better than one, for so many times the "
-        "time, memory and disk. What `foldwise distill` teaches is one.",
-    )
     evaluate_every: int | None = Field(
         default=None, ge=1, description="Steps between evaluations; null: at the end of each epoch."
     )
@@ -270,6 +262,14 @@ class Training(Section):
         default=None,
         description="Average of the weights to score and keep: `{ema: 0.999}` or `{swa: 0.25}`; "
         "null: the weights as they are.",
+    )
+    seeds: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Copies of the model that a fold trains, each with a head and dropout of its "
+        "own, and that answer by the mean of their logits: better than one, for so many times the "
+        "time, memory and disk. What `foldwise distill` teaches is one.",
     )
     save_minutes: Annotated[float, Field(ge=0)] = Field(
         default=5.0, description="Minutes between saves of `last`; 0 saves at every step."

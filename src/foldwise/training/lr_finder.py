@@ -97,8 +97,8 @@ def try_rates(
         console: where progress is shown; None for silence.
     """
     config = prepared.config
-    built, rows = begin_fold(prepared, number, accelerator)
-    model = copies_of(built)[0]  # of several, each learns as if it were alone
+    model, rows = begin_fold(prepared, number, accelerator)
+    model = copies_of(model)[0]  # of several, each learns as if it were alone
     shown = show_progress(console, "finding the learning rate", len(rates))
     shown.start(0)
     try:
