@@ -596,6 +596,14 @@ CODE: dict[str, tuple[str, list[str], str]] = {
         ["task=parts.Task"],
         "task: parts.Task has no ",
     ),
+    "task-that-hides-the-metric-that-decides": (
+        "from foldwise.metrics.metric import builtin_metric\n"
+        "from foldwise.tasks.text_classification import TextClassification\n"
+        "class Task(TextClassification):\n"
+        "    def metrics(self): return [builtin_metric('accuracy')]\n",
+        ["task=parts.Task"],
+        "selection.metric: 'f1_macro' isn't among the metrics: accuracy",
+    ),
     "splitter-that-fails": (
         "class Odd:\n    def split(self, X, y, groups): raise ValueError('odd')\n",
         ["folds.strategy=parts.Odd"],

@@ -42,7 +42,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> RunFolde
             "selection": {"rows": "inner"},
             "text": {"max_length": 24},
             "model": {"backbone": str(backbone)},
-            "metrics": ["f1_macro", "accuracy"],
+            "metrics": ["accuracy"],
             "optimizer": {"lr": 3e-3, "head_lr": 1e-2},
             "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32"},
             "baselines": False,
@@ -50,6 +50,21 @@ def merged(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> RunFolde
         }
     )
     return cross_validate(config)
+
+
+def test_the_metric_that_picks_the_epoch_decides_and_is_shown_where_metrics_leaves_it_out(
+    merged: RunFolder, tmp_path: Path
+) -> None:
+    metrics = read_json(merged.metrics)
+    assert metrics["verdict"]["metric"] == "f1_macro"
+    names = ["accuracy", "f1_macro"]
+    assert list(metrics["oof"]) == list(metrics["mean"]) == list(metrics["holdout"]) == names
+    assert all(list(scores) == names for scores in metrics["folds"].values())
+    shown = CliRunner().invoke(app, ["train", str(merged.config)])
+    assert {"accuracy", "f1_macro"} <= set(shown.stdout.split())
+    _table(40, seed=2).write_csv(tmp_path / "later.csv")
+    told = CliRunner().invoke(app, ["evaluate", str(merged.path), str(tmp_path / "later.csv")])
+    assert told.stdout.splitlines()[-1].startswith("f1_macro: 0.")
 
 
 def _table(rows: int, seed: int) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foldwise.ensemble.choose import Rows, adds, choose, cross_fit, dealt
+from foldwise.ensemble.choose import Rows, _standard_error, adds, choose, cross_fit, dealt
 
 
 def accuracy(made: np.ndarray, rows: Rows) -> float:
@@ -243,6 +243,36 @@ def test_the_answer_is_never_worse_than_the_best_member(name: str) -> None:
     # The best member is the best on these very rows, with hindsight that the answer lacks.
     assert np.mean(differences) >= -0.005
     assert min(differences) >= -0.01 - 1e-9
+
+
+@pytest.mark.parametrize(("errors", "blended"), [(0.25, True), (0.75, False)])
+def test_a_member_answers_alone_where_it_is_ahead_by_more_than_half_a_standard_error(
+    target: np.ndarray, errors: float, blended: bool
+) -> None:
+    # Member a scores so much more than anything else, row by row one more or one less.
+    bonus = np.where(np.arange(1000) % 2, 1.0, -1.0) + errors / np.sqrt(1000)
+
+    def score(made: np.ndarray, rows: Rows) -> float:
+        of_a = np.array_equal(made, rows.predictions["a"])
+        return float(bonus[rows.row].mean()) if of_a else 0.0
+
+    rows = rows_of({"a": told(target, 4, 1.0, 1), "b": told(target, 4, 1.0, 2)}, target)
+    assert choose(rows, "label", score, macro=False, seed=0).blended is blended
+
+
+def test_the_noise_of_a_difference_counts_a_group_of_near_duplicates_once(
+    target: np.ndarray,
+) -> None:
+    rows = rows_of({"a": told(target, 4, 1.0, 1), "b": told(target, 4, 1.0, 2)}, target)
+    ten = np.repeat(np.arange(1000), 10)
+    copies = rows_of(
+        {name: made[ten] for name, made in rows.predictions.items()}, target[ten], group=ten
+    )
+    errors = [
+        _standard_error(*part.predictions.values(), part, accuracy, seed=0)
+        for part in (rows, copies)
+    ]
+    assert errors[0] == pytest.approx(errors[1])
 
 
 def test_members_that_know_nothing_are_weighed_out_and_one_of_them_answers() -> None:

@@ -222,6 +222,14 @@ def test_a_loss_judges_no_answer_the_first_metric_does() -> None:
     assert judged_by(prepared("accuracy").config, run.task.metrics()).name == "accuracy"
 
 
+def test_the_metric_that_picks_the_epoch_judges_the_answer_though_metrics_leaves_it_out() -> None:
+    run = prepared("mcc", metrics=["accuracy", "f1_macro"])
+    assert [metric.name for metric in run.task.metrics()] == ["accuracy", "f1_macro", "mcc"]
+    assert judged_by(run.config, run.task.metrics()).name == "mcc"
+    by_errors = prepared("rmse", task="regression", metrics=["mae"])
+    assert [metric.name for metric in by_errors.task.metrics()] == ["mae", "rmse"]
+
+
 def sharpened(values: np.ndarray, by: float) -> np.ndarray:
     """Probabilities that are surer than they should be."""
     powers = values**by

@@ -60,7 +60,7 @@ def test_the_curves_training_rows_are_not_the_first_of_an_epochs_order(
         return original(model, dataset, positions, *rest, **named)
 
     monkeypatch.setattr(training_fold, "infer", infer)
-    evaluate = training_fold._evaluation(found, 1, None, accelerator)
+    evaluate = training_fold._evaluation(found, 1, accelerator)
     assert evaluate is not None
     evaluate(model)
     sample, picking = asked

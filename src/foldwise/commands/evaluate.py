@@ -60,9 +60,9 @@ def evaluate(
         judged = _judged(predictor, frame, labels, groups)
         write_page(out, evaluate_page(found, judged, table.path, who_labels(predictor)))
         tell.say(f"page: {called(out)}")
-    first, entry = next(iter(found.scores.items()))
+    score = found.scores[found.judged]["value"]
     tell.end(
-        f"{first}: {entry['value']:.3f} on {found.rows} rows, by {who_labels(predictor)}",
+        f"{found.judged}: {score:.3f} on {found.rows} rows, by {who_labels(predictor)}",
         {
             "run": called(models.run),
             "data": table.path,

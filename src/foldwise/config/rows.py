@@ -243,8 +243,9 @@ class Selection(Section):
     )
     metric: Name = Field(
         default="f1_macro",
-        description="Metric that picks the epoch; `loss` works too. By default `quadratic_kappa` "
-        "for an ordinal target, `rmse` for regression.",
+        description="Metric that picks the epoch and says which answer is better, shown also where "
+        "`metrics` leaves it out. With `loss` the first of `metrics` says which answer. By default "
+        "`quadratic_kappa` for an ordinal target, `rmse` for regression.",
     )
     fraction: Annotated[float, Field(gt=0, le=0.5)] = Field(
         default=0.1, description="Share of the training rows that `inner` sets aside."

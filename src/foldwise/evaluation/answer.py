@@ -174,7 +174,8 @@ def chosen_of(metrics_json: Mapping[str, Any]) -> Chosen:
 def judged_by(config: Config, metrics: Sequence[Metric]) -> Metric:
     """Return the metric that says which of two answers is better: the one that picks the epoch.
 
-    A loss can't be computed of every member's predictions: the first metric takes its place.
+    It is among a task's metrics, whether the config lists it there or not. A loss can't be computed
+    of every member's predictions: the first metric takes its place.
     """
     named = {metric.name: metric for metric in metrics}
     return named.get(config.selection.metric, metrics[0])

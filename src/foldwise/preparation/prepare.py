@@ -156,7 +156,7 @@ def _check(config: Config, code: UserCode, task: Task, assignment: Assignment) -
     task.check()
     chosen = config.selection.metric
     named = [metric.name for metric in task.metrics()]
-    if chosen != "loss" and "." in chosen and chosen not in named:
+    if chosen != "loss" and chosen not in named:
         raise FoldwiseError(
             f"selection.metric: {chosen!r} isn't among the metrics: {', '.join(named)}"
         )

@@ -68,7 +68,7 @@ class Task(Protocol):
         """Turn a table of target, prediction and prob_* into what metrics take."""
 
     def metrics(self) -> list[Metric]:
-        """Return the metrics to show, the one that selects first or among them."""
+        """Return the metrics to show, `selection.metric` among them unless it is the loss."""
 
     def stratify_key(self, frame: pl.DataFrame) -> np.ndarray | None:
         """Return the labels that folds are stratified by, object (n,); None for none.
@@ -126,13 +126,20 @@ class Target:
         """Write nothing: labels and weights are in the state."""
 
     def metrics(self) -> list[Metric]:
-        """Return the metrics the config names, in its order."""
-        return [
+        """Return the metrics the config names, in its order, and last an unnamed one that decides.
+
+        What picks the epoch says which answer is better too, so it is computed and shown.
+        """
+        named = [
             build_metric(part.name, part.arguments, self.code, f"metrics[{number}]")
             if "." in part.name
             else self.built_in_metric(part.name)
             for number, part in enumerate(self.config.metrics)
         ]
+        decides = self.config.selection.metric
+        if decides == "loss" or decides in {metric.name for metric in named}:
+            return named
+        return [*named, self.built_in_metric(decides)]
 
     def built_in_metric(self, name: str) -> Metric:
         """Look up a metric of this kind of target by its name in the config."""
@@ -273,7 +280,7 @@ class TargetTask:
         return self.half.per_class(target, prediction)  # type: ignore[no-any-return]
 
     def metrics(self) -> list[Metric]:
-        """Return the metrics the config names, in its order."""
+        """Return the metrics the config names, in its order, and the one that decides."""
         return self.half.metrics()  # type: ignore[no-any-return]
 
     def built_in_metric(self, name: str) -> Metric:

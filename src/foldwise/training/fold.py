@@ -115,7 +115,7 @@ def _fit(
 ) -> TrainingState:
     # What all processes do that train the fold.
     config, task = prepared.config, prepared.task
-    evaluate = _evaluation(prepared, number, selection_metric(prepared), accelerator)
+    evaluate = _evaluation(prepared, number, accelerator)
     settings = _settings(prepared, number)
     with team.computing():
         if in_parts(model):
@@ -298,9 +298,7 @@ def metric_by_name(task: Task, name: str) -> Metric:
     return shown.get(name) or built_in(name)
 
 
-def _evaluation(
-    prepared: Prepared, number: int, metric: Metric | None, accelerator: Accelerator
-) -> Evaluate | None:
+def _evaluation(prepared: Prepared, number: int, accelerator: Accelerator) -> Evaluate | None:
     # Scores on the rows that pick the epoch and, for the learning curves, on as many training rows
     # under the same conditions: running training losses lag behind and have dropout in them.
     config, task, dataset = prepared.config, prepared.task, prepared.dataset
@@ -311,7 +309,7 @@ def _evaluation(
     train = rows.training(number)
     rng = np.random.default_rng([config.run.seed, number, 0, 0, 3])  # as `reseed` has it
     sample = np.sort(rng.permutation(train)[: min(len(picking), 1000)])
-    metrics = {m.name: m for m in [*task.metrics(), *([metric] if metric else [])]}
+    metrics = task.metrics()
     splits = {"training": sample, "validation": picking}
 
     def evaluate(model: nn.Module) -> dict[str, dict[str, float]]:
@@ -329,7 +327,7 @@ def _evaluation(
                 batch = to_device({"target": torch.as_tensor(target)}, accelerator.device)
                 loss = task.loss(placed, batch).double().mean().item()
             table = to_table(task, prepared.frame[positions], logits, None, number)
-            values = score(list(metrics.values()), *task.to_arrays(table))
+            values = score(metrics, *task.to_arrays(table))
             scores[split] = {"loss": loss, **values}
         return scores
 
