@@ -15,10 +15,12 @@ from conftest import PRECISION, ROUNDING, make_table
 from foldwise.cli import main
 from foldwise.config.schema import Config
 from foldwise.decisions.asked import Asked
+from foldwise.drift.sides import training_rows
 from foldwise.errors import FoldwiseError
 from foldwise.predictor import Predictor
 from foldwise.run.audit import seal_anew
 from foldwise.run.folder import RunFolder
+from foldwise.table import texts
 from foldwise.tasks.text_classification import TextClassification
 from foldwise.workflow import cross_validate
 
@@ -75,6 +77,27 @@ def predictor(run: RunFolder) -> Predictor:
 def save(frame: pl.DataFrame, path: Path) -> str:
     frame.write_csv(path)
     return str(path)
+
+
+def test_evaluate_and_drift_have_the_text_of_big_tables_mapped(
+    run: RunFolder, predictor: Predictor, table_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("only Linux lists what a process has mapped")
+
+    def read() -> list[pl.DataFrame | None]:
+        trained = training_rows(predictor.config, predictor.code, run, predictor.task).frame
+        return [trained, predictor.read(str(table_path), labelled=True)]
+
+    held = read()
+    monkeypatch.setattr(texts, "FULL", 100)
+    put_down = read()
+    mapped = Path("/proc/self/maps").read_text("utf-8").count("/.tokens/.texts-")
+    assert mapped >= 2
+    for one, other in zip(held, put_down, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.equals(other)
 
 
 def probabilities(frame: pl.DataFrame) -> np.ndarray:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +18,7 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 stopped, the same command goes on; 2 bad input, nothing lost; "
     "128 + n ended by signal n."
 )
+_AGAIN_S = 0.02  # until a signal that was lost is sent again
 
 app = typer.Typer(
     name="foldwise",
@@ -59,12 +62,13 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
         signal.signal(signal.SIGINT, _stopped)
     launch = launched()
-    if launch.size == 1:
-        _told(app, lambda text: print(text, file=sys.stderr))
-    else:
-        from foldwise.jobs.together import take_part
+    with _none_lost():
+        if launch.size == 1:
+            _told(app, lambda text: print(text, file=sys.stderr))
+        else:
+            from foldwise.jobs.together import take_part
 
-        take_part(launch, app if launch.rank == 0 else _follow, _told)
+            take_part(launch, app if launch.rank == 0 else _follow, _told)
 
 
 def _follow() -> None:
@@ -111,6 +115,33 @@ def _stopped(number: int, frame: object) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+@contextmanager
+def _none_lost() -> Iterator[None]:
+    # What is raised within a finalizer or a callback of the garbage collection ends there: Python
+    # prints it and goes on. Where it was a signal's, that is sent again, for when they are through.
+    before = sys.unraisablehook
+
+    def told(lost: Any) -> None:
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            number = signal.SIGINT
+        elif getattr(lost.exc_value, "code", None) == 128 + signal.SIGTERM:
+            number = signal.SIGTERM
+        else:
+            before(lost)
+            return
+        signal.signal(number, _stopped)
+        ours = threading.main_thread().ident
+        again = threading.Timer(_AGAIN_S, signal.pthread_kill, (ours, number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = told
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 if __name__ == "__main__":

@@ -224,7 +224,12 @@ class Predictor:
         data = data_written(data, delimiter, encoding)
         beside = group_column(self.config) if labelled else []
         table = read_table(
-            data, need_target=labelled, holds=holds(self.task), beside=beside, online=online
+            data,
+            need_target=labelled,
+            holds=holds(self.task),
+            beside=beside,
+            online=online,
+            stores=self.run.texts,
         )
         self.notes = table.notes
         frame = apply_missing(table.frame, data, need_target=labelled)[0]

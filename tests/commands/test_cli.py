@@ -1,12 +1,14 @@
 """The commands as a user gives them: help, schema, and one tiny run that is trained and used."""
 
 import csv
+import gc
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -387,3 +389,59 @@ def test_a_second_signal_is_left_to_end_the_process_at_once(
         for known, handler in before.items():
             signal.signal(known, handler)
     assert left == [signal.SIG_DFL]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("within", ["collection", "finalizer"])
+def test_a_signal_where_python_only_prints_what_is_raised_ends_the_command(
+    number: signal.Signals,
+    within: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Ended:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    def told(phase: str, about: dict[str, int]) -> None:
+        gc.callbacks.remove(told)
+        signal.raise_signal(number)
+
+    def work() -> None:
+        if within == "collection":
+            gc.callbacks.append(told)
+            gc.collect()
+        else:
+            Ended()
+        for _ in range(200):
+            time.sleep(0.05)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    hook = sys.unraisablehook
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(cli, "app", work)
+    try:
+        with pytest.raises((SystemExit, KeyboardInterrupt)) as ended:
+            cli.main()
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+    if number == signal.SIGTERM:
+        assert getattr(ended.value, "code", None) == 128 + number
+    else:
+        assert ended.type is KeyboardInterrupt
+    assert sys.unraisablehook is hook
+    assert capsys.readouterr().err == ""
+
+
+def test_what_else_python_only_prints_is_printed_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended:
+        def __del__(self) -> None:
+            raise ValueError("of no signal")
+
+    seen: list[Any] = []
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: seen.append(str(told.exc_value)))
+    monkeypatch.setattr(cli, "app", Ended)
+    cli.main()
+    assert seen == ["of no signal"]

@@ -15,12 +15,14 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from foldwise.config.model import Lora
+from foldwise.config.model import Lora, Model
+from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
-from foldwise.models.adapters import add_adapters, merge_adapters
+from foldwise.models.adapters import add_adapters, build_backbone, merge_adapters
 from foldwise.models.attention import choose_attention
 from foldwise.models.backbone import freeze, layers_of, load_backbone, read_config
 from foldwise.models.classifier import Classifier
+from foldwise.models.empty import is_sent, needs_values, sent_backbones
 from foldwise.models.head import Head
 from foldwise.models.pooling import MeanPooling
 from foldwise.models.window import window
@@ -270,6 +272,34 @@ def test_adapters_attach_learn_alone_are_saved_alone_and_merge(
         assert not any("lora_" in name for name, _ in model.named_parameters())
         torch.testing.assert_close(model(**batch), adapted, atol=1e-4, rtol=0)
     assert not torch.allclose(adapted, before, atol=1e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_backbone_whose_weights_are_sent_takes_no_memory_and_is_the_same_once_it_has_them(
+    saved: Callable[[str], Path], family: str
+) -> None:
+    def build(**model: Any) -> nn.Module:
+        attention = "eager" if family in EAGER_ALONE else "sdpa"
+        placed = Training(device="cpu", precision="float32")
+        return build_backbone(
+            Model(**model), placed, saved(family), saved(family), attention
+        ).eval()
+
+    for model in ({}, {"lora": {"r": 2}}, {"lora": {"r": 2, "variant": "dora"}}):
+        whole = build(**model)
+        with sent_backbones():
+            empty = build(**model)
+        assert not is_sent()
+        assert all(parameter.is_meta for parameter in empty.parameters())
+        assert not needs_values(empty)
+        pairs = zip(whole.named_parameters(), empty.named_parameters(), strict=True)
+        for (name, has), (other, lacks) in pairs:
+            assert (name, has.shape, has.requires_grad) == (other, lacks.shape, lacks.requires_grad)
+            torch.utils.swap_tensors(lacks, nn.Parameter(has.detach().clone(), has.requires_grad))
+        assert saved_weights(empty).keys() == saved_weights(whole).keys()
+        with torch.no_grad():
+            states = [backbone(**padded(TEXTS)).last_hidden_state for backbone in (whole, empty)]
+        assert torch.equal(*states)
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in NOT_RECOMPUTED])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -119,6 +120,30 @@ def test_the_command_serves_a_run_and_exits_with_0(
     (answer,) = answers[0].json()["rows"]
     assert answer["prediction"] == expected["prediction"]
     assert answer["probabilities"]["card"] == expected["prob_card"]
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_signal_in_a_callback_of_the_garbage_collection_ends_it_while_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(phase: str, about: dict[str, int]) -> None:
+        gc.callbacks.remove(told)
+        signal.raise_signal(signal.SIGTERM)
+
+    def load_models(models: object) -> None:
+        gc.callbacks.append(told)
+        gc.collect()
+        for _ in range(200):
+            time.sleep(0.05)
+
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "manifest.json").write_text("{}")
+    monkeypatch.setattr("foldwise.commands.serve.load_models", load_models)
+    monkeypatch.setattr(sys, "argv", ["foldwise", "serve", str(tmp_path), "--port", "0"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr() == ("", "")
 
 
 def test_an_address_that_others_can_reach_needs_a_token() -> None:

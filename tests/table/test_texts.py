@@ -12,6 +12,8 @@ import pytest
 
 from conftest import mounted
 from foldwise.config.rows import Data
+from foldwise.config.schema import Config
+from foldwise.eda.rows import read_rows as look_at_rows
 from foldwise.errors import FoldwiseError, RunInterrupted
 from foldwise.table import formats, texts
 from foldwise.table.reading import apply_missing, draw_sample, read_table
@@ -107,6 +109,24 @@ def test_the_text_lies_in_a_file_without_a_name_as_long_as_the_table_is_used(
     del kept
     gc.collect()
     assert not mapped()
+
+
+@pytest.mark.usefixtures("little")
+@pytest.mark.parametrize("can", [True, False])
+def test_eda_has_the_text_of_a_big_table_mapped_where_it_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can: bool
+) -> None:
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("only Linux lists what a process has mapped")
+    values = {"path": str(written(tmp_path, "csv", rows())), **COLUMNS}
+    run = {"name": "seen", "dir": str(tmp_path / "runs")}
+    config = Config.model_validate({"data": values, "run": run})
+    if not can:
+        monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    seen = look_at_rows(config)
+    assert bool(mapped()) == can
+    assert seen.frame.equals(read_table(Data(**values)).frame.select(seen.frame.columns))
+    assert (tmp_path / "runs").exists() == can
 
 
 @pytest.mark.usefixtures("little")

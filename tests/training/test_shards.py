@@ -1,8 +1,9 @@
-"""A model in parts: what of it is gathered by itself, and that all processes run it as often."""
+"""A model in parts: how it is built and sent, what is gathered by itself, how often all run it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from foldwise.config.training import Training
 from foldwise.hardware import team
+from foldwise.models.empty import is_sent, without_memory
 from foldwise.training.batching import Sampler
 from foldwise.training.inference import infer
 from foldwise.training.loading import TrainingRows, steps_left
-from foldwise.training.shards import _blocks, _cast, part_of
+from foldwise.training.shards import _blocks, _cast, _share, build, part_of
 
 
 class Backbone(nn.Module):
@@ -46,6 +49,67 @@ def test_blocks_that_share_a_weight_are_gathered_with_what_they_share_it_with() 
     assert _blocks(model) == [first, third]
     third.weight = first.weight
     assert _blocks(model) == []
+
+
+class Kept(Model):
+    """Has a weight twice, one that doesn't learn, and buffers that are saved and that aren't."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head.weight = self.backbone.words.weight  # type: ignore[assignment]
+        self.backbone.layer[0].requires_grad_(False)
+        self.register_buffer("drawn", torch.rand(3))
+        self.register_buffer("made", torch.rand(3), persistent=False)
+
+
+def test_what_is_sent_fills_a_model_without_memory_and_leaves_what_is_no_checkpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[Tensor] = []
+    whole = Kept()
+    monkeypatch.setattr(team, "share", sent.append)
+    _share(whole)
+    with without_memory():
+        empty = Kept()
+    made = empty.made.clone()
+    monkeypatch.setattr(team, "share", lambda tensor: tensor.detach().copy_(sent.pop(0)))
+    _share(empty)
+    assert sent == []
+    for (name, tensor), (other, filled) in zip(
+        whole.state_dict(keep_vars=True).items(),
+        empty.state_dict(keep_vars=True).items(),
+        strict=True,
+    ):
+        assert (name, tensor.requires_grad) == (other, filled.requires_grad)
+        assert torch.equal(tensor, filled)
+    assert empty.head.weight is empty.backbone.words.weight
+    assert torch.equal(empty.made, made)
+
+
+@pytest.mark.parametrize(
+    ("made_of", "whole"),
+    [
+        (lambda weight: None, False),
+        (lambda weight: weight.sum().item(), True),
+        (lambda weight: weight.detach().norm(), True),
+        (lambda weight: nn.Parameter(weight.detach() * 2), False),
+    ],
+)
+def test_of_several_processes_only_the_lead_has_the_weights_unless_a_part_is_made_of_them(
+    monkeypatch: pytest.MonkeyPatch, made_of: Callable[[Tensor], Any], whole: bool
+) -> None:
+    def build_model() -> nn.Module:
+        with without_memory() if is_sent() else nullcontext():
+            model = Model()
+        model.head.scale = made_of(model.head.weight)
+        return model
+
+    task: Any = SimpleNamespace(build_model=build_model)
+    for leads, shard in ((True, True), (False, False), (False, True)):
+        monkeypatch.setattr(team, "leads", lambda leads=leads: leads)
+        model = build(task.build_model, Training(shard=shard, device="cpu"))
+        empty = not leads and shard and not whole
+        assert {parameter.is_meta for parameter in model.parameters()} == {empty}
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])

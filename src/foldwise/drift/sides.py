@@ -118,7 +118,7 @@ def training_rows(
 ) -> Training:
     """Read the rows that a run's folds train on; none where the table is gone or has changed."""
     try:
-        table = read_rows(config, task, online=online)
+        table = read_rows(config, task, online=online, stores=run.texts)
         if table.sha256 != read_json(run.manifest, Manifest)["data_sha256"]:
             return Training(None, f"{config.data.path} has changed since the run was made from it")
         rows = split_rows(table, config, code, run, task, online=online).frame

@@ -15,6 +15,7 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.parts.registry import find_part
 from foldwise.parts.usercode import UserCode
+from foldwise.storage.places import run_of
 from foldwise.table.delimiters import Form
 from foldwise.table.formats import find_files, read_names
 from foldwise.table.reading import (
@@ -78,6 +79,8 @@ class Rows:
 def read_rows(config: Config) -> Rows:
     """Read a config's table.
 
+    The text of a big one lies where the config's run would have it.
+
     Raises:
         FoldwiseError: the config names no table, or a file or a configured column can't be read.
     """
@@ -94,7 +97,8 @@ def read_rows(config: Config) -> Rows:
     names, lists = read_names(data.path if synthetic else files[0], asked_form(data), named)
     others = [n for n in dict.fromkeys(names) if n not in (*named, *lists, ROW) and is_text(n)]
     extra = [name for name, role in named.items() if role in ("group", "time", "fold")]
-    table = read_table(data, extra, holds=holds, beside=others)
+    stores = run_of(config.run.dir, config.run.name).texts
+    table = read_table(data, extra, holds=holds, beside=others, stores=stores)
     frame = table.frame
     order = [name for name in dict.fromkeys(names) if name in frame.columns and name != ROW]
     frame = frame.select(ROW, *order)

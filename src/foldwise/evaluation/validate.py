@@ -8,6 +8,7 @@ best checkpoint, so what is scored is what a user will load tomorrow.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from foldwise.run.weights import load_weights
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
 from foldwise.training.inference import infer
-from foldwise.training.shards import in_parts, place
+from foldwise.training.shards import build, in_parts, place
 
 
 def validate_fold(prepared: Prepared, number: int, accelerator: Accelerator) -> dict[str, float]:
@@ -131,8 +132,10 @@ def load_fold(
         run, fold, prepared.config, prepared.code, run.token_stores, online=prepared.online
     )
     checkpoint = checkpoints.load_best(fold)
-    model = build_fold_model(task, prepared.config, fold)
-    load_weights(model, checkpoint.model)
+    make = partial(build_fold_model, task, prepared.config, fold)
+    model = build(make, prepared.config.training)
+    if team.leads():  # and sends the others theirs
+        load_weights(model, checkpoint.model)
     place(model.eval(), prepared.config.training, accelerator, learns=False)
     return task, model, checkpoint.step
 

@@ -35,6 +35,7 @@ _MEETING = timedelta(minutes=10)  # until all have started
 _WAITING = timedelta(days=30)  # while the lead reads a table, or fits members
 _LEAD_FIRST = timedelta(seconds=3)  # what it says of its own end is the better word
 _LEAVING = 10.0  # seconds for the others to leave, after all is done
+_AT_ONCE = 2**28  # bytes of a tensor that is sent
 _WHY, _TOLD, _LEFT = "why", "told", "left"
 
 
@@ -132,6 +133,22 @@ def add_up(tensor: Tensor) -> None:
     if _joined:
         with connected():
             distributed.all_reduce(tensor)
+
+
+def share(tensor: Tensor) -> None:
+    """Replace a tensor by the lead's; all call it, in one order.
+
+    Args:
+        tensor: of any type, on a device that all have.
+    """
+    if not _joined or not tensor.numel():
+        return
+    told = tensor.detach().contiguous()
+    with connected():
+        for piece in torch.split(told.view(-1).view(torch.uint8), _AT_ONCE):
+            distributed.broadcast(piece, 0)
+    if told.data_ptr() != tensor.data_ptr():
+        tensor.detach().copy_(told)
 
 
 def filled(rows: np.ndarray) -> np.ndarray:

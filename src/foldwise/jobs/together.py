@@ -98,6 +98,6 @@ def _open(run: RunFolder, *, shard: bool) -> tuple[Prepared, Accelerator]:
     config = config.model_copy(update={"training": placed})
     set_deterministic(config.run.deterministic, config.training.device)
     task = build_task(config, code, stores=run.token_stores, online=True)
-    prepared = prepare(config, code, run, task, online=True)
+    prepared = prepare(config, code, run, task, online=True, tried=True)  # by the lead
     check_continues(prepared)
     return encode_rows(prepared), build_accelerator(config.training)

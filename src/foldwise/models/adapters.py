@@ -7,6 +7,7 @@ to hold (weights.py reads that): the pretrained ones are loaded again from where
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from foldwise.config.training import Training as TrainingConfig
 from foldwise.errors import FoldwiseError
 from foldwise.hardware.device import placement
 from foldwise.models.backbone import blocks_of, freeze, load_backbone
+from foldwise.models.empty import is_sent, without_memory
 from foldwise.models.quantize import keep_layout, quantization
 
 INSTALL = "pip install peft"
@@ -37,7 +39,8 @@ def build_backbone(
         model: what to do with it.
         training: device and precision.
         folder: holds config.json.
-        weights: folder of the pretrained weights; None: a checkpoint's will replace them.
+        weights: folder of the pretrained weights; None: a checkpoint's will replace them. Where
+            another process sends all weights (`sent_backbones`) nothing is loaded.
         attention: flash, sdpa or eager.
 
     Raises:
@@ -47,19 +50,21 @@ def build_backbone(
     quantized = None
     if model.quantize is not None:
         quantized = quantization(model.quantize, precision, device)
-    backbone = load_backbone(
-        folder,
-        weights=weights or False,
-        attention_dropout=model.attention_dropout,
-        checkpoint_activations=model.checkpoint_activations,
-        attention=attention,
-        quantization=quantized,
-        device=device,
-    )
-    keep_layout(backbone)
-    freeze(backbone, model.freeze)
-    if model.lora is not None:
-        add_adapters(backbone, model.lora)
+    sent = is_sent()
+    with without_memory() if sent else nullcontext():
+        backbone = load_backbone(
+            folder,
+            weights=False if sent or weights is None else weights,
+            attention_dropout=model.attention_dropout,
+            checkpoint_activations=model.checkpoint_activations,
+            attention=attention,
+            quantization=quantized,
+            device=device,
+        )
+        keep_layout(backbone)
+        freeze(backbone, model.freeze)
+        if model.lora is not None:
+            add_adapters(backbone, model.lora)
     return backbone
 
 

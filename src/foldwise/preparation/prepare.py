@@ -78,7 +78,13 @@ class Prepared:
 
 
 def prepare(
-    config: Config, code: UserCode, run: RunFolder, task: Task, *, online: bool = False
+    config: Config,
+    code: UserCode,
+    run: RunFolder,
+    task: Task,
+    *,
+    online: bool = False,
+    tried: bool = False,
 ) -> Prepared:
     """Read the rows, split them and fit the target; `encode_rows` comes after.
 
@@ -88,6 +94,7 @@ def prepare(
         run: the run; its folds.parquet is read if it is there.
         task: built by `build_task`.
         online: as in `Prepared`.
+        tried: the parts are known to work, so that no model is built to see whether they do.
 
     Raises:
         FoldwiseError: anything wrong with the table, the columns, the labels or the folds.
@@ -102,7 +109,8 @@ def prepare(
         task.merged = rows.merged  # type: ignore[attr-defined]
     if rows.holdout is not None and hasattr(task, "check_labels"):
         task.check_labels(rows.holdout)
-    _check(config, code, task, rows.assignment)
+    if not tried:
+        _check(config, task, rows.assignment)
     return Prepared(
         config,
         run,
@@ -152,7 +160,7 @@ def _with_attention(config: Config, task: Task) -> Config:
     return config.model_copy(update={"model": model})
 
 
-def _check(config: Config, code: UserCode, task: Task, assignment: Assignment) -> None:
+def _check(config: Config, task: Task, assignment: Assignment) -> None:
     task.check()
     chosen = config.selection.metric
     named = [metric.name for metric in task.metrics()]

@@ -122,6 +122,16 @@ class RunFolder:
         return self.path.parent / ".tokens"
 
     @property
+    def texts(self) -> Path | None:
+        """Where the text of a big table may lie that is only looked at; None: in memory.
+
+        That is with the token stores, where nothing keeps it from being written.
+        """
+        folder = self.token_stores
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        return folder if os.access(there, os.W_OK) and not folder.is_symlink() else None
+
+    @property
     def tables(self) -> Path:
         """Tables that were given as frames, shared by the runs beside this one."""
         return self.path.parent / ".tables"

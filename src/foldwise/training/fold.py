@@ -42,7 +42,7 @@ from foldwise.training.loop import Destination, Evaluate, Settings, fit
 from foldwise.training.optimizers import build_optimizer
 from foldwise.training.resume import TrainingState
 from foldwise.training.schedules import build_schedule
-from foldwise.training.shards import check_update, in_parts, place
+from foldwise.training.shards import build, check_update, in_parts, place
 from foldwise.training.together import check_alike, check_parallel
 from foldwise.training.tracking import Tracker, build_trackers
 from foldwise.training.update import Update
@@ -73,18 +73,18 @@ def train_fold(
             f"remove {fold.path} to train the fold anew"
         )
     fold.path.mkdir(parents=True, exist_ok=True)
-    model, rows = begin_fold(prepared, number, accelerator)
-    write_json(fold.encoders, prepared.task.state()["rows"])
-    steps = _steps(rows, config)
-    update = _build_update(model, config, prepared.code, steps, accelerator)
-    size = _measure(prepared, fold, model, console)
-    _log_start(prepared, number, rows, steps, size, update)
-    out = Destination(fold, _tracker(prepared, number, rows, steps, console))
-    try:
-        with team.called({"train": number}):
+    with team.called({"train": number}):
+        model, rows = begin_fold(prepared, number, accelerator)
+        write_json(fold.encoders, prepared.task.state()["rows"])
+        steps = _steps(rows, config)
+        update = _build_update(model, config, prepared.code, steps, accelerator)
+        size = _measure(prepared, fold, model, console)
+        _log_start(prepared, number, rows, steps, size, update)
+        out = Destination(fold, _tracker(prepared, number, rows, steps, console))
+        try:
             outcome = _fit(prepared, number, model, rows, update, out, accelerator)
-    finally:
-        out.tracker.finish()  # a stopped run too gives the terminal its cursor back
+        finally:
+            out.tracker.finish()  # a stopped run too gives the terminal its cursor back
     _finish(prepared, fold, outcome)
 
 
@@ -263,7 +263,8 @@ def begin_fold(
     train = prepared.positions(prepared.assignment.training(number))
     task.fit_rows(prepared.frame[train])
     reseed(config.run.seed, number)
-    model = build_fold_model(task, config, prepared.fold(number))
+    make = partial(build_fold_model, task, config, prepared.fold(number))
+    model = build(make, config.training)
     check_parallel(model)
     place(model, config.training, accelerator)
     lengths = getattr(prepared.dataset, "lengths", None)

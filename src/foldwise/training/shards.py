@@ -1,14 +1,17 @@
 """A model in parts: each of the processes that train it together holds its part of every layer.
 
-In: a whole model. Out: the same one, whose parameters are cut along their first dimension (torch's
-FSDP2). Before a block runs, the processes gather its weights; after its backward pass each keeps
-the sum of the gradients of its own part. Gradients, the optimizer's state and an average of the
-weights lie in the same parts. Checkpoints are those of a whole model: put together in the memory of
-the process that leads, one tensor at a time.
+In: a whole model in the process that leads; in the others one whose backbone has no memory yet, by
+`build`. Out: the same one, whose parameters are cut along their first dimension (torch's FSDP2).
+The lead sends them a block at a time, so that no other process ever has all. Before a block runs,
+the processes gather its weights; after its backward pass each keeps the sum of the gradients of its
+own part. Gradients, the optimizer's state and an average of the weights lie in the same parts.
+Checkpoints are those of a whole model: put together in the memory of the process that leads, one
+tensor at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -22,10 +25,28 @@ from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
 from foldwise.hardware import team
 from foldwise.models.copies import copies_of
+from foldwise.models.empty import needs_values, sent_backbones
 from foldwise.parts.usercode import UserCode
 from foldwise.training.optimizers import build_optimizer
 
 _COMPUTED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def build(make: Callable[[], nn.Module], training: Training) -> nn.Module:
+    """Build a fold's model: whole, or as `place` fills it where another process has the weights.
+
+    Args:
+        make: builds it whole.
+        training: whether the model will be cut.
+    """
+    if not training.shard or team.leads():
+        return make()
+    try:
+        with sent_backbones():
+            model = make()
+    except Exception:  # a part that is made of the weights' values, or what fails whole as well
+        return make()
+    return make() if needs_values(model) else model
 
 
 def place(
@@ -33,13 +54,13 @@ def place(
 ) -> None:
     """Move a model to its device: whole, or this process's part where `training.shard` asks for it.
 
-    The blocks of its backbones are gathered one by one, all else together. In mixed precision they
-    are gathered in what they compute in, and gradients are added up in float32; autocast says, as
-    elsewhere, what of a block computes in float32. A model that doesn't learn is gathered as it is,
-    so that it computes as a whole one does.
+    The weights are the lead's. The blocks of its backbones are gathered one by one, all else
+    together. In mixed precision they are gathered in what they compute in, and gradients are added
+    up in float32; autocast says, as elsewhere, what of a block computes in float32. A model that
+    doesn't learn is gathered as it is, so that it computes as a whole one does.
 
     Args:
-        model: whole, on any device; changed in place.
+        model: of `build`; one that stays whole may lie on any device. Changed in place.
         training: whether it is cut, and the precision.
         accelerator: the device.
         learns: whether it is trained.
@@ -65,9 +86,11 @@ def place(
     try:
         for copy in copies_of(model):  # training calls each by itself
             for block in _blocks(copy):
+                _share(block)
                 if computed:
                     block.register_forward_pre_hook(partial(_cast, computed), with_kwargs=True)
                 cut.append(fully_shard(block, mesh=mesh, mp_policy=mixed, ignored_params=numbers))
+            _share(copy)
             cut.append(
                 fully_shard(copy, mesh=mesh, reshard_after_forward=True, ignored_params=numbers)
             )
@@ -167,6 +190,21 @@ def check_update(config: Config, code: UserCode, accelerator: Accelerator) -> No
             # `part_of` gives back from a checkpoint what is cut as its parameter is, or a number.
             if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
                 raise FoldwiseError(f"{cannot}: its {key} has another shape; use adamw")
+
+
+def _share(module: nn.Module) -> None:
+    # All that a checkpoint would hold of it but what is cut; the rest is made alike everywhere.
+    kept = module.state_dict().keys()
+    buffers = (buffer for name, buffer in module.named_buffers() if name in kept)
+    for tensor in (*module.parameters(), *buffers):
+        if is_part(tensor):
+            continue
+        if tensor.is_meta:
+            # The same object, so that a weight which two modules share stays one.
+            full = torch.empty_like(tensor, device="cpu")
+            learns = tensor.requires_grad
+            torch.utils.swap_tensors(tensor, nn.Parameter(full, learns))  # type: ignore[no-untyped-call]
+        team.share(tensor)
 
 
 def _cast(
