@@ -235,8 +235,9 @@ def facts(counts: dict[str, Any]) -> list[str]:
         lines.append(f"rare classes: {len(merged)} merged into {LABEL_OTHER!r}: {named}")
     if counts.get("groups"):
         lines.append(
-            f"kept together: {counts['rows_in_groups']} rows in {counts['groups']} groups "
-            f"(duplicate texts or equal groups), the largest of {counts['largest_group']} rows"
+            f"kept together: {counts['rows_in_groups']} rows in {counts['groups']} "
+            f"group{'s' if counts['groups'] > 1 else ''} (duplicate texts or equal groups), the "
+            f"largest of {counts['largest_group']} rows"
         )
     if counts.get("groups_that_disagree_on_the_label"):
         lines.append(
