@@ -71,6 +71,7 @@ def test_columns_with_commas_get_points_unless_another_has_points_of_its_own() -
     mixed = frame.with_columns(d=pl.Series(["0.5", "1.5"]))
     assert with_points(mixed)[1] == []
     assert with_points(mixed)[0].equals(mixed)
+    assert with_points(frame.select([]))[1] == []
 
 
 def table(folder: Path, name: str = "a.csv") -> Data:

@@ -8,7 +8,7 @@ import polars as pl
 
 Decimal = Literal[".", ","]
 _GROUPED = r"^[+-]?\d{1,3}(\.\d{3})+(,|$)"  # 1.234.567,8
-_FRACTION = r",(\d{1,2}|\d{4,})$"  # three digits behind a comma may be thousands
+_FRACTION = r",(\d{1,2}|\d{4,})\s*$"  # three digits behind a comma may be thousands
 
 
 def strings(column: pl.Series) -> pl.Series:
@@ -38,7 +38,7 @@ def parse_numbers(column: pl.Series, decimal: Decimal = ".") -> tuple[pl.Series,
 
 def has_decimal_commas(column: pl.Series) -> bool:
     """Say whether all filled cells are numbers, and some of them surely have a decimal comma."""
-    cells = strings(column).str.strip_chars()
+    cells = strings(column)
     sure = bool(cells.str.contains(_FRACTION).any())
     return sure and not parse_numbers(cells, ",")[1].any()
 
@@ -53,7 +53,11 @@ def with_points(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         The frame, and the columns that surely have decimal commas; none where another column has
         decimal points.
     """
-    sure = [name for name in frame.columns if has_decimal_commas(frame[name])]
+    # All columns at once: of five thousand, one by one, it takes seconds.
+    likely = [
+        cells.name for cells in frame.select(pl.all().str.contains(_FRACTION).any()) if cells.item()
+    ]
+    sure = [name for name in likely if has_decimal_commas(frame[name])]
     if not sure or any(map(_has_decimal_points, frame)):
         return frame, []
     signed = [cells for cells in frame if cells.str.contains("[.,]").any()]
