@@ -49,10 +49,12 @@ def _leaks(look: Look) -> Iterator[Finding]:
 
 
 def _made_of_it(look: Look, power: Power) -> Iterator[Finding]:
+    if power.role not in ("text", "categorical", "numeric"):
+        return
     used = look.rows.used
     sets = look.rows.holds == "labels"
     why = follows_from(used[power.column], used[look.rows.target], sets=sets)
-    if power.role in ("text", "categorical", "numeric") and why is not None:
+    if why is not None:
         says = f"{power.column!r} (used as {power.role}): {why}"
         doubt = " If it isn't known when you predict, it doesn't belong in the model."
         yield Finding("leak", "warning", says + doubt, _without(look, power.column, says))
