@@ -102,6 +102,6 @@ def test_a_decimal_comma_that_is_not_named_is_told_with_the_key(tmp_path: Path) 
     with pytest.raises(FoldwiseError) as told:
         read_table(data)
     assert str(told.value) == (
-        f"{data.path}: column 'n' holds numbers with a decimal comma (row 0: '1.234,5'); "
-        'say so by data.decimal: ","'
+        f"{data.path}: column 'n' holds numbers with a decimal comma (row 0: '1.234,5'): "
+        'in a CSV say so by data.decimal: ","; elsewhere write them with a point'
     )

@@ -359,8 +359,8 @@ def _numbers(column: pl.Series, file: str, first_row: int, decimal: Decimal) -> 
         named = _named(column, bad, first_row)
         if decimal == "." and has_decimal_commas(column):
             raise FoldwiseError(
-                f"{file}: column {column.name!r} holds numbers with a decimal comma ({named}); "
-                'say so by data.decimal: ","'
+                f"{file}: column {column.name!r} holds numbers with a decimal comma ({named}): "
+                'in a CSV say so by data.decimal: ","; elsewhere write them with a point'
             )
         raise FoldwiseError(
             f"{file}: column {column.name!r} holds {bad.sum()} cells that aren't finite numbers "
