@@ -126,6 +126,7 @@ class NewRows:
                 for at in bad.arg_true().to_list():
                     cell = str(cells[name][at])[:_SHOWN]
                     reason = f"column {name!r} holds {cell!r}, which isn't a finite number"
+                    reason += " with a decimal comma" * (decimal == ",")
                     reasons.setdefault(first_row + at, reason)
                 columns.append(values.set(bad, None))
             else:
