@@ -79,6 +79,20 @@ def test_numbers_with_a_decimal_comma_are_found_and_the_config_says_so(backbone:
     assert ready("tickets.yaml", backbone).data.numeric == ["amount"]
 
 
+def test_a_column_of_numbers_and_a_few_words_says_why_it_is_not_numeric() -> None:
+    amounts = [f"{7 * i**2}.5" for i in range(ROWS)]
+    make_table(ROWS).with_columns(
+        pl.Series("amount", ["NA", *amounts[1:]]), pl.Series("code", ["x", *["1", "2"] * 59, "3"])
+    ).write_csv("tickets.csv")
+    init("tickets.csv", "--target", "label")
+    text = Path("tickets.yaml").read_text()
+    assert (
+        "#   amount (identifier: 100% of the values are distinct; numbers, though 1 row holds no "
+        "number there ('NA'): empty those cells to list it under numeric)"
+    ) in text
+    assert "- code  # 4 values\n" in text
+
+
 def test_labels_with_commas_stay_classes_beside_numbers_that_have_them(backbone: Path) -> None:
     table = make_table(ROWS).with_columns(
         pl.Series("amount", [f"{7 * i**2},5" for i in range(ROWS)]),

@@ -106,8 +106,11 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
             continue
         follows = follows_from(frame[name], frame[target], sets=sets) or nearly_empty(frame[name])
         away = _gives_away(frame, name, target) if guess.role == "categorical" else 0.0
+        reason = guess.reason
+        if guess.role in ("categorical", "identifier") and (few := _numbers_alone(frame[name])[1]):
+            reason += f"; numbers, though {few}: empty those cells to list it under numeric"
         if guess.role not in roles:
-            left_out[name] = f"{guess.role}: {guess.reason}"
+            left_out[name] = f"{guess.role}: {reason}"
         elif away >= _GIVES_AWAY:
             left_out[name] = f"its value tells the target of {away:.1%} of the rows"
         elif follows is not None:
@@ -115,7 +118,7 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
         else:
             roles[guess.role].append(name)
             told_away = f"; tells the target of {away:.0%} of the rows" if away > least else ""
-            reasons[name] = guess.reason + told_away
+            reasons[name] = reason + told_away
     if not any(roles.values()):
         raise FoldwiseError(
             f"{path}: no column to learn from is left beside {target!r}: "
@@ -269,7 +272,8 @@ def _numbers_alone(cells: pl.Series) -> tuple[pl.Series, str | None]:
     if not few or guess_role(alone).role != "numeric":
         return cells, None
     shown = ", ".join(map(repr, words.unique(maintain_order=True).to_list()[:3]))
-    return alone, f"{len(words)} rows hold no number there ({shown[:60]})"
+    hold = "row holds" if len(words) == 1 else "rows hold"
+    return alone, f"{len(words)} {hold} no number there ({shown[:60]})"
 
 
 def _numbers(labels: pl.Series) -> bool:
