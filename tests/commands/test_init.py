@@ -61,6 +61,53 @@ def ready(path: str, backbone: Path) -> Config:
     return config
 
 
+def test_numbers_with_a_decimal_comma_are_found_and_the_config_says_so(backbone: Path) -> None:
+    table = (
+        make_table(ROWS)
+        .drop("kind")
+        .with_columns(
+            pl.Series(
+                "amount", [f"{1000 + 7 * i**2:,}".replace(",", ".") + ",5" for i in range(ROWS)]
+            )
+        )
+    )
+    table.write_csv("tickets.csv", separator=";")
+    init("tickets.csv", "--target", "label")
+    text = Path("tickets.yaml").read_text()
+    assert "  decimal: ','\n" in text
+    assert "- amount  # numbers from 1000.5 to 100128" in text
+    assert ready("tickets.yaml", backbone).data.numeric == ["amount"]
+
+
+def test_a_column_of_numbers_and_a_few_words_says_why_it_is_not_numeric() -> None:
+    amounts = [f"{7 * i**2}.5" for i in range(ROWS)]
+    make_table(ROWS).with_columns(
+        pl.Series("amount", ["NA", *amounts[1:]]), pl.Series("code", ["x", *["1", "2"] * 59, "3"])
+    ).write_csv("tickets.csv")
+    init("tickets.csv", "--target", "label")
+    text = Path("tickets.yaml").read_text()
+    assert (
+        "#   amount (identifier: 100% of the values are distinct; numbers, though 1 row holds no "
+        "number there ('NA'): empty those cells to list it under numeric)"
+    ) in text
+    assert "- code  # 4 values\n" in text
+
+
+def test_labels_with_commas_stay_classes_beside_numbers_that_have_them(backbone: Path) -> None:
+    table = make_table(ROWS).with_columns(
+        pl.Series("amount", [f"{7 * i**2},5" for i in range(ROWS)]),
+        pl.Series("label", ["1,0", "2,0", "3,0"] * (ROWS // 3)),
+    )
+    table.write_csv("tickets.csv", separator=";")
+    init("tickets.csv", "--target", "label")
+    config = ready("tickets.yaml", backbone)
+    assert (config.task, config.data.decimal, config.data.numeric) == (
+        "multiclass",
+        ",",
+        ["amount"],
+    )
+
+
 def test_the_config_uses_what_is_useful_and_says_why_the_rest_is_not(backbone: Path) -> None:
     tickets().write_csv("tickets.csv")
     said = init("tickets.csv", "--target", "label")

@@ -195,6 +195,15 @@ def test_odd_tables_end_in_a_page_or_one_message(run: RunFolder, tmp_path: Path)
     assert (tmp_path / "mine.html").read_text() == "mine"
 
 
+def test_rows_that_could_not_be_scored_are_not_called_labelled(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    new = table(5, 9).with_columns(pl.Series("amount", ["1.5", "2,5", "x", "4", "5"]))
+    new.write_csv(tmp_path / "new.csv")
+    result = call("predict", run.path, tmp_path / "new.csv", "-o", tmp_path / "out.csv", "--quiet")
+    assert result.stdout.startswith("3 of 5 rows labelled by ")
+
+
 def test_control_characters_reach_no_terminal(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

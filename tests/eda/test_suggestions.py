@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import yaml
+from rich.console import Console
 
 from eda.tables import clean
 from foldwise.config.load import dump_config, load_config
 from foldwise.eda.findings import as_config
+from foldwise.report.eda_terminal import eda_tables
 
 Looking = Callable[..., Any]
 
@@ -115,3 +118,17 @@ def test_a_change_that_would_not_load_is_not_suggested(look: Looking) -> None:
     with_sizes = {"fusion": "concat", "tabular": {"categorical": {"max_size": 3}}}
     _, kinds = look(frame, data={"categorical": ["shop"], "numeric": []}, model=with_sizes)
     assert kinds["leak"][0].changes == ()
+
+
+def test_of_very_many_columns_the_terminal_lists_those_of_the_config_first(look: Looking) -> None:
+    many = {f"extra{i}": [f"{i % 7}"] * 24 for i in range(230)}
+    rows = {"text": [f"a text of its own number{i}" for i in range(24)], "label": ["a", "b"] * 12}
+    frame = pl.DataFrame({**many, **rows, "shop": ["x", "y"] * 12, "price": ["1", "2"] * 12})
+    found, _ = look(frame)
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(*eda_tables(found, []))
+    told = console.export_text()
+    assert all(name in told for name in ("text ", "label ", "shop ", "price "))
+    assert "extra195" in told
+    assert "extra196" not in told
+    assert "34 more columns are in the page" in told

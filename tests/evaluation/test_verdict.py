@@ -30,6 +30,7 @@ def judged(
     columns: list[str] | None = None,
     weights: dict[str, float] | None = None,
     adds: dict[str, float] | None = None,
+    answer_held: float | None = None,
     **changed: Any,
 ) -> dict[str, Any]:
     """Judge models whose differences have a standard deviation of `spread` times root two.
@@ -64,7 +65,19 @@ def judged(
         "selection": "inner",
         "smaller_is_better": ["rmse"],
     }
+    if answer_held is not None:
+        metrics_json["holdout"] = {name: {"value": answer_held}}
     return verdict(metrics_json | changed, scores, setting)
+
+
+def test_of_a_member_that_answers_alone_the_holdout_is_that_of_the_answer() -> None:
+    found = judged(
+        {"model": 0.5, "linear": 0.7},
+        holdout={"model": 0.5, "linear": 0.656},
+        weights={"model": 0.0, "linear": 1.0},
+        answer_held=0.659,
+    )
+    assert "The holdout agrees: 0.659 against 0.500." in found["told"]
 
 
 def test_a_linear_model_that_is_clearly_better_wins() -> None:

@@ -21,6 +21,7 @@ from foldwise.preparation.build import build_task
 from foldwise.preparation.prepare import Prepared, encode_rows, prepare
 from foldwise.preparation.resolve import resolve
 from foldwise.preparation.rows import row_groups
+from foldwise.report.terminal import facts
 from foldwise.run.files import write_parquet
 from foldwise.run.folder import RunFolder
 from foldwise.table.duplicates import find_duplicates
@@ -179,6 +180,22 @@ def test_merged_labels_are_the_same_in_a_continued_run(make_config: Make, write:
     assert again.frame.equals(first.frame)
     assert first.task.state() == again.task.state()
     assert first.task.state()["target"]["merged"] == ["c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ("merge", "rare classes: 2 merged into 'other': 'c', 'd'"),
+        ("drop", "rare classes: 3 rows dropped (data.rare_classes)"),
+    ],
+)
+def test_a_run_says_what_becomes_of_rare_classes(
+    make_config: Make, write: Any, policy: str, told: str
+) -> None:
+    path = write(text=words(27), label=RARE)
+    first = prepared(make_config(data={"path": path, "rare_classes": policy}))
+    for each in (first, continued(first)):
+        assert [line for line in facts(each.counts) if line.startswith("rare")] == [told]
 
 
 def test_a_holdout_of_the_table_merges_the_same_labels(make_config: Make, write: Any) -> None:

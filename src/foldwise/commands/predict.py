@@ -76,7 +76,8 @@ def predict(
     for note in done.notes():
         tell.note(note)
     told = [] if deciding is None else deciding.told(done.rows - done.problems, done.abstained)
-    labelled = f"{done.rows} rows labelled by {who_labels(predictor)}: {called(written.out)}"
+    scored = f"{done.rows - done.problems} of {done.rows}" if done.problems else str(done.rows)
+    labelled = f"{scored} rows labelled by {who_labels(predictor)}: {called(written.out)}"
     tell.end(
         "\n".join([*told, labelled]),
         {

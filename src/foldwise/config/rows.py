@@ -71,6 +71,11 @@ class Data(Section):
         description="Of a CSV, TSV or JSONL file, such as `utf-8`, `cp1252`, `utf-16`; `auto`: "
         "UTF-8, UTF-16, or Windows-1252 (Latin-1) where that is certain, else an error.",
     )
+    decimal: Literal[".", ","] = Field(
+        default=".",
+        description="What stands before the fraction of a number in a CSV or TSV; with `,` dots "
+        "may stand between thousands: `1.234,5`.",
+    )
     target: Name | None = Field(default=None, description="Column to predict.")
     labels: Literal["strip", "exact"] = Field(
         default="strip",

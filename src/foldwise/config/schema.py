@@ -167,7 +167,7 @@ class Config(Section):
         default="temperature",
         description="`temperature`: the answer's probabilities are divided by one number on the "
         "scale of logits, fitted out of fold, so that they come true as often as they say; no "
-        "label changes. `none`: as they are.",
+        "label changes out of fold. `none`: as they are.",
     )
     thresholds: Literal["auto", "half"] = Field(
         default="auto",

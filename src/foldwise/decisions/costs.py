@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from foldwise.decisions.temperature import Floats
 from foldwise.errors import FoldwiseError
+from foldwise.table.cells import parse_numbers
 from foldwise.table.formats import find_files, read_file, read_names
-from foldwise.table.reading import parse_numbers
 
 
 @dataclass(frozen=True)

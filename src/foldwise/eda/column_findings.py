@@ -7,7 +7,7 @@ that name who a row belongs to.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from foldwise.eda.findings import Change, Finding
 from foldwise.eda.leaks import Power
@@ -49,10 +49,12 @@ def _leaks(look: Look) -> Iterator[Finding]:
 
 
 def _made_of_it(look: Look, power: Power) -> Iterator[Finding]:
+    if power.role not in ("text", "categorical", "numeric"):
+        return
     used = look.rows.used
     sets = look.rows.holds == "labels"
     why = follows_from(used[power.column], used[look.rows.target], sets=sets)
-    if power.role in ("text", "categorical", "numeric") and why is not None:
+    if why is not None:
         says = f"{power.column!r} (used as {power.role}): {why}"
         doubt = " If it isn't known when you predict, it doesn't belong in the model."
         yield Finding("leak", "warning", says + doubt, _without(look, power.column, says))
@@ -101,12 +103,26 @@ def _columns(look: Look) -> Iterator[Finding]:
             "column", "note", f"{name!r}, which the config doesn't use, was left out: {why}"
         )
     for note in look.rows.notes:
-        yield Finding("column", "note", f"{note[0].upper()}{note[1:]}.")
+        yield Finding("column", "note", _sentence(note, look.rows.files))
+    named = [repr(column.name) for column in look.columns if column.comma]
+    if named and look.rows.config.data.decimal == ".":
+        yield Finding(
+            "column",
+            "note",
+            f'Numbers have a decimal comma: {", ".join(named)}. With `decimal: ","` under data '
+            "they can stand under numeric.",
+        )
     for column in look.columns:
         if column.role in ("categorical", "numeric"):
             yield from _useless(look, column)
         elif not column.role:
             yield from _entity(look, column)
+
+
+def _sentence(note: str, files: Sequence[str]) -> str:
+    # A file's name keeps its case.
+    begun = note if note.startswith(tuple(files)) else f"{note[0].upper()}{note[1:]}"
+    return begun if begun.endswith("...") else f"{begun}."
 
 
 def _useless(look: Look, column: Column) -> Iterator[Finding]:

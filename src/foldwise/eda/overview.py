@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import polars as pl
+import polars.selectors as cs
 
 from foldwise.eda.rows import Rows
+from foldwise.table.cells import with_points
 from foldwise.table.roles import Guess, guess_role
 
 EXAMPLES = 3
@@ -25,6 +27,7 @@ class Column:
         nulls: empty cells.
         unique: distinct values that aren't empty.
         examples: its most frequent values, or its first ones where none comes back; cut.
+        comma: whether it was read as text and surely holds numbers with a decimal comma.
     """
 
     name: str
@@ -33,14 +36,21 @@ class Column:
     nulls: int
     unique: int
     examples: tuple[str, ...]
+    comma: bool = False
 
 
 def describe_columns(rows: Rows) -> list[Column]:
     """Describe every column of the table, in the table's order."""
-    return [_column(rows.frame[name], role) for name, role in rows.roles.items()]
+    head = rows.frame.head(GUESS_ROWS)
+    pointed, commas = with_points(head.select(cs.string()))
+    head = head.with_columns(pointed)
+    return [
+        _column(rows.frame[name], role, head[name], comma=name in commas)
+        for name, role in rows.roles.items()
+    ]
 
 
-def _column(cells: pl.Series, role: str) -> Column:
+def _column(cells: pl.Series, role: str, head: pl.Series, *, comma: bool) -> Column:
     known = cells.drop_nulls()
     unique = known.n_unique()
     shown = known.unique(maintain_order=True)
@@ -51,10 +61,11 @@ def _column(cells: pl.Series, role: str) -> Column:
     return Column(
         name=cells.name,
         role=role,
-        guess=guess_role(_as_written(cells.head(GUESS_ROWS))),
+        guess=guess_role(_as_written(head)),
         nulls=cells.null_count(),
         unique=unique,
         examples=tuple(map(_cut, _as_written(shown.head(EXAMPLES)))),
+        comma=comma,
     )
 
 

@@ -19,9 +19,10 @@ from foldwise.config.schema import Config
 from foldwise.eda.tokens import CUT_INPUTS, LENGTHS, tokens_of
 from foldwise.errors import FoldwiseError
 from foldwise.models.resolve import files_here
+from foldwise.table.cells import parse_numbers, with_points
 from foldwise.table.delimiters import usual_delimiter
 from foldwise.table.giveaways import follows_from, nearly_empty
-from foldwise.table.reading import FEW_WORDS, Table, parse_numbers
+from foldwise.table.reading import FEW_WORDS, Table
 from foldwise.table.roles import Guess, guess_role, guess_roles
 
 _GIVES_AWAY = 0.97  # of the rows whose target a column's value tells
@@ -84,7 +85,8 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
     Raises:
         FoldwiseError: nothing can be learnt from the target or for it.
     """
-    path, target, frame = str(data.path), str(data.target), table.frame
+    path, target = str(data.path), str(data.target)
+    frame, decimal = _with_points(table, target)
     numbers, words = _numbers_alone(frame[target])
     frame = frame.with_columns(numbers)
     labels = frame[target].drop_nulls()
@@ -104,8 +106,11 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
             continue
         follows = follows_from(frame[name], frame[target], sets=sets) or nearly_empty(frame[name])
         away = _gives_away(frame, name, target) if guess.role == "categorical" else 0.0
+        reason = guess.reason
+        if guess.role in ("categorical", "identifier") and (few := _numbers_alone(frame[name])[1]):
+            reason += f"; numbers, though {few}: empty those cells to list it under numeric"
         if guess.role not in roles:
-            left_out[name] = f"{guess.role}: {guess.reason}"
+            left_out[name] = f"{guess.role}: {reason}"
         elif away >= _GIVES_AWAY:
             left_out[name] = f"its value tells the target of {away:.1%} of the rows"
         elif follows is not None:
@@ -113,7 +118,7 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
         else:
             roles[guess.role].append(name)
             told_away = f"; tells the target of {away:.0%} of the rows" if away > least else ""
-            reasons[name] = guess.reason + told_away
+            reasons[name] = reason + told_away
     if not any(roles.values()):
         raise FoldwiseError(
             f"{path}: no column to learn from is left beside {target!r}: "
@@ -134,7 +139,7 @@ def look(data: Data, table: Table, lists: Sequence[str] = ()) -> Starter:
         sizes=_sizes(labels, task, separator),
         max_length=max_length,
         cut=cut,
-        form=_form(data, table),
+        form=_form(data, table) | decimal,
     )
 
 
@@ -175,10 +180,8 @@ def write_config(found: Starter, name: str, code: str | None = None) -> str:
     if rare:
         mergeable = sum(size for size in rare if size < folds)
         policy = "merge" if mergeable >= 2 * folds and found.task == "multiclass" else "drop"
-        lines.append(
-            f"  rare_classes: {policy:<13} # the rarest has {rare[0]} rows; error, merge, drop or "
-            "train_only"
-        )
+        said = f"the rarest has {rare[0]} row{'s' if rare[0] > 1 else ''}"
+        lines.append(f"  rare_classes: {policy:<13} # {said}; error, merge, drop or train_only")
     lines += [
         "",
         f"folds: {{n: {folds}}}                  # near-identical texts stay in one fold",
@@ -269,7 +272,8 @@ def _numbers_alone(cells: pl.Series) -> tuple[pl.Series, str | None]:
     if not few or guess_role(alone).role != "numeric":
         return cells, None
     shown = ", ".join(map(repr, words.unique(maintain_order=True).to_list()[:3]))
-    return alone, f"{len(words)} rows hold no number there ({shown[:60]})"
+    hold = "row holds" if len(words) == 1 else "rows hold"
+    return alone, f"{len(words)} {hold} no number there ({shown[:60]})"
 
 
 def _numbers(labels: pl.Series) -> bool:
@@ -352,6 +356,20 @@ def _max_length(frame: pl.DataFrame, roles: dict[str, list[str]]) -> tuple[int |
     fitting = [n for n in choices if cuts[n] <= (CUT_INPUTS if n <= _USUAL else _CUT_BEYOND)]
     chosen = min(fitting, default=choices[-1])
     return chosen, cuts[chosen]
+
+
+def _with_points(table: Table, target: str) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Write numbers with a decimal comma as others; where there are some, say so to the config.
+
+    Of a CSV with commas between its cells none are: 1,5 is two labels there rather than a number.
+    """
+    delimiters = {form.delimiter for form in table.forms.values()}
+    if not delimiters or delimiters & {"auto", ","}:
+        return table.frame, {}
+    frame, commas = with_points(table.frame)
+    if guess_role(frame[target]).role != "numeric":  # its labels are classes, as they stand
+        frame, commas = frame.with_columns(table.frame[target]), [c for c in commas if c != target]
+    return frame, {"decimal": ","} if commas else {}
 
 
 def _form(data: Data, table: Table) -> dict[str, str]:

@@ -227,6 +227,11 @@ class _Words:
         columns = self.metrics_json["members"][who].get("columns", ())
         return in_a_sentence(who, columns, "" if self.own == ANSWER else self.setting.inputs)
 
+    @property
+    def _single(self) -> str:
+        weights = self.metrics_json["answer"]["weights"]
+        return str(max(weights, key=weights.__getitem__))
+
     def _value(self, who: str, estimate: str) -> float | None:
         entry = self.metrics_json if who == ANSWER else self.metrics_json["members"][who]
         value: float | None = (entry[estimate] or {}).get(self.setting.metric, {}).get("value")
@@ -250,7 +255,7 @@ class _Words:
     def _share(self) -> str:
         answer = self.metrics_json["answer"]
         if self.own == MODEL:
-            single = max(answer["weights"], key=answer["weights"].__getitem__)
+            single = self._single
             return "" if single == MODEL else f" The run answers with {self._short(single)}."
         added = answer["adds"].get(MODEL)
         if added is None or not math.isfinite(added):
@@ -272,7 +277,12 @@ class _Words:
         )
 
     def _holdout(self) -> str:
-        first, second = (self._value(self.found[who], "holdout") for who in ("winner", "runner_up"))
+        # A member that answers alone is tempered, which may move the mean of the folds' answers: it
+        # has the scores that stand in the table.
+        pair = [self.found["winner"], self.found["runner_up"]]
+        if self.own == MODEL:
+            pair = [ANSWER if who == self._single else who for who in pair]
+        first, second = (self._value(who, "holdout") for who in pair)
         if first is None or second is None or not math.isfinite(first + second):
             return ""
         scores = f"{figure(first)} against {figure(second)}"

@@ -19,7 +19,7 @@ class Share:
 
     Attributes:
         member: its name.
-        weight: in the answer.
+        weight: in the answer, over its temperature.
         value: its own probability of the class or label, or its number; the mean over folds.
         margin: its own margin times its weight: these sum to the answer's.
     """

@@ -124,6 +124,7 @@ def split_rows(
         group = _joined(grouped[0].group, kept, config)
         assignment, kept = _split(table.read, kept, group, config, task, code)
     kept = kept.filter(np.isin(kept["row"].to_numpy(), assignment.kept()))
+    rare = table.kept.height - kept.height
     kept = _merge_labels(kept, assignment, config)
     merged = _merged_labels(table.kept, kept, config)
     held = np.isin(kept["row"].to_numpy(), assignment.holdout())
@@ -139,7 +140,8 @@ def split_rows(
         twins = int(np.isin(of_frame, of_holdout).sum())
         notes += beside.notes
         counts = {**counts, "training_rows_with_a_near_duplicate_in_the_holdout": twins}
-    counts = counts | assignment.report | ({"notes": list(notes)} if notes else {})
+    told = {"rows_of_rare_classes_dropped": rare, "merged_classes": merged, "notes": list(notes)}
+    counts = counts | assignment.report | {key: value for key, value in told.items() if value}
     return SplitRows(frame, holdout, assignment, merged, counts, tuple(grouped))
 
 

@@ -61,7 +61,8 @@ def _temperature(found: Mapping[str, Any] | None, temperature: float | None) -> 
         return []
     lead = (
         "The answer's probabilities are tempered by one number, fitted by the log loss on "
-        "out-of-fold rows; the rows of a fold by that of the other folds. No label changes by it."
+        "out-of-fold rows; the rows of a fold by that of the other folds. No label changes by it "
+        "out of fold; where folds are averaged (holdout, predict) one that is nearly a tie may."
     )
     losses, errors = found["log_loss"], found["ece"]
     values = {

@@ -11,10 +11,14 @@ from rich.text import Text
 from foldwise.eda.findings import Finding
 from foldwise.eda.look import Look
 
+MOST_COLUMNS = 200  # listed here; the page lists all
+
 
 def eda_tables(look: Look, findings: Sequence[Finding]) -> list[RenderableType]:
     """Build the summary: columns, target, lengths, duplicates, and what stands out."""
     parts: list[RenderableType] = [_columns(look), Text()]
+    if (left := len(look.columns) - MOST_COLUMNS) > 0:
+        parts.append(Text(f"{left:,} more columns are in the page"))
     parts += [Text(line) for line in _lines(look)]
     if not findings:
         return [*parts, Text("\nnothing stands out", style="bold")]
@@ -33,7 +37,11 @@ def _columns(look: Look) -> Table:
     for heading in ("empty", "distinct", "alone"):
         table.add_column(heading, justify="right")
     powers = {power.column: power for power in look.leaks.powers}
-    for column in look.columns:
+    # Those that the config names first, where there are too many.
+    listed = list(look.columns)
+    if len(listed) > MOST_COLUMNS:
+        listed = sorted(listed, key=lambda column: not column.role)[:MOST_COLUMNS]
+    for column in listed:
         power = powers.get(column.name)
         score = next(iter(power.scores.values()), None) if power is not None else None
         table.add_row(

@@ -72,7 +72,7 @@ def _overview(explanation: Explanation, who: str, notes: Sequence[str]) -> Marku
         "The stronger the shade, the more a word adds to the answer's margin over the other "
         "classes; shades are relative to the strongest word of the row. The fine-tuned model's "
         "part is found by integrated gradients, that of the other members by leaving the word "
-        "out; each counts by its weight."
+        "out; each counts by its weight over the temperature."
         if not number
         else "The stronger the shade, the more a word moves the number, relative to the strongest "
         "word of the row."
@@ -223,7 +223,7 @@ def _members(row: Explained) -> Markup:
             short_name(share.member),
             share.margin / largest,
             signed(share.margin),
-            f"weight {share.weight:.2f}, by itself {_value(row, share.value)}",
+            f"counts {share.weight:.2f} times, by itself {_value(row, share.value)}",
         )
         for share in row.members
     )

@@ -62,7 +62,7 @@ def _summary(source: Source, metrics: dict[str, Any]) -> Markup:
     names = list(metrics["mean"])
     models = in_the_table(metrics)
     parts = [*_verdict(metrics), *_members(metrics, models), *_shares(source, metrics)]
-    for estimate, told in (("oof", "out of fold"), ("holdout", "holdout")):
+    for estimate, told in (("oof", "out of fold"), ("holdout", "on the holdout")):
         if not metrics[estimate]:
             continue
         rows = [

@@ -16,6 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from foldwise.config.rows import LABEL_OTHER
 from foldwise.evaluation.words import duration, figure, in_the_table, short_name, signed
 from foldwise.run.space import size
 
@@ -227,10 +228,16 @@ def facts(counts: dict[str, Any]) -> list[str]:
     if counts.get("fold_sizes"):
         sizes = ", ".join(map(str, counts["fold_sizes"]))
         lines.append("; ".join([f"folds of {sizes} rows", *others]))
+    if rare := counts.get("rows_of_rare_classes_dropped"):
+        lines.append(f"rare classes: {rare} rows dropped (data.rare_classes)")
+    if merged := counts.get("merged_classes"):
+        named = ", ".join([*map(repr, merged[:5]), *(["..."] if len(merged) > 5 else [])])
+        lines.append(f"rare classes: {len(merged)} merged into {LABEL_OTHER!r}: {named}")
     if counts.get("groups"):
         lines.append(
-            f"kept together: {counts['rows_in_groups']} rows in {counts['groups']} groups "
-            f"(duplicate texts or equal groups), the largest of {counts['largest_group']} rows"
+            f"kept together: {counts['rows_in_groups']} rows in {counts['groups']} "
+            f"group{'s' if counts['groups'] > 1 else ''} (duplicate texts or equal groups), the "
+            f"largest of {counts['largest_group']} rows"
         )
     if counts.get("groups_that_disagree_on_the_label"):
         lines.append(

@@ -27,7 +27,7 @@ def standings_table(stood: Sequence[Standing]) -> Table:
 
 def folds_table(standing: Standing) -> Table:
     """Build the table of one run, a line a fold; a fold that is done has its score."""
-    table = _table("fold", "state", "epoch", "step", "done", "left", "score")
+    table = _table("fold", "state", "epoch", "step", "done", "left", "model's score")
     every = [(str(fold.number), fold) for fold in standing.folds]
     for name, fold in [*every, *standing.ones.items()]:
         table.add_row(

@@ -16,7 +16,8 @@ import polars as pl
 
 from foldwise.config.rows import Data
 from foldwise.errors import FoldwiseError
-from foldwise.table.delimiters import Form, told
+from foldwise.table.cells import Decimal, parse_numbers, strings
+from foldwise.table.delimiters import Form, decimal_of, told
 from foldwise.table.faults import Faults, check_columns
 from foldwise.table.formats import (
     CHUNK_ROWS,
@@ -27,7 +28,7 @@ from foldwise.table.formats import (
     read_sample,
     sha256_of,
 )
-from foldwise.table.reading import ROW, asked_form, is_text, parse_numbers, strings
+from foldwise.table.reading import ROW, asked_form, is_text
 
 ALL = "all"  # --carry all
 _SHOWN = 50  # characters of a cell that a reason quotes
@@ -89,9 +90,10 @@ class NewRows:
             present = self.present[file]
             wanted = list(dict.fromkeys([*present, *self.carry]))
             faults = Faults(rows={})
+            decimal = decimal_of(self.forms.get(file))
             for cells in self._cells(file, wanted, first_row, faults):
                 if cells.height:
-                    yield self._chunk(cells, present, first_row, faults)
+                    yield self._chunk(cells, present, first_row, faults, decimal)
                 first_row += cells.height
                 faults.rows = {}
 
@@ -104,7 +106,12 @@ class NewRows:
         return read_chunks(file, wanted, first_row, form=form, faults=faults)
 
     def _chunk(
-        self, cells: pl.DataFrame, present: Sequence[str], first_row: int, faults: Faults
+        self,
+        cells: pl.DataFrame,
+        present: Sequence[str],
+        first_row: int,
+        faults: Faults,
+        decimal: Decimal,
     ) -> Chunk:
         last = first_row + cells.height
         numbered = pl.int_range(first_row, last, dtype=pl.Int64, eager=True).alias(ROW)
@@ -115,10 +122,11 @@ class NewRows:
                 kind = pl.Float64 if numeric else pl.String
                 columns.append(pl.Series(name, [None] * cells.height, dtype=kind))
             elif numeric:
-                values, bad = parse_numbers(cells[name])
+                values, bad = parse_numbers(cells[name], decimal)
                 for at in bad.arg_true().to_list():
                     cell = str(cells[name][at])[:_SHOWN]
                     reason = f"column {name!r} holds {cell!r}, which isn't a finite number"
+                    reason += " with a decimal comma" * (decimal == ",")
                     reasons.setdefault(first_row + at, reason)
                 columns.append(values.set(bad, None))
             else:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from foldwise.table.cells import Decimal
 from foldwise.table.encodings import find_encoding, is_utf8_beyond_ascii, open_text
 
 SAMPLE_CHARS = 1 << 18
@@ -27,11 +28,13 @@ class Form:
     Attributes:
         encoding: a codec's name.
         delimiter: one character; of no matter to JSONL.
+        decimal: what stands before the fractions of a CSV's numbers; a point in JSONL.
         doubtful: whether another encoding was asked for, but the file is UTF-8.
     """
 
     encoding: str = "auto"
     delimiter: str = "auto"
+    decimal: Decimal = "."
     doubtful: bool = False
 
 
@@ -40,12 +43,17 @@ def usual_delimiter(file: str) -> str:
     return "\t" if file.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
+def decimal_of(form: Form | None) -> Decimal:
+    """Return what stands before a file's fractions; None is the form of what isn't text."""
+    return "." if form is None else form.decimal
+
+
 def find_form(file: str, asked: Form, wanted: Collection[str], *, delimited: bool) -> Form:
     """Replace what is `auto` by what a file shows.
 
     Args:
         file: a CSV, TSV or JSONL file.
-        asked: data.encoding and data.delimiter.
+        asked: data.encoding, data.delimiter and data.decimal.
         wanted: columns that its header must have; may be empty.
         delimited: whether it has a delimiter: JSONL has none.
 
@@ -56,11 +64,14 @@ def find_form(file: str, asked: Form, wanted: Collection[str], *, delimited: boo
     # A file beyond ASCII that is UTF-8 is so by no chance; read as another it is spoilt unseen.
     named = asked.encoding != "auto" and not _is_utf8(encoding)
     doubtful = named and is_utf8_beyond_ascii(file)
-    if not delimited or asked.delimiter != "auto":
-        return Form(encoding, asked.delimiter, doubtful)
+    found = replace(asked, encoding=encoding, doubtful=doubtful)
+    if not delimited:
+        return replace(found, decimal=".")
+    if asked.delimiter != "auto":
+        return found
     with open_text(file, "", encoding) as stream:
         sample = stream.read(SAMPLE_CHARS)
-    return Form(encoding, _delimiter(sample, usual_delimiter(file), set(wanted)), doubtful)
+    return replace(found, delimiter=_delimiter(sample, usual_delimiter(file), set(wanted)))
 
 
 def told(file: str, form: Form) -> str | None:

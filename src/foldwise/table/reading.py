@@ -21,7 +21,8 @@ import polars as pl
 from foldwise.config.rows import Data, PerClass
 from foldwise.errors import FoldwiseError
 from foldwise.split.splitters import quantile_bins
-from foldwise.table.delimiters import Form, told
+from foldwise.table.cells import Decimal, has_decimal_commas, parse_numbers, strings
+from foldwise.table.delimiters import Form, decimal_of, told
 from foldwise.table.faults import Faults
 from foldwise.table.formats import (
     find_files,
@@ -130,10 +131,11 @@ def read_table(
                 )
                 if form is not None:
                     forms[file] = form
+            decimal = decimal_of(forms.get(file))
             if holds == "number" and target and data.missing.target == "drop":
-                column, said = _without_words(cells[target[0]], first_row)
+                column, said = _without_words(cells[target[0]], decimal, first_row)
                 cells, notes = cells.with_columns(column), notes + said
-            parts.append(_typed(cells, numbers, file, first_row))
+            parts.append(_typed(cells, numbers, file, first_row, decimal))
             first_row = texts.rows if data.text else first_row + cells.height
         if first_row == 0:
             raise FoldwiseError(f"{data.path}: the table has a header but no rows")
@@ -174,7 +176,7 @@ def take_rows(frame: pl.DataFrame, data: Data) -> pl.DataFrame:
 
 def asked_form(data: Data) -> Form:
     """Return how the config says that text files are written."""
-    return Form(data.encoding, "\t" if data.delimiter == "tab" else data.delimiter)
+    return Form(data.encoding, "\t" if data.delimiter == "tab" else data.delimiter, data.decimal)
 
 
 def read_all(data: Data) -> tuple[Table, list[str]]:
@@ -326,20 +328,18 @@ def _largest_remainder(counts: np.ndarray, size: int) -> np.ndarray:
     return share
 
 
-def _typed(cells: pl.DataFrame, numeric: Sequence[str], file: str, first_row: int) -> pl.DataFrame:
+def _typed(
+    cells: pl.DataFrame,
+    numeric: Sequence[str],
+    file: str,
+    first_row: int,
+    decimal: Decimal = ".",
+) -> pl.DataFrame:
     """Blank cells to null, numeric columns to Float64, everything else to strings."""
     return cells.with_columns(
-        _numbers(column, file, first_row) if column.name in numeric else strings(column)
+        _numbers(column, file, first_row, decimal) if column.name in numeric else strings(column)
         for column in cells
     )
-
-
-def strings(column: pl.Series) -> pl.Series:
-    """Return a column's cells as strings, null for blank ones."""
-    if column.dtype.is_float():
-        column = column.fill_nan(None)  # pandas writes a missing value as NaN
-    column = column.cast(pl.String)
-    return column.set(~column.str.contains(r"\S"), None)
 
 
 def _labels(
@@ -353,10 +353,15 @@ def _labels(
     return labels, [*stripped_note(column, labels), *alike_note(labels, None)]
 
 
-def _numbers(column: pl.Series, file: str, first_row: int) -> pl.Series:
-    values, bad = parse_numbers(column)
+def _numbers(column: pl.Series, file: str, first_row: int, decimal: Decimal) -> pl.Series:
+    values, bad = parse_numbers(column, decimal)
     if bad.any():
         named = _named(column, bad, first_row)
+        if decimal == "." and has_decimal_commas(column):
+            raise FoldwiseError(
+                f"{file}: column {column.name!r} holds numbers with a decimal comma ({named}): "
+                'in a CSV say so by data.decimal: ","; elsewhere write them with a point'
+            )
         raise FoldwiseError(
             f"{file}: column {column.name!r} holds {bad.sum()} cells that aren't finite numbers "
             f"({named}): correct or empty them, or give the column another role"
@@ -364,18 +369,11 @@ def _numbers(column: pl.Series, file: str, first_row: int) -> pl.Series:
     return values
 
 
-def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Return a column's cells as Float64, and which of the filled ones aren't finite numbers."""
-    cells = strings(column)
-    values = column if column.dtype.is_numeric() else cells.str.strip_chars()
-    values = values.cast(pl.Float64, strict=False)
-    bad = cells.is_not_null() & ~values.is_finite().fill_null(False)
-    return values.set(cells.is_null(), None).alias(column.name), bad
-
-
-def _without_words(column: pl.Series, first_row: int) -> tuple[pl.Series, list[str]]:
+def _without_words(
+    column: pl.Series, decimal: Decimal, first_row: int
+) -> tuple[pl.Series, list[str]]:
     """Empty the few cells of a target of numbers that hold none, such as `Unrated`, and say so."""
-    _, bad = parse_numbers(column)
+    _, bad = parse_numbers(column, decimal)
     if not bad.any() or bad.sum() > FEW_WORDS * strings(column).count():
         return column, []
     said = (
