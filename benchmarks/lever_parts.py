@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -223,24 +222,3 @@ def offsets(
             log = np.log(np.maximum(blended, np.finfo(np.float64).tiny))
             added[rows] = log - log.mean(axis=1, keepdims=True)
     return added
-
-
-def adversarial(model: Any, loss_of: Callable[[], Tensor], size: float = 1.0) -> None:
-    """Add the gradient at word embeddings that are moved the worst way (Miyato et al. 2017).
-
-    Args:
-        model: with the gradient of its loss.
-        loss_of: a forward pass of the same batch -> the loss.
-        size: norm of the move.
-    """
-    words = model.backbone.get_input_embeddings().weight
-    gradient = words.grad.detach().clone()
-    norm = gradient.norm()
-    if not math.isfinite(float(norm)) or float(norm) == 0:
-        return
-    move = gradient * (size / norm)
-    with torch.no_grad():
-        words.add_(move)
-    loss_of().backward()
-    with torch.no_grad():
-        words.sub_(move)

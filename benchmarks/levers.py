@@ -37,6 +37,7 @@ from foldwise.config.training import Average
 from foldwise.hardware.device import build_accelerator
 from foldwise.members.member import Floats
 from foldwise.preparation.prepare import Prepared
+from foldwise.training.adversarial import learn as add_gradients
 from foldwise.training.averaging import WeightAverage, newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.inference import infer
@@ -45,7 +46,7 @@ from foldwise.training.optimizers import build_optimizer
 from foldwise.training.schedules import build_schedule
 from foldwise.training.update import Update
 from lever_list import LEVERS, Lever, found
-from lever_parts import WIDE_RATE, Wide, adversarial, offsets, pretrain, probe, reinitialise
+from lever_parts import WIDE_RATE, Wide, offsets, pretrain, probe, reinitialise
 from lever_tables import (
     FOLDS,
     TABLES,
@@ -222,18 +223,18 @@ def learn(
             batch = to_device(batch, accelerator.device)
             reseed(*seed, epoch, number, 1)
 
-            def loss_of(
+            def backward(
                 batch: dict[str, torch.Tensor] = batch, rows: NDArray[np.int64] = rows
             ) -> torch.Tensor:
                 with accelerator.autocast():
                     outputs = model(**{k: v for k, v in batch.items() if k != "target"})
                 added = offset[rows] if wide is None else offset[rows] + wide(rows)
                 added = added.repeat(len(outputs) // len(rows), 1)  # R-Drop passes twice
-                return task.loss(outputs.float() + added, batch).mean()
+                loss = task.loss(outputs.float() + added, batch).mean()
+                loss.backward()
+                return loss.detach()
 
-            loss_of().backward()
-            if lever.adversarial:
-                adversarial(model, loss_of)
+            add_gradients(model, backward, 1.0 if lever.adversarial else None)
             nn.utils.clip_grad_norm_(model.parameters(), config.training.clip or math.inf)
             done += 1
             update.step(done)

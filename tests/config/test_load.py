@@ -73,8 +73,8 @@ TOP_KEYS = (
 )
 TRAINING_KEYS = (
     "epochs, batch_size, tokens_per_batch, accumulate, shares, shard, precision, clip, "
-    "evaluate_every, patience, average, seeds, save_minutes, keep, log_every, bucketing, workers, "
-    "device"
+    "evaluate_every, patience, average, seeds, adversarial, save_minutes, keep, log_every, "
+    "bucketing, workers, device"
 )
 MODEL_KEYS = (
     "backbone, revision, freeze, pooling, layers, fusion, tabular, head, attention_dropout, "
@@ -439,6 +439,10 @@ BAD = [
      "optimizer.name: adamw_8bit can't update parts of tensors (training.shard); use adamw\n7: "
      "optimizer.lr: range_test trains the whole model in one process, which training.shard is not "
      "for; give a rate, or auto"),
+    ("training: {adversarial: 1, shard: true}\nmodel: {freeze: 1}\n", "6: training.shard: cuts "
+     "the word embeddings in parts, and training.adversarial moves them; leave one of the two out\n"
+     "7: model.freeze: freezes the word embeddings, and training.adversarial moves them; leave one "
+     "of the two out"),
     ("metrics: [mcc, mcc]\n", "6: metrics[1]: mcc is listed twice"),
 ]  # fmt: skip
 

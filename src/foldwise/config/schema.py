@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from foldwise.config.adversarial import adversarial_problems
 from foldwise.config.fusion import fusion_problems
 from foldwise.config.grammar import (
     BUILTIN,
@@ -296,7 +297,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _columns_reach_the_model(self) -> Config:
         problems = (
-            list(fusion_problems(self.data, self.model, self.training))
+            [
+                *fusion_problems(self.data, self.model, self.training),
+                *adversarial_problems(self.data, self.model, self.training),
+            ]
             if self.task in BUILTIN["task"]
             else []
         )

@@ -33,6 +33,7 @@ from foldwise.run.seal import check, commit
 from foldwise.run.space import free_bytes, no_space
 from foldwise.tasks.predictions import to_table
 from foldwise.tasks.task import Task
+from foldwise.training.adversarial import words_of
 from foldwise.training.averaging import WeightAverage, newest_share
 from foldwise.training.batching import Sampler
 from foldwise.training.footprint import Footprint, footprint
@@ -216,6 +217,7 @@ def _settings(prepared: Prepared, number: int) -> Settings:
             "head_lr": config.optimizer.head_lr,
             "schedule": config.schedule.model_dump(),
         },
+        adversarial=config.training.adversarial,
     )
 
 
@@ -266,6 +268,8 @@ def begin_fold(
     make = partial(build_fold_model, task, config, prepared.fold(number))
     model = build(make, config.training)
     check_parallel(model)
+    if config.training.adversarial is not None:
+        words_of(model)  # which refuses a model without any
     place(model, config.training, accelerator)
     lengths = getattr(prepared.dataset, "lengths", None)
     sizes = None if lengths is None else lengths[train]

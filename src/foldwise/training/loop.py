@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from foldwise.models.copies import copies_of
 from foldwise.run import checkpoints
 from foldwise.run.folder import NOT_FINITE, FoldFolder
 from foldwise.storage.mirror import push_fold
+from foldwise.training.adversarial import learn
 from foldwise.training.loading import Step, TrainingRows, reseed, steps_left, to_device
 from foldwise.training.resume import TrainingState, capture
 from foldwise.training.shards import in_parts, whole
@@ -59,6 +61,7 @@ class Settings:
         greater_is_better: its direction.
         workers: processes that prepare batches.
         recipe: what the learning rates follow from, to notice that a run goes on by another.
+        adversarial: length of the move of the words in a second pass, or None.
     """
 
     seed: tuple[int, int]
@@ -72,6 +75,7 @@ class Settings:
     greater_is_better: bool
     workers: int
     recipe: dict[str, Any] | None = None
+    adversarial: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,11 +135,8 @@ def fit(
             batch = to_device(batch, accelerator.device)
             reseed(*settings.seed, step.epoch, micro, 1)
             for copy in copies:  # one, or each as if it were alone
-                with accelerator.autocast():
-                    outputs = copy(**{k: v for k, v in batch.items() if k != "target"})
-                loss = task.loss(outputs.float(), batch).sum() * (micro in step.mine)
-                update.scaler.scale(loss / step.divisor).backward()
-                loss_sum += loss.detach().to(loss_sum) / len(copies)
+                backward = partial(_backward, copy, task, batch, micro, step, update, accelerator)
+                loss_sum += learn(copy, backward, settings.adversarial).to(loss_sum) / len(copies)
         norm = _whole_gradient(model, loss_sum, update, settings)
         done = _after(step, done, time.monotonic() - started)
         unread.append((step, loss_sum, norm))
@@ -178,6 +179,23 @@ def _steps_left(
         evenly=evenly,
         pinned=accelerator.device.type == "cuda",
     )
+
+
+def _backward(
+    model: nn.Module,
+    task: Any,
+    batch: dict[str, Tensor],
+    micro: int,
+    step: Step,
+    update: Update,
+    accelerator: Accelerator,
+) -> Tensor:
+    with accelerator.autocast():
+        outputs = model(**{k: v for k, v in batch.items() if k != "target"})
+    loss = task.loss(outputs.float(), batch).sum() * (micro in step.mine)
+    update.scaler.scale(loss / step.divisor).backward()
+    summed: Tensor = loss.detach()
+    return summed
 
 
 def _whole_gradient(
