@@ -126,6 +126,7 @@ def command(call: dict[str, Any]) -> int:
 
     os.chdir(call["root"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has processes ignore
     sys.argv = ["foldwise", *call["given"]]
     try:
         with ExitStack() as stack:
