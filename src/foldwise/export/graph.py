@@ -9,6 +9,7 @@ fewer, because the number of rows can't follow from values inside a graph.
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import warnings
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from foldwise.encoding.text import frame_of
 from foldwise.errors import FoldwiseError
+from foldwise.models.classifier import Classifier
 from foldwise.models.copies import copies_of
 from foldwise.models.fusion import TokenFusion
 from foldwise.tasks.text_classification import TextClassification
@@ -62,22 +64,11 @@ class Named(nn.Module):
         super().__init__()
         self.copies = copies
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        chunk_row: Tensor | None = None,
-        categorical: Tensor | None = None,
-        numeric: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, **inputs: Tensor) -> Tensor:
         """Return the mean of their logits, (B, n_outputs)."""
-        return self.copies(  # type: ignore[no-any-return]
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            chunk_row=chunk_row,
-            categorical=categorical,
-            numeric=numeric,
-        )
+        return self.copies(**inputs)  # type: ignore[no-any-return]
+
+    forward.__signature__ = inspect.signature(Classifier.forward)  # type: ignore[attr-defined]
 
 
 def write_graph(task: TextClassification, model: nn.Module, path: Path) -> None:
