@@ -150,3 +150,8 @@ def test_a_model_without_words_is_refused(make_config: Callable[..., Config]) ->
             model={"fusion": "concat"},
             training={"adversarial": 1.0},
         )
+
+
+def test_a_task_of_ones_own_is_not_cut_in_parts_either(make_config: Callable[..., Config]) -> None:
+    with pytest.raises(ValidationError, match="cuts the word embeddings in parts"):
+        make_config(task="my_parts.Task", training={"adversarial": 1.0, "shard": True})

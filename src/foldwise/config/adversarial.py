@@ -19,7 +19,6 @@ def adversarial_problems(data: Data, model: Model, training: Training) -> Iterat
         (model.freeze > 0, ("model", "freeze"), "freezes the word embeddings"),
         (model.lora is not None, ("model", "lora"), "freezes the word embeddings"),
         (model.quantize is not None, ("model", "quantize"), "freezes the word embeddings"),
-        (training.shard, ("training", "shard"), "cuts the word embeddings in parts"),
         (
             not data.text and model.fusion.name != "text",
             ("data", "text"),

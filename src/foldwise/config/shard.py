@@ -25,3 +25,6 @@ def shard_problems(model: Model, optimizer: Optimizer, training: Training) -> It
     if optimizer.lr == "range_test":
         message = "range_test trains the whole model in one process, which training.shard is not "
         yield Problem(("optimizer", "lr"), f"{message}for; give a rate, or auto", by)
+    if training.adversarial is not None:
+        message = "cuts the word embeddings in parts, and training.adversarial moves them; leave "
+        yield Problem(by[0], f"{message}one of the two out", (("training", "adversarial"),))
