@@ -16,21 +16,20 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from foldwise.config.schema import Config
 from foldwise.hardware.device import build_accelerator
 from foldwise.members.boosting import Boosting
 from foldwise.members.embedding import Embedding
+from foldwise.members.frozen import Frozen
 from foldwise.members.linear import Linear
 from foldwise.members.lookup import Lookup
-from foldwise.members.member import EMBEDDING, Columns, Floats, Holds, Member
+from foldwise.members.member import Columns, Floats, Holds, Member, with_vectors
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task
 from foldwise.preparation.prepare import Prepared, encode_rows, prepare
 from foldwise.preparation.resolve import resolve
 from foldwise.run.folder import RunFolder
-from foldwise.training.inference import infer
 
 PARTS = 5
 FOLDS = (1, 2, 3)
@@ -220,14 +219,8 @@ def write_vectors(bench: Bench) -> None:
     if path.exists():
         return
     _, wide = _prepared(bench.name, bench.setting, TABLES[bench.name].tokens[1], {})
-    wide.task.fit_rows(wide.frame)
-    accelerator = build_accelerator(wide.config.training)
-    model: Any = wide.task.build_model()
-    model.head = nn.Identity()
-    model.to(accelerator.device)
-    rows = np.arange(wide.frame.height)
-    vectors, _ = infer(model, wide.dataset, rows, wide.task.collate, accelerator)
-    np.save(path, vectors.astype(np.float32))
+    frozen = Frozen.of_run(wide, build_accelerator(wide.config.training))
+    np.save(path, frozen.embed(wide.frame))
 
 
 def fit_members(bench: Bench, fold: int, *, inside: bool) -> dict[str, Floats]:
@@ -241,7 +234,7 @@ def fit_members(bench: Bench, fold: int, *, inside: bool) -> dict[str, Floats]:
     Returns:
         Predictions of the scored rows by member, or of the training rows.
     """
-    frame = bench.prepared.frame.with_columns(pl.Series(EMBEDDING, np.load(_vectors_path(bench))))
+    frame = with_vectors(bench.prepared.frame, np.load(_vectors_path(bench)))
     data, holds, outputs = bench.config.data, bench.holds, bench.n_outputs
     columns = Columns(tuple(data.text), tuple(data.categorical), tuple(data.numeric))
     kinds: dict[str, Callable[[], Member]] = {

@@ -77,8 +77,8 @@ TRAINING_KEYS = (
     "bucketing, workers, device"
 )
 MODEL_KEYS = (
-    "backbone, revision, freeze, pooling, layers, fusion, tabular, head, attention_dropout, "
-    "attention, lora, quantize, checkpoint_activations"
+    "backbone, revision, freeze, pooling, layers, embedding, fusion, tabular, head, "
+    "attention_dropout, attention, lora, quantize, checkpoint_activations"
 )
 FOLDS_KEYS = "strategy, n, run, group, time, column, repeats, duplicates, similarity, seed"
 SAMPLE = "rows (1 or more), a fraction above 0 and below 1, {per_class: n}, or null"

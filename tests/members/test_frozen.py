@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from foldwise.config.schema import Config
 from foldwise.hardware.device import build_accelerator
 from foldwise.members.frozen import Frozen
+from foldwise.models.backbone import load_backbone, load_tokenizer
 
 HEAD = "card fee bank call me now please"
 TAIL = "loan house payment rate escrow late again"
@@ -23,8 +25,15 @@ CHUNKS = {"long": "chunks", "stride": 3}
 def frozen(make_config: Callable[..., Config], backbone: Path) -> Callable[..., Frozen]:
     """Build the frozen backbone of a run whose inputs are of so many tokens."""
 
-    def build(stores: Path | None = None, max_length: int = 12, **text: Any) -> Frozen:
-        config = make_config(text={"max_length": max_length, **text}, trackers=[])
+    def build(
+        stores: Path | None = None,
+        max_length: int = 12,
+        embedding: str = "middle_and_last",
+        **text: Any,
+    ) -> Frozen:
+        config = make_config(
+            text={"max_length": max_length, **text}, model={"embedding": embedding}, trackers=[]
+        )
         accelerator = build_accelerator(config.training)
         return Frozen(config, backbone, lambda: backbone, {"model": "a"}, accelerator, stores)
 
@@ -78,3 +87,36 @@ def test_vectors_are_kept_by_how_long_texts_are_read(
     for text in ({}, CHUNKS, {**CHUNKS, "stride": 2}, {**CHUNKS, "max_chunks": 2}, {}):
         frozen(tmp_path / ".tokens", **text).embed(rows(f"{HEAD} {HEAD} {TAIL}"))
     assert len(list((tmp_path / ".embeddings").iterdir())) == 4
+
+
+def test_beside_the_last_states_stand_those_two_thirds_of_the_way_up(
+    frozen: Callable[..., Frozen], backbone: Path
+) -> None:
+    texts = [HEAD, "card"]
+    found = frozen().embed(rows(*texts))
+    model = load_backbone(backbone, weights=backbone, attention_dropout=None).eval()
+    depth = model.config.num_hidden_layers
+    for text, vectors in zip(texts, found, strict=True):
+        ids = load_tokenizer(backbone)(text, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            states = model(input_ids=ids, output_hidden_states=True).hidden_states
+        wanted = [states[-1].mean(dim=1), states[2 * depth // 3].mean(dim=1)]
+        np.testing.assert_allclose(vectors, torch.cat(wanted).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("written", ["last", "auto"])  # auto: a run from before there was a middle
+def test_the_last_states_alone_are_what_they_were_beside_the_middle(
+    frozen: Callable[..., Frozen], written: str
+) -> None:
+    both, alone = (frozen(embedding=e).embed(rows(HEAD)) for e in ("middle_and_last", written))
+    assert both.shape[1] == 2
+    assert alone.tolist() == both[:, :1].tolist()
+
+
+def test_vectors_with_and_without_the_middle_are_kept_apart(
+    frozen: Callable[..., Frozen], tmp_path: Path
+) -> None:
+    for embedding, each in (("last", 1), ("middle_and_last", 2), ("last", 1)):
+        found = frozen(tmp_path / ".tokens", embedding=embedding).embed(rows(HEAD))
+        assert found.shape[:2] == (1, each)
+    assert len(list((tmp_path / ".embeddings").iterdir())) == 2

@@ -14,7 +14,7 @@ from foldwise.members.constant import Constant, Median
 from foldwise.members.embedding import Embedding
 from foldwise.members.linear import Linear
 from foldwise.members.lookup import Lookup
-from foldwise.members.member import EMBEDDING, Columns
+from foldwise.members.member import EMBEDDING, MIDDLE, Columns, vectors_of, with_vectors
 from foldwise.members.store import load_state, save_state
 
 COLUMNS = Columns(("story",), ("channel", "postcode"), ("amount",))
@@ -45,6 +45,7 @@ def table(rows: int, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
             "postcode": [f"p{i}" for i in range(rows)],  # a new value in every row
             "amount": random.normal(size=rows) + target,
             EMBEDDING: vectors,
+            MIDDLE: random.normal(size=(rows, 8)).astype(np.float32),
         }
     )
     return frame, target
@@ -174,3 +175,28 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     arrays.write_bytes(arrays.read_bytes()[:20])
     with pytest.raises(FoldwiseError, match=r"arrays\.safetensors"):
         load_state(tmp_path)
+
+
+@pytest.mark.parametrize("column", [EMBEDDING, MIDDLE])
+@pytest.mark.parametrize("name", ["embedding", "boosting"])
+def test_both_vectors_of_a_text_are_read(name: str, column: str) -> None:
+    told, target = table(240)
+    noise = pl.Series(np.zeros((240, 8), dtype=np.float32))
+    other = MIDDLE if column == EMBEDDING else EMBEDDING
+    train = told.select("story", told[EMBEDDING].alias(column), noise.alias(other))
+    columns = Columns((), (), ())
+    kind = {"embedding": Embedding, "boosting": Boosting}[name]
+    member = kind("label", 3, columns, seed=0)
+    member.fit(train, target, np.arange(240) % 8 == 0)
+    assert (member.predict(train).argmax(axis=1) == target).mean() > 0.9
+
+
+def test_vectors_stand_in_a_column_each_and_side_by_side() -> None:
+    both = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    rows = with_vectors(pl.DataFrame({"a": [1, 2]}), both)
+    assert rows[EMBEDDING].to_list() == both[:, 0].tolist()
+    assert rows[MIDDLE].to_list() == both[:, 1].tolist()
+    assert vectors_of(rows).tolist() == both.reshape(2, 6).tolist()
+    alone = with_vectors(pl.DataFrame({"a": [1, 2]}), both[:, :1])
+    assert MIDDLE not in alone.columns
+    assert vectors_of(alone).tolist() == both[:, 0].tolist()

@@ -177,6 +177,12 @@ class Model(Section):
         description="Top layers whose outputs pooling reads a learned average of (Peters et al. "
         "2018); null: the last alone.",
     )
+    embedding: Literal["auto", "middle_and_last", "last"] = Field(
+        default="auto",
+        description="What members that read the frozen backbone get of a text: the mean over its "
+        "tokens of the `last` hidden states, or beside it that after two thirds of the blocks "
+        "(`middle_and_last`, twice as wide), which know more of tone. `auto`: the latter.",
+    )
     fusion: Annotated[Part, Kind("fusion")] = Field(
         default_factory=lambda: Part(name="text"),
         description="How categories and numbers enter: in the `text` template, by embeddings "

@@ -1,8 +1,8 @@
 """Boosted trees on the columns as they are, and on compressed words and embeddings.
 
 Gradient boosting by LightGBM (Ke et al. 2017): categories as categories, numbers with their gaps,
-the words' TF-IDF compressed to 32 directions (truncated SVD) and the frozen embeddings to 30
-(principal components), as trees take many sparse columns badly. Rounds stop when the inner rows
+the words' TF-IDF compressed to 32 directions (truncated SVD) and each of the frozen embeddings to
+30 (principal components), as trees take many sparse columns badly. Rounds stop when the inner rows
 no longer gain. The trees are kept as arrays of our own.
 """
 
@@ -23,13 +23,14 @@ from threadpoolctl import threadpool_limits
 from foldwise.members.features import Features, numbers_of
 from foldwise.members.member import (
     EMBEDDING,
+    MIDDLE,
     Columns,
     Floats,
     Holds,
     array_of,
     magnitude,
     shares,
-    vectors_of,
+    vectors_by_column,
     words_of,
 )
 from foldwise.members.trees import MOST_CATEGORIES, Trees
@@ -37,6 +38,7 @@ from foldwise.members.trees import MOST_CATEGORIES, Trees
 ROUNDS, PATIENCE = 400, 20
 _LEAF = 10  # rows
 _WORDS, _DIRECTIONS = 32, 30
+_PROJECTED = {EMBEDDING: "embedding", MIDDLE: "middle"}
 _SETTINGS = {
     "learning_rate": 0.08,
     "num_leaves": 15,
@@ -140,7 +142,7 @@ class Boosting:
         }
         if max(map(len, self.categories.values()), default=0) > MOST_CATEGORIES:
             raise ValueError(f"more than {MOST_CATEGORIES} categories")
-        widths = {"words": self.words.width, "embedding": None}
+        widths = {"words": self.words.width, **dict.fromkeys(_PROJECTED.values())}
         self.projections = {
             name: array_of(state["projections"], name, (None, widths[name]))
             for name in state["projections"]
@@ -173,12 +175,11 @@ class Boosting:
         width = min(_WORDS, self.words.width - 1, rows.height - 1)
         if width > 0:
             self.projections["words"] = self._directions(words, width)
-        if EMBEDDING in rows.columns:
-            vectors = vectors_of(rows)
+        for column, vectors in vectors_by_column(rows).items():
             width = min(_DIRECTIONS, vectors.shape[1], rows.height - 1)
             if width > 0:
                 centred = vectors - vectors.mean(axis=0)
-                self.projections["embedding"] = self._directions(centred, width)
+                self.projections[_PROJECTED[column]] = self._directions(centred, width)
         return self._matrix(rows, words)
 
     def _directions(self, matrix: Any, width: int) -> NDArray[np.float32]:
@@ -197,8 +198,9 @@ class Boosting:
         if "words" in self.projections:
             words = self.words.transform(rows) if words is None else words
             parts.append(words @ self.projections["words"].T.astype(np.float64))
-        if "embedding" in self.projections:
-            parts.append(vectors_of(rows) @ self.projections["embedding"].T)
+        for column, vectors in vectors_by_column(rows).items():
+            if (name := _PROJECTED[column]) in self.projections:
+                parts.append(vectors @ self.projections[name].T)
         matrix: Floats = np.hstack(parts).astype(np.float64)
         return matrix
 

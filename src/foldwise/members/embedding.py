@@ -1,8 +1,8 @@
 """A linear model on frozen embeddings: what the backbone knows before it is fine-tuned.
 
-The mean of the backbone's last hidden states over a text's tokens (Reimers and Gurevych 2019), the
-categories and numbers beside it, and logistic or ridge regression. The backbone passes over the
-table once for the whole run; a fold costs seconds.
+The mean of the backbone's last and middle hidden states over a text's tokens (Reimers and Gurevych
+2019), the categories and numbers beside it, and logistic or ridge regression. The backbone passes
+over the table once for the whole run; a fold costs seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Frozen embeddings: a table's texts in, the backbone's mean vector of each out.
+"""Frozen embeddings: a table's texts in, the backbone's mean vectors of each out.
+
+What the last block says was trained to tell topics apart, or the next word; what stands two thirds
+of the way up still knows of the tone, and of much else (Skean et al. 2025, "Layer by Layer"). Both
+are kept, side by side.
 
 One pass over the table for a whole run, kept beside the runs under the hash of all it follows
 from, so that folds, variants of a config and a continued run read it again.
@@ -16,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -38,39 +43,51 @@ from foldwise.run.contents import Manifest
 from foldwise.run.files import atomic
 from foldwise.run.folder import RunFolder
 from foldwise.run.readers import read_json, read_tensors
-from foldwise.training.inference import infer
+from foldwise.training.inference import infer, quickest_batch
 
-SCHEMA = 1
+SCHEMA = 2
 # The folder of pretrained weights, or the tensors themselves.
 Weights = Path | dict[str, Tensor]
 
 
 class MeanVectors(nn.Module):
-    """A backbone and the mean of its last hidden states over the real tokens.
+    """A backbone and the mean of its hidden states over the real tokens.
 
     The windows of a long text are all of one width, so the mean over them is that over their
     tokens.
+
+    Args:
+        backbone: a transformers model.
+        middle: put beside the last hidden states those after two thirds of the blocks.
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, *, middle: bool) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.middle = backbone, middle
         self.pooling = MeanPooling()
         self.chunks = ChunkPooling(MeanPooling())
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, chunk_row: Tensor | None = None
     ) -> Tensor:
-        """Return one vector a text, (B, H).
+        """Return a text's vectors, (B, 1, H), or (B, 2, H) of the last and the middle.
 
         Args:
             input_ids: (B, L), or (C, L) of windows.
             attention_mask: of the same shape.
             chunk_row: (C,), the text of each window; None where each is a text.
         """
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
-        vectors: Tensor = self.pooling(hidden.last_hidden_state, attention_mask)
-        return vectors if chunk_row is None else self.chunks(vectors, chunk_row)
+        hidden = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=self.middle
+        )
+        read = [hidden.last_hidden_state]
+        if self.middle:
+            states = hidden.hidden_states  # of the embeddings, then of each block
+            read.append(states[2 * (len(states) - 1) // 3])
+        vectors = [self.pooling(states, attention_mask) for states in read]
+        if chunk_row is not None:
+            vectors = [self.chunks(each, chunk_row) for each in vectors]
+        return torch.stack(vectors, dim=1)
 
 
 class Frozen:
@@ -120,7 +137,7 @@ class Frozen:
         return cls(config, run.backbone, find, None, accelerator, None)
 
     def embed(self, rows: pl.DataFrame) -> NDArray[np.float32]:
-        """Return the rows' vectors, float32 (n, hidden size)."""
+        """Return the rows' vectors, float32 (n, 1, hidden size); with the middle (n, 2, ...)."""
         texts = self.texts(rows)
         if self.stores is None:
             # Of new rows those that read alike are computed once: one text beside many categories.
@@ -159,8 +176,14 @@ class Frozen:
         """The backbone with its pretrained weights, on its device; built when first needed."""
         if self._model is None:
             backbone = _backbone(self.folder, self.weights())
-            self._model = MeanVectors(backbone).to(self.accelerator.device).eval()
+            model = MeanVectors(backbone, middle=self.middle)
+            self._model = model.to(self.accelerator.device).eval()
         return self._model
+
+    @property
+    def middle(self) -> bool:
+        """Whether a text has a second vector; runs from before there was one say `auto`."""
+        return self.config.model.embedding == "middle_and_last"
 
     def _encode(self, rows: pl.DataFrame, need: Need | None) -> TokenStore:
         return encode(rows, self.config.data.text, self.tokenizer, self.stores, need)
@@ -171,7 +194,11 @@ class Frozen:
         def collate(rows: Sequence[Any]) -> dict[str, Tensor]:
             return pad(rows, texts.frame)
 
-        vectors, _ = infer(self.model, texts, rows, collate, self.accelerator, title="embedding")
+        # Few at once: the states of all blocks are held until the middle one is read.
+        size = quickest_batch(self.accelerator)
+        vectors, _ = infer(
+            self.model, texts, rows, collate, self.accelerator, batch_size=size, title="embedding"
+        )
         return vectors.astype(np.float32)
 
     def _key(self, texts: TextRows | ChunkRows) -> str:
@@ -182,6 +209,7 @@ class Frozen:
             texts.max_length,
             self.accelerator.mixed_precision,
             self.accelerator.device.type,
+            self.middle,
             [*texts.frame.before, -1, *texts.frame.after],
         ]
         if isinstance(texts, ChunkRows):
@@ -253,7 +281,8 @@ def _kept(path: Path, n: int) -> NDArray[np.float32] | None:
             vectors: NDArray[np.float32] = file.get_tensor("vectors")
     except SafetensorError:
         return None
-    sound = vectors.dtype == np.float32 and len(vectors) == n and told == _digest(vectors)
+    sound = vectors.dtype == np.float32 and vectors.ndim == 3 and len(vectors) == n
+    sound = sound and told == _digest(vectors)
     return vectors if sound else None
 
 

@@ -20,8 +20,9 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 # One class a row, any number of labels a row, or a number a row.
 Holds = Literal["label", "labels", "number"]
-# Column of the rows that holds the frozen backbone's vectors, a float32 array (width,) each.
-EMBEDDING = "foldwise.embedding"
+# Columns of the rows that hold the frozen backbone's vectors, a float32 array (hidden size,) each:
+# the mean of a text's last hidden states, and that of those two thirds of the way up.
+EMBEDDING, MIDDLE = "foldwise.embedding", "foldwise.embedding.middle"
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ class Member(Protocol):
     A constructor receives of `holds` (label, labels or number), `n_outputs` (classes, labels, or
     1), `columns` (a `Columns`), `seed` and `balanced` (whether each class weighs the same) what it
     names. A class with `reads_embedding = True` finds the column `EMBEDDING` in its rows, where the
-    run has a text.
+    run has a text, and `MIDDLE` too unless the config says `model.embedding: last`.
     """
 
     def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:
         """Fit on a fold's training rows.
 
         Args:
-            rows: (n,), the run's columns, and `EMBEDDING` where it is asked for.
+            rows: (n,), the run's columns, and the vectors where they are asked for.
             target: class ids, int64 (n,); or 0 and 1 for each label, float64 (n, labels); or
                 numbers, float64 (n, 1).
             inner: bool (n,), the rows that may decide when to stop; they may train as well.
@@ -92,26 +93,40 @@ def shares(target: NDArray[Any], n_outputs: int) -> Floats:
 
 
 def with_vectors(rows: pl.DataFrame, vectors: NDArray[np.float32]) -> pl.DataFrame:
-    """Return rows with the column that members read the vectors from."""
-    kind = pl.Array(pl.Float32, vectors.shape[1])
-    return rows.with_columns(pl.Series(EMBEDDING, vectors, dtype=kind))
+    """Return rows with the columns that members read vectors from.
+
+    Args:
+        rows: (n,).
+        vectors: (n, 1, H), or (n, 2, H) with the middle.
+    """
+    kind = pl.Array(pl.Float32, vectors.shape[2])
+    return rows.with_columns(
+        pl.Series(name, vectors[:, number], dtype=kind)
+        for number, name in enumerate((EMBEDDING, MIDDLE)[: vectors.shape[1]])
+    )
 
 
 def vectors_of(rows: pl.DataFrame) -> NDArray[np.float32]:
-    """Return the rows' frozen embeddings, float32 (n, width).
+    """Return the rows' frozen embeddings side by side, float32 (n, H), or (n, 2 H)."""
+    return np.hstack(list(vectors_by_column(rows).values()))
+
+
+def vectors_by_column(rows: pl.DataFrame) -> dict[str, NDArray[np.float32]]:
+    """Return the rows' frozen embeddings, float32 (n, H) each; none where there is no text.
 
     Raises:
         FoldwiseError: a vector holds NaN or infinity, so the backbone's weights or precision are
             at fault.
     """
-    vectors: NDArray[np.float32] = rows[EMBEDDING].to_numpy()
-    if not np.isfinite(vectors).all():
-        n = int((~np.isfinite(vectors).all(axis=1)).sum())
-        raise FoldwiseError(
-            f"the frozen backbone's vectors of {n} of {len(vectors)} rows aren't finite; "
-            "set training.precision to float32, or choose another backbone"
-        )
-    return vectors
+    found = {name: rows[name].to_numpy() for name in (EMBEDDING, MIDDLE) if name in rows.columns}
+    for vectors in found.values():
+        if not np.isfinite(vectors).all():
+            n = int((~np.isfinite(vectors).all(axis=1)).sum())
+            raise FoldwiseError(
+                f"the frozen backbone's vectors of {n} of {len(vectors)} rows aren't finite; "
+                "set training.precision to float32, or choose another backbone"
+            )
+    return found
 
 
 def magnitude(values: NDArray[Any]) -> Floats:

@@ -16,11 +16,7 @@ from foldwise.members.frozen import Frozen
 from foldwise.members.member import Member, with_vectors
 from foldwise.tasks.predictions import to_table, values_to_table
 from foldwise.tasks.task import Task
-from foldwise.training.inference import infer
-
-# Rows a batch. On a CPU small ones hold less padding and stay in its caches: of 8, 16, 32 and 64, 8
-# and 16 were quickest, 64 took a sixth longer (all-MiniLM-L6-v2, 256 tokens, one core).
-ON_CPU, ELSEWHERE = 16, 64
+from foldwise.training.inference import infer, quickest_batch
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Fitted:
         tables = {}
         if self.model is not None and MODEL in names:
             positions = np.arange(rows.height)
-            size = ON_CPU if accelerator.device.type == "cpu" else ELSEWHERE
+            size = quickest_batch(accelerator)
             logits, _ = infer(
                 self.model, dataset, positions, self.task.collate, accelerator, batch_size=size
             )

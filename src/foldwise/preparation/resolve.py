@@ -55,6 +55,9 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     attention: str = model.attention
     if attention == "auto" and like:
         attention = like.model.attention
+    embedding: str = model.embedding
+    if embedding == "auto":
+        embedding = like.model.embedding if like else "middle_and_last"
     schedule = config.schedule
     if schedule.warmup is None and schedule.name in BUILTIN["schedule"]:
         schedule = schedule.model_copy(update={"warmup": DEFAULT_WARMUP})
@@ -75,7 +78,11 @@ def resolve(config: Config, like: Config | None = None) -> Config:
             "run": config.run.model_copy(update={"on": None}),  # of a call, not of the run
             "training": training.model_copy(update=placed),
             "model": model.model_copy(
-                update={"attention_dropout": dropout, "attention": attention}
+                update={
+                    "attention_dropout": dropout,
+                    "attention": attention,
+                    "embedding": embedding,
+                }
             ),
             "selection": selection,
             "optimizer": optimizer,

@@ -20,6 +20,15 @@ from foldwise.progress.shown import rows_shown
 from foldwise.training.batching import ordered_batches
 from foldwise.training.shards import in_parts
 
+# Rows a batch. On a CPU small ones hold less padding and stay in its caches: of 8, 16, 32 and 64, 8
+# and 16 were quickest, 64 took a sixth longer (all-MiniLM-L6-v2, 256 tokens, one core).
+_ON_CPU, _ELSEWHERE = 16, 64
+
+
+def quickest_batch(accelerator: Accelerator) -> int:
+    """Return how many rows at once a device predicts quickest."""
+    return _ON_CPU if accelerator.device.type == "cpu" else _ELSEWHERE
+
 
 def infer(
     model: nn.Module,
