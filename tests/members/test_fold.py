@@ -22,7 +22,7 @@ from foldwise.run.folder import FITTED, RunFolder
 from foldwise.run.readers import read_json
 from foldwise.workflow import cross_validate, validate
 
-NAMES = ["model", "majority", "lookup", "linear", "embedding", "boosting"]
+NAMES = ["model", "majority", "lookup", "linear", "embedding", "network", "boosting"]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_what_a_kill_left_undone_is_done_again_to_the_same_bytes(copy: RunFolder
     assert {path: path.read_bytes() for path in before} == before
     assert kept.arrays.stat().st_mtime_ns == stamp  # sound, so not fitted again
     fitted = [event for event in copy.events() if event["event"] == FITTED]
-    assert [(e["member"], e["fold"]) for e in fitted[10:]] == [("boosting", 2)]
+    assert [(e["member"], e["fold"]) for e in fitted[12:]] == [("boosting", 2)]
     assert findings(copy, []) == []
 
 
@@ -195,6 +195,8 @@ def arrays_of(name: str, other: str) -> Callable[[RunFolder], Path]:
         arrays_of("linear", "lookup"),
         arrays_of("boosting", "linear"),
         arrays_of("embedding", "linear"),
+        state_of("network", features=[]),
+        arrays_of("network", "linear"),
     ],
 )
 def test_a_run_whose_sender_made_up_members_is_refused_by_name(

@@ -15,6 +15,7 @@ from foldwise.members.embedding import Embedding
 from foldwise.members.linear import Linear
 from foldwise.members.lookup import Lookup
 from foldwise.members.member import EMBEDDING, MIDDLE, Columns, vectors_of, with_vectors
+from foldwise.members.network import Network
 from foldwise.members.store import load_state, save_state
 
 COLUMNS = Columns(("story",), ("channel", "postcode"), ("amount",))
@@ -24,9 +25,10 @@ MADE = {
     "lookup": lambda holds, n: Lookup(n, COLUMNS, seed=0),
     "linear": lambda holds, n: Linear(holds, n, COLUMNS, seed=0),
     "embedding": lambda holds, n: Embedding(holds, n, COLUMNS, seed=0),
+    "network": lambda holds, n: Network(holds, n, COLUMNS, seed=0),
     "boosting": lambda holds, n: Boosting(holds, n, COLUMNS, seed=0),
 }
-LEARNING = ("linear", "embedding", "boosting")
+LEARNING = ("linear", "embedding", "network", "boosting")
 
 
 def table(rows: int, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
@@ -178,14 +180,14 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", [EMBEDDING, MIDDLE])
-@pytest.mark.parametrize("name", ["embedding", "boosting"])
+@pytest.mark.parametrize("name", ["embedding", "network", "boosting"])
 def test_both_vectors_of_a_text_are_read(name: str, column: str) -> None:
     told, target = table(240)
     noise = pl.Series(np.zeros((240, 8), dtype=np.float32))
     other = MIDDLE if column == EMBEDDING else EMBEDDING
     train = told.select("story", told[EMBEDDING].alias(column), noise.alias(other))
     columns = Columns((), (), ())
-    kind = {"embedding": Embedding, "boosting": Boosting}[name]
+    kind: Any = {"embedding": Embedding, "network": Network, "boosting": Boosting}[name]
     member = kind("label", 3, columns, seed=0)
     member.fit(train, target, np.arange(240) % 8 == 0)
     assert (member.predict(train).argmax(axis=1) == target).mean() > 0.9

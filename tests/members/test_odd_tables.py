@@ -104,7 +104,7 @@ def test_a_few_rows_are_enough(name: str, holds: str, rows: int, tmp_path: Path)
     ],
     ids=lambda column: f"{next(iter(column))}-{str(next(iter(column.values())))[:24]!r}",
 )
-@pytest.mark.parametrize("name", ["lookup", "linear", "embedding", "boosting"])
+@pytest.mark.parametrize("name", ["lookup", "linear", "embedding", "network", "boosting"])
 def test_a_column_may_be_anything(name: str, column: dict[str, Any], tmp_path: Path) -> None:
     rows, ids = rows_of(60, **column), np.arange(60) % 3
     check(name, "label", rows, ids, tmp_path)
@@ -133,7 +133,9 @@ def test_labels_without_a_positive_or_a_negative_stay_so(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("size", [1e300, 1e-300])
-@pytest.mark.parametrize("name", ["constant", "lookup", "linear", "embedding", "boosting"])
+@pytest.mark.parametrize(
+    "name", ["constant", "lookup", "linear", "embedding", "network", "boosting"]
+)
 def test_numbers_of_any_size_are_learned_alike(name: str, size: float, tmp_path: Path) -> None:
     ids = np.arange(60) % 2
     rows = rows_of(60)

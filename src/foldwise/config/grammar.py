@@ -56,7 +56,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
     "head": (),
     "activation": ("gelu", "relu", "tanh", "silu"),
     "loss": tuple(loss for losses in LOSSES.values() for loss in losses),
-    "member": ("model", "linear", "embedding", "boosting", "lookup"),
+    "member": ("model", "linear", "embedding", "network", "boosting", "lookup"),
     "tracker": ("tensorboard", "mlflow", "wandb"),
     "optimizer": ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"),
     "schedule": ("cosine", "linear", "one_cycle", "constant", "polynomial", "wsd", "plateau"),

@@ -16,8 +16,8 @@ def answering(config: Config) -> list[Part]:
     """Return the members that may make the run's answer, the model first.
 
     `auto` is every built-in one that the columns allow. Adapters and quantized weights stand for
-    backbones too large to be passed over a table once more and kept: `embedding` is left out
-    there unless it is asked for.
+    backbones too large to be passed over a table once more and kept: `embedding` and `network` are
+    left out there unless they are asked for.
     """
     model, chosen = Part(name=MODEL), config.ensemble
     if chosen == "model" or config.task not in BUILTIN["task"]:
@@ -29,6 +29,7 @@ def answering(config: Config) -> list[Part]:
     fitting = {
         "linear": True,
         "embedding": bool(data.text) and not large,
+        "network": bool(data.text) and not large,
         "boosting": True,
         "lookup": bool(data.categorical),
     }

@@ -160,9 +160,9 @@ class Config(Section):
     ] = Field(
         default="auto",
         description="What makes the run's answer: the `model` alone, or a blend of it with other "
-        "members on the same folds: `linear` (TF-IDF), `embedding` (the frozen backbone), "
-        "`boosting` (LightGBM), `lookup` (one category), `my_parts.Member`. `auto`: all that the "
-        "columns allow; a blend only where it is better.",
+        "members on the same folds: `linear` (TF-IDF), `embedding` (the frozen backbone, linear), "
+        "`network` (small networks on it), `boosting` (LightGBM), `lookup` (one category), "
+        "`my_parts.Member`. `auto`: all that the columns allow; a blend only where it is better.",
     )
     calibration: Literal["temperature", "none"] = Field(
         default="temperature",

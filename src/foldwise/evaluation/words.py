@@ -18,6 +18,7 @@ _MEMBERS = {
     "lookup": ("lookup", "the lookup"),
     "linear": ("linear model", "the linear model"),
     "embedding": ("frozen backbone", "the frozen backbone"),
+    "network": ("small networks", "small networks on the frozen backbone"),
     "boosting": ("boosted trees", "boosted trees"),
 }
 ANSWER = "answer"  # of the run, beside the members in a table

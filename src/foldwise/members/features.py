@@ -30,11 +30,14 @@ class Features:
     Args:
         columns: what is read.
         words: whether texts, and the words inside categories, count.
+        most_values: of a category that have a feature of their own, the most frequent; None: all.
     """
 
-    def __init__(self, columns: Columns, *, words: bool = True) -> None:
+    def __init__(
+        self, columns: Columns, *, words: bool = True, most_values: int | None = None
+    ) -> None:
         self.columns = columns
-        self.words = words
+        self.words, self.most_values = words, most_values
         self.blocks: list[dict[str, Any]] = []
 
     def fit(self, rows: pl.DataFrame) -> sparse.csr_matrix:
@@ -58,7 +61,8 @@ class Features:
         plain: list[dict[str, Any]] = []
         for column in self.columns.categorical:
             counts = Counter(_cells(rows, column, _MISSING))
-            values = sorted(value for value, n in counts.items() if n >= 2)
+            frequent = counts.most_common(self.most_values)
+            values = sorted(value for value, n in frequent if n >= 2)
             rare = len(values) < len(counts)  # they share a feature, which new values have too
             plain.append({"kind": "category", "column": column, "values": values, "rare": rare})
         for column in self.columns.numeric:

@@ -67,6 +67,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "lookup": "foldwise.members.lookup:Lookup",
         "linear": "foldwise.members.linear:Linear",
         "embedding": "foldwise.members.embedding:Embedding",
+        "network": "foldwise.members.network:Network",
         "boosting": "foldwise.members.boosting:Boosting",
     },
     "tracker": {
