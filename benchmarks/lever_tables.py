@@ -25,6 +25,7 @@ from foldwise.members.frozen import Frozen
 from foldwise.members.linear import Linear
 from foldwise.members.lookup import Lookup
 from foldwise.members.member import Columns, Floats, Holds, Member, with_vectors
+from foldwise.members.network import Network
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task
 from foldwise.preparation.prepare import Prepared, encode_rows, prepare
@@ -240,6 +241,7 @@ def fit_members(bench: Bench, fold: int, *, inside: bool) -> dict[str, Floats]:
     kinds: dict[str, Callable[[], Member]] = {
         "linear": lambda: Linear(holds, outputs, columns, 0),
         "embedding": lambda: Embedding(holds, outputs, columns, 0),
+        "network": lambda: Network(holds, outputs, columns, 0),
     }
     if columns.categorical:
         kinds["lookup"] = lambda: Lookup(outputs, columns, 0)

@@ -41,7 +41,7 @@ from peers import autogluon, trainer
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT = REPOSITORY.parent / "shared" / "data"
 BATCH, FOLDS = 32, 3
-MEMBERS = ("model", "linear", "embedding", "boosting", "lookup")
+MEMBERS = ("model", "linear", "embedding", "network", "boosting", "lookup")
 PEERS = ("trainer", "autogluon")
 DEFAULTS = {"regression": "rmse"}  # of the others: f1_macro
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from foldwise.config.model import Lora, Model
 from foldwise.config.training import Training
 from foldwise.errors import FoldwiseError
+from foldwise.members.frozen import MeanVectors
 from foldwise.models.adapters import add_adapters, build_backbone, merge_adapters
 from foldwise.models.attention import choose_attention
 from foldwise.models.backbone import freeze, layers_of, load_backbone, read_config
@@ -175,6 +176,19 @@ def test_a_text_in_a_padded_batch_has_the_logits_it_has_alone(
         together = model(**padded(TEXTS, extra=3))
         alone = torch.cat([model(**padded([text])) for text in TEXTS])
     assert together.std(dim=0).min() > 1e-2
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_frozen_text_has_the_vectors_it_has_alone_of_the_top_and_the_middle(
+    saved: Callable[[str], Path], family: str
+) -> None:
+    model = MeanVectors(load(saved(family)), middle=True).eval()
+    with torch.no_grad():
+        together = model(**padded(TEXTS, extra=3))
+        alone = torch.cat([model(**padded([text])) for text in TEXTS])
+    assert together.shape == (len(TEXTS), 2, HIDDEN)
+    assert not torch.allclose(together[:, 0], together[:, 1], atol=0.1)
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
 
 
