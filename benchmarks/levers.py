@@ -6,7 +6,7 @@
 
 Real tables, three folds, 600 training rows a fold (drawn from its thousand or so) and every other
 row scored: 6 epochs of 19 steps, batches of 32, all-MiniLM-L6-v2, the last weights. The members
-`linear`, `embedding`, `network`, `boosting` and `lookup` see the same rows. Each lever is trained on
+`linear`, `embedding`, `network`, `boosting` and `lookup` see the same rows. Each lever trains on
 the same rows in the same order; `lever_list.py` says what each is, and `reinit2+pretrain` is both.
 With --levers none only the members are fitted: without a GPU, say, for a machine that has one.
 
