@@ -194,8 +194,9 @@ class Frozen:
         def collate(rows: Sequence[Any]) -> dict[str, Tensor]:
             return pad(rows, texts.frame)
 
-        # Few at once: the states of all blocks are held until the middle one is read.
-        size = quickest_batch(self.accelerator)
+        # Few at once where the states of all blocks are held until the middle one is read. Others
+        # are what they were: rows beside a row round its vector.
+        size = quickest_batch(self.accelerator) if self.middle else 64
         vectors, _ = infer(
             self.model, texts, rows, collate, self.accelerator, batch_size=size, title="embedding"
         )
