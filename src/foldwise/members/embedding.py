@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from foldwise.members.features import Features
-from foldwise.members.member import Columns, Floats, Holds, array_of, vectors_of
+from foldwise.members.member import Columns, Floats, Holds, array_of, scales_of, vectors_of
 from foldwise.members.regression import LinearModel
-
-_ROUNDING = 1e-6  # of float32 sums
 
 
 class Embedding:
@@ -36,13 +34,10 @@ class Embedding:
 
     def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:
         """Fit scales and weights; there is no epoch to pick, so inner rows train too."""
+        self.mean, scale, length = scales_of(rows)
+        # A row's vector has length one after this, so that one penalty fits every width.
+        self.scale = (scale * length).astype(np.float32)
         vectors = vectors_of(rows)
-        self.mean = vectors.mean(axis=0)
-        deviation = vectors.std(axis=0)
-        # What differs by rounding alone is a constant. A row's vector has length one after this, so
-        # that one penalty fits every width.
-        told = deviation > _ROUNDING * np.abs(vectors).max(axis=0)
-        self.scale = (np.where(told, deviation, 1.0) * np.sqrt(vectors.shape[1])).astype(np.float32)
         self.model.fit(self._matrix(vectors, self.features.fit(rows)), target)
 
     def predict(self, rows: pl.DataFrame) -> Floats:

@@ -27,6 +27,7 @@ from foldwise.members.member import (
     Holds,
     array_of,
     magnitude,
+    scales_of,
     shares,
     vectors_by_column,
 )
@@ -40,7 +41,6 @@ _RATE, _DECAY, _DROPPED = 3e-3, 0.1, 0.5
 _VALUE = 4.0
 _MOST_VALUES = 500  # of a category; the others share one
 _FAR = 10.0  # standard deviations: what is farther counts as so far
-_ROUNDING = 1e-6  # of float32 sums
 _SLICE = 4096  # rows that are predicted at once
 
 
@@ -71,12 +71,8 @@ class Network:
 
     def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:
         """Train the networks; there is no epoch to pick, so inner rows train too."""
-        vectors = _vectors(rows)
-        self.mean = vectors.mean(axis=0)
-        deviation = vectors.std(axis=0)
-        told = deviation > _ROUNDING * np.abs(vectors).max(axis=0, initial=0.0)
-        self.scale = np.where(told, deviation, 1.0).astype(np.float32)
-        inputs = self._inputs(vectors, self.features.fit(rows))
+        self.mean, self.scale, _ = scales_of(rows)
+        inputs = self._inputs(_vectors(rows), self.features.fit(rows))
         self.base, self.layers = shares(target, self.n_outputs), []
         if self.holds == "label":
             self.outputs, ids = np.unique(target, return_inverse=True)

@@ -56,7 +56,7 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     if attention == "auto" and like:
         attention = like.model.attention
     embedding: str = model.embedding
-    if embedding == "auto":
+    if embedding == "auto" and config.data.text:
         embedding = like.model.embedding if like else "middle_and_last"
     schedule = config.schedule
     if schedule.warmup is None and schedule.name in BUILTIN["schedule"]:
