@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from foldwise.members.boosting import Boosting
 from foldwise.members.constant import Constant, Median
 from foldwise.members.embedding import Embedding
 from foldwise.members.linear import Linear
 from foldwise.members.lookup import Lookup
-from foldwise.members.member import EMBEDDING, MIDDLE, Columns, vectors_of, with_vectors
+from foldwise.members.member import (
+    EMBEDDING,
+    MIDDLE,
+    Columns,
+    scales_of,
+    vectors_of,
+    with_vectors,
+)
 from foldwise.members.network import Network
 from foldwise.members.store import load_state, save_state
 
@@ -202,3 +210,53 @@ def test_vectors_stand_in_a_column_each_and_side_by_side() -> None:
     alone = with_vectors(pl.DataFrame({"a": [1, 2]}), both[:, :1])
     assert MIDDLE not in alone.columns
     assert vectors_of(alone).tolist() == both[:, 0].tolist()
+
+
+def test_the_middle_counts_half_and_what_says_nothing_is_left_as_it_is() -> None:
+    train, _ = table(60)
+    constant = pl.Series(MIDDLE, np.full((60, 8), 0.1, dtype=np.float32))
+    mean, scale, length = scales_of(train.with_columns(constant))
+    top = train[EMBEDDING].to_numpy()
+    np.testing.assert_allclose(mean[:8], top.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(scale[:8], top.std(axis=0), rtol=1e-6)
+    assert scale[8:].tolist() == [2.0] * 8  # one, for a constant, over a half
+    assert length == pytest.approx((8 + 8 / 4) ** 0.5)
+    assert scales_of(train.drop(EMBEDDING, MIDDLE))[2] == 0
+
+
+def test_networks_follow_from_their_seed_and_draw_nothing_of_anybody_else() -> None:
+    train, target = table(90)
+    before = torch.get_rng_state()
+    found = []
+    for seed in (0, 0, 1):
+        member = Network("label", 3, COLUMNS, seed=seed)
+        member.fit(train, target, np.zeros(90, dtype=bool))
+        found.append(member.predict(train).tobytes())
+    assert found[0] == found[1] != found[2]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_networks_weigh_rare_classes_more_where_classes_are_balanced() -> None:
+    random = np.random.default_rng(0)
+    target = (random.random(400) < 0.1).astype(np.int64)
+    vectors = random.normal(size=(400, 1, 4)).astype(np.float32)
+    vectors[:, 0, 0] += target
+    rows = with_vectors(pl.DataFrame({"a": np.arange(400)}), vectors)
+    said = []
+    for balanced in (False, True):
+        member = Network("label", 2, Columns((), (), ()), seed=0, balanced=balanced)
+        member.fit(rows, target, np.zeros(400, dtype=bool))
+        said.append(member.predict(rows)[:, 1].mean())
+    assert said[0] == pytest.approx(target.mean(), abs=0.05)
+    assert said[1] > said[0] + 0.08
+
+
+def test_networks_read_a_category_by_its_most_frequent_values() -> None:
+    values = [f"v{i}" for i in range(600) for _ in range(3 if i < 500 else 2)]
+    rows = pl.DataFrame({"channel": values})
+    member = Network("number", 1, Columns((), ("channel",), ()), seed=0)
+    member.fit(rows, np.arange(float(len(values)))[:, None], np.zeros(len(values), dtype=bool))
+    (known,) = member.categories_known().values()
+    assert sorted(known) == sorted(f"v{i}" for i in range(500))  # type: ignore[type-var]
+    rare = member.predict(pl.DataFrame({"channel": ["v550", "v599", "new"]}))
+    assert len(np.unique(rare)) == 1
