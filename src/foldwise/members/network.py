@@ -65,7 +65,7 @@ class Network:
         self.mean = np.empty(0, dtype=np.float32)
         self.scale = np.empty(0, dtype=np.float32)
         self.outputs = np.empty(0, dtype=np.int64)  # those that the networks tell apart
-        self.layers: list[NDArray[np.float32]] = []  # weights, biases, weights, biases
+        self.layers: list[Floats] = []  # weights, biases, weights, biases; float32 numbers
         self.base: Floats = np.zeros(n_outputs)  # what the others predict
         self.sizes: Floats = np.ones(n_outputs)  # of numbers, what the networks' are in
 
@@ -116,7 +116,7 @@ class Network:
             "scale": self.scale,
             "features": self.features.state(),
             "outputs": self.outputs,
-            "layers": {str(number): layer for number, layer in enumerate(self.layers)},
+            "layers": {str(n): layer.astype(np.float32) for n, layer in enumerate(self.layers)},
             "base": self.base,
             "sizes": self.sizes,
         }
@@ -134,7 +134,7 @@ class Network:
         shapes = [(width, HIDDEN), (1, HIDDEN), (HIDDEN, outputs), (1, outputs)]
         if held := state["layers"]:
             self.layers = [
-                array_of(held, str(number), (NETWORKS, *shape))
+                array_of(held, str(number), (NETWORKS, *shape)).astype(np.float64)
                 for number, shape in enumerate(shapes)
             ]
         self.base = array_of(state, "base", (self.n_outputs,))
@@ -149,7 +149,7 @@ class Network:
         np.clip(beside.data, -_FAR, _FAR, out=beside.data)
         return _Inputs(scaled.astype(np.float32), beside.astype(np.float32))
 
-    def _trained(self, inputs: _Inputs, wanted: Tensor) -> list[NDArray[np.float32]]:
+    def _trained(self, inputs: _Inputs, wanted: Tensor) -> list[Floats]:
         random = torch.Generator().manual_seed(self.seed)
         n, width, outputs = len(wanted), inputs.width, len(self.outputs)
         layers = [
@@ -183,7 +183,7 @@ class Network:
             (NETWORKS * loss).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-        return [layer.detach().numpy() for layer in layers]
+        return [layer.detach().double().numpy() for layer in layers]
 
     def _class_weights(self, wanted: Tensor) -> Tensor | None:
         if self.holds != "label" or not self.balanced:
@@ -201,7 +201,7 @@ class Network:
 
     def _mean_answer(self, inputs: NDArray[np.float32]) -> Floats:
         # In float64 a row's answer doesn't hang on the rows beside it.
-        into, bias, out, last = (layer.astype(np.float64) for layer in self.layers)
+        into, bias, out, last = self.layers
         hidden = inputs.astype(np.float64) @ into + bias  # (networks, n, hidden)
         hidden *= 0.5 * (1 + erf(hidden / np.sqrt(2)))  # gelu
         made = hidden @ out + last
