@@ -191,6 +191,19 @@ def array_of(
     return found
 
 
+def outputs_of_state(state: dict[str, Any], n_outputs: int) -> Ids:
+    """Take the outputs that weights are of out of a state, int64 (k,).
+
+    Raises:
+        ValueError: one is there twice, or isn't one of so many.
+    """
+    outputs: Ids = array_of(state, "outputs", (None,), "i")
+    known = np.isin(outputs, np.arange(n_outputs)).all()
+    if len(np.unique(outputs)) < len(outputs) or not known:
+        raise ValueError(f"weights of other outputs than {n_outputs}")
+    return outputs
+
+
 def words_of(values: Any, *, null: bool = False) -> list[Any]:
     """Take a list of different texts out of a state; `null` may be one of them.
 

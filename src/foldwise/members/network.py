@@ -27,6 +27,7 @@ from foldwise.members.member import (
     Holds,
     array_of,
     magnitude,
+    outputs_of_state,
     scales_of,
     shares,
     vectors_by_column,
@@ -126,10 +127,8 @@ class Network:
         self.mean = array_of(state, "mean", (None,))
         self.scale = array_of(state, "scale", self.mean.shape)
         self.features.load_state(state["features"])
-        self.outputs = array_of(state, "outputs", (None,), "i")
-        outputs, known = len(self.outputs), np.isin(self.outputs, np.arange(self.n_outputs))
-        if len(np.unique(self.outputs)) < outputs or not known.all():
-            raise ValueError(f"weights of other outputs than {self.n_outputs}")
+        self.outputs = outputs_of_state(state, self.n_outputs)
+        outputs = len(self.outputs)
         width = len(self.mean) + self.features.width
         shapes = [(width, HIDDEN), (1, HIDDEN), (HIDDEN, outputs), (1, outputs)]
         if held := state["layers"]:
@@ -144,7 +143,8 @@ class Network:
         scaled = np.clip((vectors - self.mean) / self.scale, -_FAR, _FAR)
         sizes = np.ones(beside.shape[1])
         for _, kind, place in self.features.places():
-            sizes[place] = 2 * _VALUE if kind == "category" else 1.0  # of halves
+            if kind == "category":
+                sizes[place] = 2 * _VALUE  # of halves
         beside = sparse.csr_matrix(beside.multiply(sizes[None, :])) if len(sizes) else beside
         np.clip(beside.data, -_FAR, _FAR, out=beside.data)
         return _Inputs(scaled.astype(np.float32), beside.astype(np.float32))

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
-from foldwise.members.member import Floats, Holds, array_of, magnitude, shares
+from foldwise.members.member import Floats, Holds, array_of, magnitude, outputs_of_state, shares
 
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -106,10 +106,8 @@ class LinearModel:
         Raises:
             KeyError, ValueError: these are others.
         """
-        outputs = array_of(state, "outputs", (None,), "i")
+        outputs = outputs_of_state(state, self.n_outputs)
         given = len(outputs)
-        if len(np.unique(outputs)) < given or not np.isin(outputs, np.arange(self.n_outputs)).all():
-            raise ValueError(f"weights of other outputs than {self.n_outputs}")
         rows = 1 if self.holds == "label" and given == 2 else given
         self.outputs = outputs
         self.weights = array_of(state, "weights", (rows, width if given else 0))
