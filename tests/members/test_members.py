@@ -19,12 +19,12 @@ from foldwise.members.member import (
     EMBEDDING,
     MIDDLE,
     Columns,
-    scales_of,
     vectors_of,
     with_vectors,
 )
 from foldwise.members.network import Network
 from foldwise.members.store import load_state, save_state
+from foldwise.members.vectors import scales_of
 
 COLUMNS = Columns(("story",), ("channel", "postcode"), ("amount",))
 MADE = {

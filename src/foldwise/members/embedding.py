@@ -15,22 +15,19 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from foldwise.members.features import Features
-from foldwise.members.member import Columns, Floats, Holds, array_of, scales_of, vectors_of
+from foldwise.members.member import Columns, Floats, Holds, vectors_of
 from foldwise.members.regression import LinearModel
+from foldwise.members.vectors import OnVectors, scales_of
 
 
-class Embedding:
+class Embedding(OnVectors):
     """Logistic or ridge regression on frozen mean embeddings, categories and numbers."""
-
-    reads_embedding = True
 
     def __init__(
         self, holds: Holds, n_outputs: int, columns: Columns, seed: int, balanced: bool = True
     ) -> None:
-        self.features = Features(columns, words=False)
+        super().__init__(Features(columns, words=False))
         self.model = LinearModel(holds, n_outputs, seed=seed, balanced=balanced)
-        self.mean = np.empty(0, dtype=np.float32)
-        self.scale = np.empty(0, dtype=np.float32)
 
     def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:
         """Fit scales and weights; there is no epoch to pick, so inner rows train too."""
@@ -45,25 +42,14 @@ class Embedding:
         matrix = self._matrix(vectors_of(rows), self.features.transform(rows))
         return self.model.predict(matrix)
 
-    def categories_known(self) -> dict[str, list[str | None]]:
-        """Return the values that have a feature of their own, by column."""
-        return self.features.categories_known()
-
     def state(self) -> dict[str, Any]:
-        """Return scales, categories and weights; the backbone's weights lie beside the members."""
-        return {
-            "mean": self.mean,
-            "scale": self.scale,
-            "features": self.features.state(),
-            "model": self.model.state(),
-        }
+        """Return scales, categories and weights."""
+        return {**super().state(), "model": self.model.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
-        self.mean = array_of(state, "mean", (None,))
-        self.scale = array_of(state, "scale", self.mean.shape)
-        self.features.load_state(state["features"])
-        self.model.load_state(state["model"], len(self.mean) + self.features.width)
+        super().load_state(state)
+        self.model.load_state(state["model"], self.width)
 
     def _matrix(self, vectors: NDArray[np.float32], beside: sparse.csr_matrix) -> Any:
         scaled = ((vectors - self.mean) / self.scale).astype(np.float64)

@@ -23,8 +23,6 @@ Holds = Literal["label", "labels", "number"]
 # Columns of the rows that hold the frozen backbone's vectors, a float32 array (hidden size,) each:
 # the mean of a text's last hidden states, and that of those two thirds of the way up.
 EMBEDDING, MIDDLE = "foldwise.embedding", "foldwise.embedding.middle"
-_SHARES = {EMBEDDING: 1.0, MIDDLE: 0.5}
-_ROUNDING = 1e-6  # of float32 sums
 
 
 @dataclass(frozen=True)
@@ -129,28 +127,6 @@ def vectors_by_column(rows: pl.DataFrame) -> dict[str, NDArray[np.float32]]:
                 "set training.precision to float32, or choose another backbone"
             )
     return found
-
-
-def scales_of(rows: pl.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    """Return what linear models and networks take off the vectors of training rows, and divide by.
-
-    Each unit has a deviation of one then, and of the middle of a half: where topics are told apart
-    it is in the way, and where opinions are, half of it is as good (docs/experiments.md).
-
-    Returns:
-        Means and scales, float32 (width,), and the length that a row's vector has on average.
-    """
-    means, scales, squares = [], [], 0.0
-    for column, vectors in vectors_by_column(rows).items():
-        deviation, share = vectors.std(axis=0), _SHARES[column]
-        # What differs by rounding alone is a constant.
-        told = deviation > _ROUNDING * np.abs(vectors).max(axis=0)
-        means.append(vectors.mean(axis=0))
-        scales.append(np.where(told, deviation, 1.0) / share)
-        squares += share**2 * vectors.shape[1]
-    if not means:
-        return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float32), 0.0
-    return np.concatenate(means), np.concatenate(scales).astype(np.float32), squares**0.5
 
 
 def magnitude(values: NDArray[Any]) -> Floats:

@@ -28,10 +28,10 @@ from foldwise.members.member import (
     array_of,
     magnitude,
     outputs_of_state,
-    scales_of,
     shares,
     vectors_by_column,
 )
+from foldwise.members.vectors import OnVectors, scales_of
 
 NETWORKS, HIDDEN = 4, 128
 _EPOCHS, _ROWS = 15, 64  # passes, and rows of a step
@@ -45,7 +45,7 @@ _FAR = 10.0  # standard deviations: what is farther counts as so far
 _SLICE = 4096  # rows that are predicted at once
 
 
-class Network:
+class Network(OnVectors):
     """The mean of small networks on frozen mean embeddings, categories and numbers.
 
     Args:
@@ -56,15 +56,11 @@ class Network:
         balanced: weigh a class by the inverse root of its rows, as the fine-tuned model does.
     """
 
-    reads_embedding = True
-
     def __init__(
         self, holds: Holds, n_outputs: int, columns: Columns, seed: int, balanced: bool = True
     ) -> None:
         self.holds, self.n_outputs, self.seed, self.balanced = holds, n_outputs, seed, balanced
-        self.features = Features(columns, words=False, most_values=_MOST_VALUES)
-        self.mean = np.empty(0, dtype=np.float32)
-        self.scale = np.empty(0, dtype=np.float32)
+        super().__init__(Features(columns, words=False, most_values=_MOST_VALUES))
         self.outputs = np.empty(0, dtype=np.int64)  # those that the networks tell apart
         self.layers: list[Floats] = []  # weights, biases, weights, biases; float32 numbers
         self.base: Floats = np.zeros(n_outputs)  # what the others predict
@@ -106,16 +102,10 @@ class Network:
                 made[np.ix_(part, self.outputs)] = self._mean_answer(inputs.of(part))
         return made
 
-    def categories_known(self) -> dict[str, list[str | None]]:
-        """Return the values that have weights of their own, by column."""
-        return self.features.categories_known()
-
     def state(self) -> dict[str, Any]:
-        """Return scales, categories and weights; the backbone's lie beside the members."""
+        """Return scales, categories and weights."""
         return {
-            "mean": self.mean,
-            "scale": self.scale,
-            "features": self.features.state(),
+            **super().state(),
             "outputs": self.outputs,
             "layers": {str(n): layer.astype(np.float32) for n, layer in enumerate(self.layers)},
             "base": self.base,
@@ -124,13 +114,10 @@ class Network:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
-        self.mean = array_of(state, "mean", (None,))
-        self.scale = array_of(state, "scale", self.mean.shape)
-        self.features.load_state(state["features"])
+        super().load_state(state)
         self.outputs = outputs_of_state(state, self.n_outputs)
         outputs = len(self.outputs)
-        width = len(self.mean) + self.features.width
-        shapes = [(width, HIDDEN), (1, HIDDEN), (HIDDEN, outputs), (1, outputs)]
+        shapes = [(self.width, HIDDEN), (1, HIDDEN), (HIDDEN, outputs), (1, outputs)]
         if held := state["layers"]:
             self.layers = [
                 array_of(held, str(number), (NETWORKS, *shape)).astype(np.float64)
