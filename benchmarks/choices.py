@@ -3,14 +3,14 @@
     python benchmarks/choices.py RUN_OR_NPZ ... [--draws 4] [--cells 300,700] [--rows 200,500,1000]
 
 Of each finished run of one class a row, or of what `levers.py` has saved, whole groups of
-out-of-fold rows are drawn. Every rule chooses weights by macro-F1 as a run does (choose.py): from
-the rows at hand, the two blends cross-fitted in them and 60 resamples of their groups.
+out-of-fold rows are drawn. Every rule chooses weights by macro-F1 as a run does (choose.py), from
+the rows at hand and the blend cross-fitted in them.
 
-- `alone`: the best member. `0`, `0.5`, `1`: that member where it is ahead of the better blend by
-  more than so many standard errors of the difference, else that blend. `blend`: always that blend;
-  `mild`: always the one whose weights count rare classes less.
-- `soft`: the mean of the weights that the resamples would choose, of the members alone and the two
-  blends: no cliff between the folds.
+- `alone`: the best member. `0`, `0.5`, `1`: that member where it is ahead of the blend by more than
+  so many standard errors of the difference, by 60 resamples of groups, else the blend; classes are
+  named by the class weights of a run (class_weights.py). `blend`: always the blend.
+- `most probable`, `inverse`, `picked`: as `0.5`, but the power of the class weights is 0, 1, or the
+  one of 0, a half and 1 that scores highest on the rows at hand.
 
 Two measures, each less the best single member *on the rows that score*, which has luck on its side:
 
@@ -31,7 +31,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foldwise.ensemble.blend import EVENNESS, blend, fit_margins, margins
+from foldwise.decisions.class_weights import POWERS as OF_METRIC
+from foldwise.decisions.class_weights import class_weights, weighed
+from foldwise.ensemble.blend import blend, fit_margins, margins
 from foldwise.ensemble.choose import Rows, parts_of
 from foldwise.members.member import Floats
 from lever_scores import scorer
@@ -40,7 +42,9 @@ from stacking import load
 RESAMPLES = 60
 STEPS = (0.0, 0.5, 1.0)
 BEFORE = "0.5"
+POWERS = (0.0, OF_METRIC["f1_macro"], 1.0)
 
+Rule = tuple[Floats, Floats]  # weights of the members, and of the classes
 Found = dict[str, list[tuple[str, float]]]  # rule -> (table, gain)
 
 
@@ -92,41 +96,38 @@ def of_folds(rows: Rows) -> dict[str, float]:
     return gains(rows, made)
 
 
-def chosen(rows: Rows) -> dict[str, Floats]:
-    """Return the weights that each rule chooses on rows, (members,)."""
-    made = list(rows.predictions.values())
-    members = len(made)
-    candidates = list(np.eye(members))
-    wrong, parts = margins(made, rows.target, "label"), parts_of(rows.group, 0)
-    for evenness in EVENNESS:
-        whole = fit_margins(wrong, rows.target, "label", evenness=evenness)
-        blended = np.empty_like(made[0])
-        for part in np.unique(parts):
-            out = parts == part
-            there, target = wrong[:, ~out], rows.target[~out]
-            weights = fit_margins(there, target, "label", evenness=evenness, start=whole)
-            blended[out] = blend(weights, [each[out] for each in made[:members]], "label")
-        candidates.append(whole)
-        made.append(blended)
-    scorers = [scorer(rows.target, each, "macro") for each in made]
-    once = np.ones(len(rows.target), dtype=np.int64)
-    scores = np.array([score(once) for score in scorers])
-    resampled = np.array([[score(times) for score in scorers] for times in _times(rows.group)])
-    alone, mixed = int(scores[:members].argmax()), members + int(scores[members:].argmax())
-    lead = scores[alone] - scores[mixed]
-    noise = float(np.std(resampled[:, alone] - resampled[:, mixed]))
-    found = {"alone": candidates[alone]}
-    for step in STEPS:
-        clear = lead > 0 and lead > step * noise
-        found[f"{step:g}"] = candidates[alone if clear else mixed]
-    won = np.bincount(resampled.argmax(axis=1), minlength=len(made)) / RESAMPLES
-    found |= {"blend": candidates[mixed], "mild": candidates[members]}
-    return found | {"soft": won @ np.array(candidates)}
+def chosen(rows: Rows) -> dict[str, Rule]:
+    """Return what each rule chooses on rows."""
+    made, target = list(rows.predictions.values()), rows.target
+    wrong, parts = margins(made, target, "label"), parts_of(rows.group, 0)
+    whole, blended = fit_margins(wrong, target, "label"), np.empty_like(made[0])
+    for part in np.unique(parts):
+        out = parts == part
+        weights = fit_margins(wrong[:, ~out], target[~out], "label", start=whole)
+        blended[out] = blend(weights, [each[out] for each in made], "label")
+    classes = [class_weights(target, blended.shape[1], power) for power in POWERS]
+    scorers = [scorer(target, each, "macro") for each in made]
+    named = [scorer(target, weighed(blended, each), "macro") for each in classes]
+    once, times = np.ones(len(target), dtype=np.int64), list(_times(rows.group))
+    scores, reached = [score(once) for score in scorers], [score(once) for score in named]
+    best, usual = int(np.argmax(scores)), 1
+
+    def rule(step: float, power: int) -> Rule:
+        noise = np.std([scorers[best](each) - named[power](each) for each in times])
+        lead = scores[best] - reached[power]
+        return alone if lead > 0 and lead > step * noise else (whole, classes[power])
+
+    alone = np.eye(len(made))[best], np.ones(blended.shape[1])
+    found = {"alone": alone} | {f"{step:g}": rule(step, usual) for step in STEPS}
+    found["blend"] = whole, classes[usual]
+    others = {"most probable": 0, "inverse": 2, "picked": int(np.argmax(reached))}
+    return found | {told: rule(0.5, power) for told, power in others.items()}
 
 
-def use(weights: Floats, rows: Rows) -> Floats:
-    """Return the blend of rows, float64 (n, classes)."""
-    return blend(weights, list(rows.predictions.values()), "label")
+def use(rule: Rule, rows: Rows) -> Floats:
+    """Return what the rows' labels are named from, float64 (n, classes)."""
+    weights, classes = rule
+    return weighed(blend(weights, list(rows.predictions.values()), "label"), classes)
 
 
 def gains(rows: Rows, made: dict[str, Floats]) -> dict[str, float]:

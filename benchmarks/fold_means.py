@@ -1,6 +1,6 @@
 """Do weights fitted on single folds suit the mean of all folds? Saved predictions, no training.
 
-    python benchmarks/fold_means.py RUN ... [--evenness 0.5]
+    python benchmarks/fold_means.py RUN ...
 
 Out of fold each row is answered by one fold's members, and weights are fitted on that; the holdout
 and new rows are answered by the mean over folds, from which a member gains the more, the more its
@@ -16,8 +16,8 @@ folds differ. Of each finished run of one class a row that has a holdout, the ho
   of which no label is read;
 - `best`: by the weights that fit the holdout itself, which is more than any rule could reach.
 
-`--evenness 0.5` fits weights as where macro-F1 judges. Printed of all but the first: what is better
-(log loss negated, one-against-rest AUC, macro-F1) with paired intervals over the holdout's rows.
+Printed of all but the first: what is better (log loss negated, one-against-rest AUC, macro-F1 of
+the most probable classes) with paired intervals over the holdout's rows.
 """
 
 from __future__ import annotations
@@ -71,19 +71,18 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--evenness", type=float, default=0.0)
     options = parser.parse_args()
     print("| table | folds | | log loss | AUC | macro-F1 | weights |")
     for path in options.runs:
-        show(path, options.evenness)
+        show(path)
 
 
-def show(path: Path, evenness: float) -> None:
+def show(path: Path) -> None:
     """Print a line for each way to answer a run's holdout."""
     saved = load(path)
     rows, names = saved.rows, list(saved.rows.predictions)
     held = read_holdout(path, names)
-    raw, temperature = fitted(rows, evenness)
+    raw, temperature = fitted(rows)
     weights = raw / temperature
     of_model = np.array([name == MODEL for name in names])
     ways = {"today": (weights, held.mean(weights))}
@@ -92,7 +91,7 @@ def show(path: Path, evenness: float) -> None:
         more = np.where(of_model | (whose == "all"), factor * weights, weights)
         ways[f"{whose} x {factor}"] = more, held.mean(more)
     for told, found in {
-        "corrected": corrected(rows, held, raw, evenness) / temperature,
+        "corrected": corrected(rows, held, raw) / temperature,
         "best": lowest(lambda tried: _loss(held.mean(tried), held.target), weights),
     }.items():
         ways[told] = found, held.mean(found)
@@ -129,24 +128,23 @@ def read_holdout(path: Path, names: list[str]) -> Held:
     return Held(np.array(scores), target)
 
 
-def fitted(rows: Rows, evenness: float) -> tuple[Floats, float]:
+def fitted(rows: Rows) -> tuple[Floats, float]:
     """Return weights as a run fits them, (members,), and the temperature of their blend."""
     made = list(rows.predictions.values())
     wrong = margins(made, rows.target, "label")
-    weights = fit_margins(wrong, rows.target, "label", evenness=evenness)
+    weights = fit_margins(wrong, rows.target, "label")
     return weights, fit_temperature(blend(weights, made, "label"), rows.target, "class")
 
 
-def corrected(rows: Rows, held: Held, start: Floats, evenness: float) -> Floats:
+def corrected(rows: Rows, held: Held, start: Floats) -> Floats:
     """Return weights fitted to the log loss that a mean of folds would have out of fold."""
     own = np.stack([scores_of(made, "label") for made in rows.predictions.values()])
-    shares = 1 / np.bincount(rows.target)[rows.target] ** evenness
     folds = len(held.scores)
     middle = held.scores.mean(axis=0)
     apart = held.scores - middle
 
     def objective(tried: Floats) -> float:
-        loss = _loss(softmax(np.tensordot(tried, own, axes=1), axis=1), rows.target, shares)
+        loss = _loss(softmax(np.tensordot(tried, own, axes=1), axis=1), rows.target)
         chances = softmax(np.tensordot(tried, middle, axes=1), axis=1)
         noise = np.tensordot(apart, tried, axes=(1, 0))
         about = (chances * noise**2).sum(axis=2) - (chances * noise).sum(axis=2) ** 2
@@ -162,9 +160,8 @@ def lowest(objective: Callable[[Floats], float], start: Floats) -> Floats:
     return np.asarray(found.x)
 
 
-def _loss(made: Floats, target: NDArray[np.int64], shares: Floats | None = None) -> float:
-    each = -np.log(np.maximum(made[np.arange(len(target)), target], 1e-12))
-    return float(np.average(each, weights=shares))
+def _loss(made: Floats, target: NDArray[np.int64]) -> float:
+    return -float(np.log(np.maximum(made[np.arange(len(target)), target], 1e-12)).mean())
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def offsets(
     names = [name for name in CROSS_FITTED if name in inside]
     known, scored, holds = bench.training(fold), bench.scored(fold), bench.holds
     within = [inside[name] for name in names]
-    weights = fit_weights(within, bench.target[known], holds, macro=holds == "label")
+    weights = fit_weights(within, bench.target[known], holds)
     added = np.zeros((len(bench.fold), bench.n_outputs))
     for rows, made in ((known, within), (scored, [members[name][scored] for name in names])):
         blended = blend(weights, made, holds)

@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foldwise.decisions.class_weights import POWERS, class_weights, weighed
 from foldwise.ensemble.blend import SMALLEST, blend, fit_weights
 from foldwise.members.member import Floats, Holds
 from lever_tables import grown
 
-DRAWS = 1000
+DRAWS, ROOT = 1000, POWERS["f1_macro"]
 # Times that each row was drawn -> the score.
 Scorer = Callable[[NDArray[np.int64]], float]
 
@@ -98,15 +99,18 @@ def answer(
         every: predictions of the same rows.
         target: of each row.
         fold: that scored it.
-        macro: whether a mean over classes judges the labels.
+        macro: whether a mean over classes judges the labels: then probabilities are weighed by the
+            inverse root of the classes' rows, and the largest is the label.
     """
     holds: Holds = "number" if target.ndim == 2 else "label"
     made = np.zeros_like(every[0])
     for number in np.unique(fold):
         out = fold == number
         others = [predictions[~out] for predictions in every]
-        weights = fit_weights(others, target[~out], holds, macro=macro)
+        weights = fit_weights(others, target[~out], holds)
         made[out] = blend(weights, [predictions[out] for predictions in every], holds)
+        if macro:
+            made[out] = weighed(made[out], class_weights(target[~out], made.shape[1], ROOT))
     return made
 
 

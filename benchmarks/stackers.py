@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-from foldwise.ensemble.blend import EVENNESS, blend, fit_margins, fit_weights, margins, scores_of
+from foldwise.ensemble.blend import blend, fit_weights, scores_of
 from foldwise.ensemble.choose import Rows
 from foldwise.members.member import Floats
 from lever_scores import scorer
@@ -60,17 +60,9 @@ class Saved:
 Combine = Callable[[Saved, Saved], Floats]
 
 
-@dataclass(frozen=True)
-class _Blend:
-    """A weight a member; `evenness` lets rare classes count more."""
-
-    evenness: float = 0.0
-
-    def __call__(self, known: Saved, new: Saved) -> Floats:
-        every, target = list(known.rows.predictions.values()), known.rows.target
-        wrong = margins(every, target, "label")
-        weights = fit_margins(wrong, target, "label", evenness=self.evenness)
-        return blend(weights, list(new.rows.predictions.values()), "label")
+def _blend(known: Saved, new: Saved) -> Floats:
+    weights = fit_weights(list(known.rows.predictions.values()), known.rows.target, "label")
+    return blend(weights, list(new.rows.predictions.values()), "label")
 
 
 def _inputs(rows: Rows) -> Floats:
@@ -91,7 +83,6 @@ class _Drawn:
     """A blend, and what is added to it: `diagonal` or `full`."""
 
     kind: str
-    macro: bool = False
 
     def __call__(self, learnt: Saved, new: Saved) -> Floats:
         known = learnt.rows
@@ -104,7 +95,7 @@ class _Drawn:
                 fitted = self._fit(inputs[:, ~out], known.target[~out], hard)
                 log = log_softmax(self._scores(fitted, inputs[:, out]), axis=1)
                 each = log[np.arange(out.sum()), known.target[out]]
-                loss -= float(self._shares(known.target)[out] @ each)
+                loss -= float(each.sum())
             if loss < best:
                 best, chosen = loss, hard
         fitted = self._fit(inputs, known.target, chosen)
@@ -117,23 +108,23 @@ class _Drawn:
         at, rows = np.arange(n), np.arange(size) < members
         penalty = np.where(rows, 1e-3, hard / n if np.isfinite(hard) else 1e6)
         centre = np.where(rows, 1 / members, 0.0)
-        flat, shares = inputs.transpose(1, 0, 2).reshape(n, -1), self._shares(target)
+        flat = inputs.transpose(1, 0, 2).reshape(n, -1)
 
         def objective(values: Floats) -> tuple[float, Floats]:
             log = log_softmax(self._scores(values, inputs), axis=1)
             slopes = np.exp(log)
             slopes[at, target] -= 1
-            slopes *= shares[:, None]
+            slopes /= n
             parts = [np.tensordot(inputs, slopes, axes=2), slopes.sum(axis=0)]
             full = self.kind == "full"
             parts.append(((flat.T @ slopes) if full else (inputs * slopes).sum(axis=1)).ravel())
             away = values - centre
-            value = -float(shares @ log[at, target]) + float(penalty @ away**2)
+            value = -float(log[at, target].mean()) + float(penalty @ away**2)
             return value, np.concatenate(parts) + 2 * penalty * away
 
         if not np.isfinite(hard):
             every = [softmax(scores, axis=1) for scores in inputs]
-            made = fit_weights(every, target, "label", macro=self.macro)
+            made = fit_weights(every, target, "label")
             return np.concatenate([made, np.zeros(size - members)])
         bounds = [(0, None)] * members + [(None, None)] * (size - members)
         options = {"maxiter": 300}
@@ -142,10 +133,6 @@ class _Drawn:
         )
         values: Floats = found.x
         return values
-
-    def _shares(self, target: NDArray[Any]) -> Floats:
-        shares = 1 / np.bincount(target)[target] ** (0.5 * self.macro)
-        return np.asarray(shares / shares.sum())
 
     def _scores(self, values: Floats, inputs: Floats) -> Floats:
         members, n, classes = inputs.shape
@@ -263,12 +250,9 @@ def _climbed(learnt: Saved, new: Saved) -> Floats:
 
 
 WAYS: dict[str, Combine] = {
-    "blend": _Blend(),
-    "even": _Blend(EVENNESS[0]),
-    "equal": _Blend(EVENNESS[1]),
+    "blend": _blend,
     "diagonal": _Drawn("diagonal"),
     "full": _Drawn("full"),
-    "even diagonal": _Drawn("diagonal", macro=True),
     "plain": _plain,
     "trees": _Trees(),
     "columns": _Trees(beside=True),

@@ -1,17 +1,17 @@
 """Is a stacker over the members' outputs better than their blend? Saved predictions, no training.
 
     python benchmarks/stacking.py RUN_OR_NPZ ... [--rows 300,1000,3000] [--draws 3]
-                                  [--ways blend,even,diagonal]
+                                  [--ways blend,diagonal]
 
 Of each finished run, or of what `levers.py` has saved, the out-of-fold predictions of the members
 are combined in several ways. The rows of a fold are answered by what so many rows of the other
 folds teach (all of them at last), so that a score is of all rows, however few taught.
 
-- `blend`: a weight a member, as a run answers; `even` and `equal`, where rare classes count more.
+- `blend`: a weight a member, as a run answers.
 - `diagonal`, `full`: the blend's scores and a number a class, to which are added a weight for each
   member and class, or for each class a weight of every member's every class: multinomial logistic
   regression, drawn towards the blend. How hard follows from three parts of the rows that teach; the
-  hardest is the blend itself. `even diagonal` counts rare classes more.
+  hardest is the blend itself.
 - `plain`: the logistic regression of scikit-learn on the same log probabilities, drawn towards
   nothing, its C picked in the same way.
 - `trees`: LightGBM on them, small trees that begin at the blend, stopped early on a part; `columns`

@@ -116,7 +116,18 @@ def test_predictions_probabilities_and_logits_agree(run: RunFolder) -> None:
     logits = table.select(f"logit_{label}" for label in classes).to_numpy()
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(probabilities, exponents / exponents.sum(axis=1, keepdims=True))
-    assert table["prediction"].to_list() == [classes[i] for i in logits.argmax(axis=1)]
+    # A blend's label is the largest probability times class weight, a member's the largest.
+    answers = read(run.metrics)["answer"]["folds"]
+    weights = [answers[str(fold)].get("class_weights") for fold in table["fold"]]
+    assert any(weights)
+    every = np.array(
+        [[(each or dict.fromkeys(classes, 1))[c] for c in classes] for each in weights]
+    )
+    named = (probabilities * every).argmax(axis=1)
+    assert table["prediction"].to_list() == [classes[i] for i in named]
+    model = pl.read_parquet(run.member("model").out_of_fold)
+    largest = model.select(f"prob_{label}" for label in classes).to_numpy().argmax(axis=1)
+    assert model["prediction"].to_list() == [classes[i] for i in largest]
 
 
 def test_metrics_are_scikit_learns_of_whole_folds_and_of_all_rows(run: RunFolder) -> None:

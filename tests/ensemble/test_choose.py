@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
+from foldwise.decisions.decision import Decision
 from foldwise.ensemble.choose import Rows, _standard_error, adds, choose, cross_fit, dealt
 
 
@@ -47,7 +49,7 @@ def rows_of(predictions: dict[str, np.ndarray], target: np.ndarray, **changed: A
 
 
 def answers(rows: Rows, holds: Any = "label", seed: int = 0) -> np.ndarray:
-    return cross_fit(rows, holds, SCORES[holds], macro=False, seed=seed)[0]
+    return cross_fit(rows, holds, SCORES[holds], seed=seed)[0]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_a_useless_member_gets_nearly_no_weight(target: np.ndarray) -> None:
     rows = rows_of(
         {"a": told(target, 4, 1.0, 2), "b": told(target, 4, 1.0, 3), "noise": noise}, target
     )
-    found = choose(rows, "label", likelihood, macro=False, seed=0)
+    found = choose(rows, "label", likelihood, seed=0)
     assert found.blended
     assert found.weights[2] < 0.05 < 0.8 < found.weights[:2].min()
 
@@ -68,7 +70,7 @@ def test_a_useless_member_gets_nearly_no_weight(target: np.ndarray) -> None:
 def test_equal_members_share_and_independent_ones_add_up(target: np.ndarray) -> None:
     one, other = (told(target, 4, 1.0, seed) for seed in (1, 2))
     twice = rows_of({"a": one, "again": one, "other": other}, target)
-    found = choose(twice, "label", likelihood, macro=False, seed=0)
+    found = choose(twice, "label", likelihood, seed=0)
     assert found.weights[0] == pytest.approx(found.weights[1], abs=1e-3)
     # Evidence of two independent, calibrated witnesses multiplies: weights of one each.
     assert found.weights[0] + found.weights[1] == pytest.approx(1, abs=0.2)
@@ -85,7 +87,7 @@ def test_a_member_that_stays_out_is_not_needed_for_the_answer(target: np.ndarray
         },
         target,
     )
-    found = choose(rows, "label", accuracy, macro=False, seed=0)
+    found = choose(rows, "label", accuracy, seed=0)
     assert found.voting == ("a", "b")
     some = {name: rows.predictions[name] for name in ("a", "b")}
     whole = found.predict(rows.predictions, "label")
@@ -95,13 +97,11 @@ def test_a_member_that_stays_out_is_not_needed_for_the_answer(target: np.ndarray
 def test_a_fold_is_answered_by_the_others_alone(target: np.ndarray) -> None:
     members = {str(seed): told(target, 4, 1.0, seed) for seed in (1, 2)}
     rows = rows_of(members, target)
-    made, chosen = cross_fit(rows, "label", accuracy, macro=False, seed=0)
+    made, chosen = cross_fit(rows, "label", accuracy, seed=0)
     out = rows.fold == 3
     spoiled = target.copy()
     spoiled[out] = 0
-    again, chosen_again = cross_fit(
-        rows_of(members, spoiled), "label", accuracy, macro=False, seed=0
-    )
+    again, chosen_again = cross_fit(rows_of(members, spoiled), "label", accuracy, seed=0)
     np.testing.assert_array_equal(again[out], made[out])
     np.testing.assert_array_equal(chosen_again[3].weights, chosen[3].weights)
     assert not np.array_equal(chosen_again[1].weights, chosen[1].weights)
@@ -113,10 +113,10 @@ def test_a_row_of_several_repeats_never_weighs_for_itself(target: np.ndarray) ->
     row = np.tile(np.arange(1000), 2)
     fold = np.concatenate([np.arange(1000) % 5, 5 + np.arange(1000) // 5 % 5])
     given = {"row": row, "fold": fold, "group": row}
-    made, _ = cross_fit(rows_of(members, twice, **given), "label", accuracy, macro=False, seed=0)
+    made, _ = cross_fit(rows_of(members, twice, **given), "label", accuracy, seed=0)
     mine = np.isin(row, row[fold == 2])
     spoiled = np.where(mine, 0, twice)
-    again, _ = cross_fit(rows_of(members, spoiled, **given), "label", accuracy, macro=False, seed=0)
+    again, _ = cross_fit(rows_of(members, spoiled, **given), "label", accuracy, seed=0)
     np.testing.assert_array_equal(again[fold == 2], made[fold == 2])
 
 
@@ -128,7 +128,7 @@ def test_a_single_fold_is_answered_by_its_other_parts(target: np.ndarray) -> Non
     numbers = dealt(rows, 0)
     assert np.unique(numbers).tolist() == [0, 1, 2, 3, 4]
     assert (numbers[::2] == numbers[1::2]).all()  # groups stay together
-    made, chosen = cross_fit(rows, "label", accuracy, macro=False, seed=0)
+    made, chosen = cross_fit(rows, "label", accuracy, seed=0)
     assert list(chosen) == [0, 1, 2, 3, 4]
     assert chosen[0].blended
     out = numbers == 1
@@ -145,7 +145,7 @@ def test_a_group_as_large_as_the_table_leaves_the_first_member(target: np.ndarra
     members = {"model": told(target, 4, 0.5, 1), "better": told(target, 4, 2.0, 2)}
     one = rows_of(members, target, fold=np.ones(1000, dtype=int), group=np.zeros(1000, dtype=int))
     np.testing.assert_array_equal(answers(one), members["model"])
-    assert adds(one, "label", accuracy, macro=False) == {}
+    assert adds(one, "label", accuracy, seed=0) == {}
     # With other folds to learn from, it is only the blend that can't be tried.
     folds = rows_of(members, target, group=np.zeros(1000, dtype=int))
     np.testing.assert_array_equal(answers(folds), members["better"])
@@ -169,9 +169,9 @@ def test_a_score_that_is_not_defined_never_wins(target: np.ndarray) -> None:
         undefined = np.isin(made[:, 0], members["nan"][:, 0]).all()
         return float("nan") if undefined else accuracy(made, part)
 
-    found = choose(rows, "label", score, macro=False, seed=0)
+    found = choose(rows, "label", score, seed=0)
     assert found.single == "b" or found.blended
-    never = choose(rows, "label", lambda made, part: float("nan"), macro=False, seed=0)
+    never = choose(rows, "label", lambda made, part: float("nan"), seed=0)
     assert not never.blended
     assert never.single == "nan"  # the first, where nothing can be told
 
@@ -257,7 +257,7 @@ def test_a_member_answers_alone_where_it_is_ahead_by_more_than_half_a_standard_e
         return float(bonus[rows.row].mean()) if of_a else 0.0
 
     rows = rows_of({"a": told(target, 4, 1.0, 1), "b": told(target, 4, 1.0, 2)}, target)
-    assert choose(rows, "label", score, macro=False, seed=0).blended is blended
+    assert choose(rows, "label", score, seed=0).blended is blended
 
 
 def test_the_noise_of_a_difference_counts_a_group_of_near_duplicates_once(
@@ -278,7 +278,7 @@ def test_the_noise_of_a_difference_counts_a_group_of_near_duplicates_once(
 def test_members_that_know_nothing_are_weighed_out_and_one_of_them_answers() -> None:
     target = np.random.default_rng(0).integers(0, 4, 1000)
     against = {str(i): told(3 - target, 4, 1.0, i) for i in range(3)}
-    found = choose(rows_of(against, target), "label", accuracy, macro=False, seed=0)
+    found = choose(rows_of(against, target), "label", accuracy, seed=0)
     assert not found.blended
     assert len(found.voting) == 1
 
@@ -300,13 +300,13 @@ def test_what_a_member_adds_is_what_the_blend_loses_without_it(target: np.ndarra
     one, other = told(target, 4, 1.0, 1), told(target, 4, 1.0, 2)
     noise = np.random.default_rng(1).dirichlet(np.ones(4), 1000)
     rows = rows_of({"one": one, "copy": one, "other": other, "noise": noise}, target)
-    found = adds(rows, "label", likelihood, macro=False)
+    found = adds(rows, "label", likelihood, seed=0)
     assert list(found) == list(rows.predictions)
     assert found["other"] > 0.1
     assert found["one"] == pytest.approx(0, abs=0.005)  # its copy is still there
     assert found["noise"] == pytest.approx(0, abs=0.005)
     alone = rows_of({"one": one}, target)
-    assert adds(alone, "label", likelihood, macro=False) == {}
+    assert adds(alone, "label", likelihood, seed=0) == {}
 
 
 def test_same_rows_same_answers(target: np.ndarray) -> None:
@@ -314,22 +314,28 @@ def test_same_rows_same_answers(target: np.ndarray) -> None:
     assert answers(rows).tobytes() == answers(rows).tobytes()
 
 
-def test_a_mean_over_classes_tries_weights_that_count_classes_alike() -> None:
-    # One member knows the rare class, the other tells two frequent ones apart. Two blends are tried
-    # where a mean over classes judges, and the better one of them answers.
+def test_a_blend_is_judged_by_what_is_named_from_it() -> None:
+    # One class in ten is rare, and both members know it: named from a smaller probability it is
+    # found, so that the blend is ahead of a member which names the most probable class.
     random = np.random.default_rng(0)
-    target = random.choice(3, 1500, p=[0.48, 0.48, 0.04])
-    rare = told(target, 3, 1.5, 1)
-    rare[:, :2] = rare[:, :2].mean(axis=1, keepdims=True)
-    common = told(np.where(target == 2, random.integers(0, 2, 1500), target), 3, 1.5, 2)
-    rows = rows_of({"rare": rare, "common": common}, target)
+    target = (random.random(2000) < 0.1).astype(np.int64)
+    scores = random.normal(size=(2, 2000)) + 1.2 * target - 1.4
+    made = {str(i): np.stack([1 - expit(s), expit(s)], axis=1) for i, s in enumerate(scores)}
+    rows = rows_of(made, target)
 
-    def over_classes(made: np.ndarray, part: Rows) -> float:
+    def recall(made: np.ndarray, part: Rows) -> float:
         right = made.argmax(axis=1) == part.target
-        return float(np.mean([right[part.target == k].mean() for k in range(3)]))
+        return float(np.mean([right[part.target == k].mean() for k in range(2)]))
 
-    made = {
-        macro: cross_fit(rows, "label", over_classes, macro=macro, seed=0)[0]
-        for macro in (False, True)
-    }
-    assert over_classes(made[True], rows) > over_classes(made[False], rows) + 0.02
+    def decide(made: np.ndarray, part: Rows, blended: bool) -> tuple[Decision, np.ndarray]:
+        decision = Decision(class_weights=(1.0, 9.0)) if blended else Decision(2.0)
+        return decision, decision.names_from(made)
+
+    found = choose(rows, "label", recall, seed=0, decide=decide)
+    assert found.blended
+    assert found.decision.class_weights == (1.0, 9.0)
+    assert found.scores["blend"] > max(recall(one, rows) for one in made.values()) + 0.1
+    one = choose(rows_of({"0": made["0"]}, target), "label", recall, seed=0, decide=decide)
+    assert one.decision == Decision(2.0)
+    added = adds(rows, "label", recall, seed=0, decide=decide)
+    assert all(0 < gain < 0.1 for gain in added.values())

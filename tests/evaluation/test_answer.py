@@ -19,7 +19,7 @@ from foldwise.parts.usercode import UserCode
 from foldwise.tasks.multiclass import Multiclass
 from foldwise.tasks.multilabel import Multilabel
 from foldwise.tasks.ordinal import Ordinal
-from foldwise.tasks.predictions import values_to_table
+from foldwise.tasks.predictions import values_of, values_to_table
 from foldwise.tasks.regression import Regression
 
 CLASSES = ["a", "b", "c"]
@@ -103,15 +103,122 @@ def accuracy(found: pl.DataFrame) -> float:
     return float((found["target"] == found["prediction"]).mean())
 
 
-def test_rows_of_rare_classes_weigh_more_only_where_labels_are_judged() -> None:
-    target = np.random.default_rng(6).choice(3, N, p=[0.8, 0.15, 0.05])
-    weights = {}
+def rare_class(seed: int) -> np.ndarray:
+    """N class ids, one in thirteen of the rarest."""
+    return np.random.default_rng(seed).choice(3, N, p=[0.72, 0.2, 0.08])
+
+
+def unsure(target: np.ndarray) -> dict[str, np.ndarray]:
+    """Two members' right probabilities, of classes that are hard to tell apart."""
+    shares = np.bincount(target, minlength=3) / len(target)
+    made = {}
+    for seed, name in enumerate(("model", "linear")):
+        scores = np.random.default_rng(seed).normal(size=(len(target), 3))
+        scores[np.arange(len(target)), target] += 1.0
+        powers = np.exp(scores) * shares
+        made[name] = powers / powers.sum(axis=1, keepdims=True)
+    return made
+
+
+def test_rare_classes_are_named_from_smaller_probabilities_where_a_mean_over_classes_judges() -> (
+    None
+):
+    target = rare_class(6)
+    values = unsure(target)
+    found = {}
     for metric in ("log_loss", "auroc_macro", "f1_macro", "balanced_accuracy"):
-        run = prepared(metric, metrics=[metric])
-        weights[metric] = answer(run, members(run, target)).chosen.weights
-    np.testing.assert_array_equal(weights["auroc_macro"], weights["log_loss"])
-    for judging in ("f1_macro", "balanced_accuracy"):
-        assert np.abs(weights[judging] - weights["log_loss"]).max() > 0.01
+        run = prepared(metric, metrics=[metric], decided=True)
+        tables = {name: table(run, target, made) for name, made in values.items()}
+        found[metric] = answer(run, tables)
+        probabilities = found[metric].out_of_fold.select("^prob_.*$")
+        assert probabilities.equals(found["log_loss"].out_of_fold.select("^prob_.*$"))
+    for metric in ("log_loss", "auroc_macro"):
+        assert found[metric].chosen.decision.class_weights == ()
+        assert "class_weights" not in found[metric].as_json()
+    rows = np.bincount(target)
+    weights = found["balanced_accuracy"].chosen.decision.class_weights
+    assert weights == pytest.approx(rows.max() / rows)
+    f1 = found["f1_macro"]
+    assert f1.chosen.decision.class_weights == pytest.approx(np.sqrt(rows.max() / rows))
+    made = values_of(f1.out_of_fold)
+    named = f1.out_of_fold["prediction"].to_list()
+    assert named != [CLASSES[i] for i in made.argmax(axis=1)]
+    for metric in ("f1_macro", "balanced_accuracy"):
+        run = prepared(metric, metrics=[metric], decided=True)
+        arrays = run.task.to_arrays(found[metric].out_of_fold)
+        most = made.argmax(axis=1)
+        gain = evaluate(run.task.metrics()[0], *arrays)
+        gain -= evaluate(run.task.metrics()[0], arrays[0], most, made)
+        told = found[metric].as_json()
+        assert gain > 0.02
+        assert told["class_weights_add"] == pytest.approx(gain)
+        assert told["thresholds_add"] is None
+        assert list(told["class_weights"]) == CLASSES
+        assert chosen_of({"answer": told}).decision == found[metric].chosen.decision
+
+
+def test_the_most_probable_class_is_named_where_that_is_asked_for_or_one_member_answers() -> None:
+    target = rare_class(6)
+    values = unsure(target)
+    run = prepared()  # thresholds: half
+    tables = {name: table(run, target, made) for name, made in values.items()}
+    made = answer(run, tables)
+    assert made.chosen.blended
+    assert made.chosen.decision == Decision()
+    most = values_of(made.out_of_fold).argmax(axis=1)
+    assert made.out_of_fold["prediction"].to_list() == [CLASSES[i] for i in most]
+    one = answer(prepared(decided=True), {"model": tables["model"]})
+    assert one.chosen.decision.class_weights == ()
+    assert one.out_of_fold["prediction"].equals(tables["model"]["prediction"])
+
+
+def test_the_class_weights_of_a_row_hang_on_no_target_of_its_own_fold() -> None:
+    target = rare_class(6)
+    values = unsure(target)
+    other = np.where(np.arange(N) % 3 == 0, 2, target)
+    run = prepared(decided=True)
+    first, second = (
+        answer(run, {name: table(run, shown, made) for name, made in values.items()})
+        for shown in (target, other)
+    )
+    assert first.of_folds[1].decision == second.of_folds[1].decision
+    assert first.of_folds[2].decision != second.of_folds[2].decision
+    own = pl.col("fold") == 1
+    predictions = [each.out_of_fold.filter(own)["prediction"] for each in (first, second)]
+    assert predictions[0].equals(predictions[1])
+
+
+def test_new_rows_are_named_by_class_weights_on_the_mean_of_tempered_folds() -> None:
+    run = prepared(decided=True)
+    decision = Decision(2.0, class_weights=(1.0, 1.0, 3.0))
+    chosen = Chosen(("model", "linear"), np.array([0.5, 0.5]), True, {}, decision)
+    target = np.zeros(N, dtype=np.int64)
+    folds = []
+    for p in (0.8, 0.6):
+        made = table(run, target, np.tile([p, 0.05, 0.95 - p], (N, 1)))
+        folds.append({"model": made, "linear": made})
+    found = mean_answer(folds, chosen, run.task)
+    roots = np.sqrt([[0.8, 0.05, 0.15], [0.6, 0.05, 0.35]])
+    mean = (roots / roots.sum(axis=1, keepdims=True)).mean(axis=0)
+    np.testing.assert_allclose(values_of(found)[0], mean)
+    assert mean.argmax() == 0
+    assert found["prediction"][0] == "c"
+    assert 3 * mean[2] > mean[0]
+
+
+def test_an_order_is_named_by_the_median_of_weighed_probabilities() -> None:
+    run = prepared("f1_macro", task="ordinal", decided=True)
+    target = rare_class(6)
+    tables = {name: table(run, target, made) for name, made in unsure(target).items()}
+    found = answer(run, tables)
+    weights = np.array(found.chosen.decision.class_weights)
+    assert weights.max() > 1
+    seen = values_of(found.out_of_fold) * np.array(
+        [found.of_folds[fold].decision.class_weights for fold in found.out_of_fold["fold"]]
+    )
+    above = seen[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:] / seen.sum(axis=1, keepdims=True)
+    median = (above > 0.5).sum(axis=1)
+    assert found.out_of_fold["prediction"].to_list() == [CLASSES[i] for i in median]
 
 
 def test_members_that_err_apart_are_blended_and_the_blend_is_better(target: np.ndarray) -> None:
@@ -345,3 +452,11 @@ def test_thresholds_that_arent_one_a_label_are_refused() -> None:
     chosen = Chosen(("model",), np.ones(1), False, {}, Decision(1.0, (0.3, 0.3)))
     with pytest.raises(FoldwiseError, match="has 2 thresholds for 3 labels"):
         answered({"model": table(run, target, values)}, chosen, run.task)
+
+
+def test_class_weights_that_arent_one_a_class_are_refused() -> None:
+    run = prepared(decided=True)
+    target = rare_class(6)
+    chosen = Chosen(("model",), np.ones(1), False, {}, Decision(class_weights=(1.0, 2.0)))
+    with pytest.raises(FoldwiseError, match="has 2 class weights for 3 labels"):
+        answered({"model": table(run, target, unsure(target)["model"])}, chosen, run.task)

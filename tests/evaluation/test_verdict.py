@@ -199,7 +199,14 @@ def test_what_thresholds_add_is_told_apart_from_the_blends_merit() -> None:
         "Of the answer's macro-F1 +0.050 are its thresholds' (each member alone names labels from "
         "a half)."
     )
-    assert "thresholds" not in judged(values, answer=answer)["told"]
+    told = judged(values, answer=answer | {"class_weights_add": 0.02})["told"]
+    assert told.endswith(
+        "Of the answer's macro-F1 +0.020 are its class weights' (each member alone names the most "
+        "probable class)."
+    )
+    plain = judged(values, answer=answer)["told"]
+    assert "thresholds" not in plain
+    assert "class weights" not in plain
 
 
 def test_a_member_that_is_ahead_of_the_blend_is_said_to_be() -> None:

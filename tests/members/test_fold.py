@@ -252,6 +252,7 @@ def test_a_run_of_the_model_alone_fits_and_keeps_nothing_else(
         "folds": {"1": alone, "2": alone},
         "calibration": None,
         "thresholds_add": None,
+        "class_weights_add": None,
         "sets": metrics["answer"]["sets"],
     }
     assert pl.read_parquet(run.out_of_fold).equals(pl.read_parquet(run.member("model").out_of_fold))

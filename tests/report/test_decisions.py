@@ -52,6 +52,11 @@ def test_intervals_and_thresholds_are_told() -> None:
     (labels,) = decision_sections({"answer": named}, None, None)
     assert "0.089" in str(labels.body)
     assert "card" in str(labels.body)
+    weighed = {"class_weights": {"card": 2.25, "loan": 1.0}, "class_weights_add": 0.0123}
+    (classes,) = decision_sections({"answer": weighed}, None, None)
+    assert "largest probability times weight" in str(classes.body)
+    assert "0.012" in str(classes.body)
+    assert "2.25" in str(classes.body)
 
 
 def test_a_run_from_before_there_were_decisions_has_no_section_of_nothing() -> None:

@@ -172,9 +172,10 @@ class Config(Section):
     )
     thresholds: Literal["auto", "half"] = Field(
         default="auto",
-        description="From which probability a label of a multilabel target is predicted: `auto`, "
-        "where an F1 judges (selection.metric), from thresholds fitted out of fold; `half`: from "
-        "a half.",
+        description="From which probability a label is predicted. `auto`: of a multilabel target, "
+        "where an F1 judges (selection.metric), from thresholds fitted out of fold; of one class a "
+        "row, where a mean over classes judges, rare classes from smaller ones where the answer is "
+        "a blend. `half`: from a half; the most probable class.",
     )
     baselines: bool = Field(
         default=True,

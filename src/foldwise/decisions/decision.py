@@ -1,6 +1,7 @@
-"""What is done with an answer's probabilities: a temperature, and thresholds for sets of labels.
+"""What is done with an answer's probabilities: a temperature, and by what labels are named.
 
-Both are fitted together, on rows that no member was trained on and that aren't scored by them.
+Sets of labels have thresholds, classes weights. All are fitted together, on rows that no member was
+trained on and that aren't scored by them.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
+from foldwise.decisions.class_weights import class_weights, weighed
 from foldwise.decisions.temperature import Floats, Of, fit_temperature, temper
 from foldwise.decisions.thresholds import f1_thresholds
 
@@ -19,28 +22,47 @@ Labels = Literal["each", "together", "half"]
 
 @dataclass(frozen=True)
 class Decision:
-    """A temperature, and from which probability on each label is named.
+    """A temperature, and from which probability on a label is named.
 
     Attributes:
         temperature: that probabilities are tempered by.
-        thresholds: of each label, on tempered probabilities; empty where they are a half, and
-            where one class a row is predicted.
+        thresholds: of each label of a set, on tempered probabilities; empty where they are a half.
+        class_weights: of each class, by which tempered probabilities are multiplied to find the
+            largest; empty where the most probable class is the label.
     """
 
     temperature: float = 1.0
     thresholds: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] = ()
 
     @property
     def plain(self) -> bool:
         """Whether it leaves everything as it is."""
         return self == AS_IT_IS
 
+    @property
+    def renames(self) -> bool:
+        """Whether it names other labels; a temperature names none."""
+        return bool(self.thresholds or self.class_weights)
+
+    def names_from(self, probabilities: Floats) -> Floats:
+        """Return what a row's class is named from, (n, classes): the largest is its label."""
+        if not self.class_weights:
+            return probabilities
+        return weighed(probabilities, np.array(self.class_weights))
+
 
 AS_IT_IS = Decision()
 
 
 def fit_decision(
-    probabilities: Floats, target: NDArray[Any], of: Of, *, calibrate: bool, labels: Labels
+    probabilities: Floats,
+    target: NDArray[Any],
+    of: Of,
+    *,
+    calibrate: bool,
+    labels: Labels = "half",
+    power: float = 0.0,
 ) -> Decision:
     """Fit what is done with an answer's probabilities.
 
@@ -50,8 +72,12 @@ def fit_decision(
         of: what the probabilities are of.
         calibrate: fit a temperature.
         labels: which thresholds.
+        power: of the class weights; 0 for none.
     """
     temperature = fit_temperature(probabilities, target, of) if calibrate else 1.0
+    if power:
+        weights = class_weights(target, probabilities.shape[1], power)
+        return Decision(temperature, class_weights=tuple(weights.tolist()))
     if labels == "half":
         return Decision(temperature)
     tempered = temper(probabilities, temperature, of)

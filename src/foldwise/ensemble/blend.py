@@ -22,10 +22,6 @@ from foldwise.members.member import Floats, Holds, magnitude
 
 SMALLEST = 1e-6  # of a probability: a member that was sure and wrong must not veto a class
 _PULL = 1e-3  # towards equal weights, so that members that say the same share their weight
-# By how much a class's (or a positive label's) rows weigh more, the rarer they are: the power of
-# the inverse of their number, where a mean over classes judges. One makes classes equal, as that
-# metric does; a half costs less of the log loss. Which is better hangs on the table.
-EVENNESS = (0.5, 1.0)
 _HOPELESS = 1e6  # times the best member's squared error
 _NOTHING = 1e-3  # a weight below it moves no prediction: the member can stay out
 
@@ -48,13 +44,7 @@ def blend(weights: Floats, predictions: Sequence[Floats], holds: Holds) -> Float
     return blended
 
 
-def fit_weights(
-    predictions: Sequence[Floats],
-    target: NDArray[Any],
-    holds: Holds,
-    *,
-    macro: bool = False,
-) -> Floats:
+def fit_weights(predictions: Sequence[Floats], target: NDArray[Any], holds: Holds) -> Floats:
     """Fit a blend's weights on rows that no member was trained on.
 
     Classes and labels by the log loss, numbers by the squared error; both are convex in the
@@ -64,14 +54,11 @@ def fit_weights(
         predictions: of each member, float64 (n, n_outputs).
         target: class ids, int64 (n,); 0 and 1, float64 (n, labels); or numbers, float64 (n, 1).
         holds: label, labels or number.
-        macro: weigh a class's rows (or a label's positives) by the inverse square root of their
-            number, for a run that is judged by a mean over classes.
 
     Returns:
         Float64 (members,).
     """
-    evenness = EVENNESS[0] if macro else 0.0
-    return fit_margins(margins(predictions, target, holds), target, holds, evenness=evenness)
+    return fit_margins(margins(predictions, target, holds), target, holds)
 
 
 def margins(predictions: Sequence[Floats], target: NDArray[Any], holds: Holds) -> NDArray[Any]:
@@ -100,7 +87,6 @@ def fit_margins(
     target: NDArray[Any],
     holds: Holds,
     *,
-    evenness: float,
     start: Floats | None = None,
 ) -> Floats:
     """Fit weights as `fit_weights` does, on `margins` and the target of their rows.
@@ -109,19 +95,17 @@ def fit_margins(
         wrong: (members, n, n_outputs).
         target: of the same rows.
         holds: label, labels or number.
-        evenness: 0, or one of `EVENNESS`.
         start: weights to begin from, of rows that are nearly the same; the optimum is one.
     """
     if holds == "number":
         return _least_squares(wrong[:, :, 0])
     members, n, outputs = wrong.shape
     flat = wrong.reshape(members, -1)
-    importance = _importance(target, holds, outputs, evenness).astype(np.float32)
     loss = _class_loss if holds == "label" else _label_loss
 
     def objective(weights: Floats) -> tuple[float, Floats]:
         summed = (weights.astype(np.float32) @ flat).reshape(n, outputs)
-        value, slopes = loss(summed, importance)
+        value, slopes = loss(summed)
         away = weights - 1 / members
         gradient = (flat @ slopes.ravel()).astype(np.float64)
         return value + _PULL * float(away @ away), gradient + 2 * _PULL * away
@@ -150,32 +134,19 @@ def scores_of(made: Floats, holds: Holds) -> Floats:
     return scores
 
 
-def _importance(target: NDArray[Any], holds: Holds, n_outputs: int, evenness: float) -> Floats:
-    # One number a row (classes) or a row and label, summing to one.
-    if holds == "label":
-        weights = 1 / np.bincount(target, minlength=n_outputs)[target] ** evenness
-    else:
-        positive = target.mean(axis=0)
-        odds = ((1 - positive) / np.maximum(positive, 1 / len(target))) ** evenness
-        weights = np.where(target == 1, odds, 1.0)
-        weights /= weights.sum(axis=0) if evenness else 1.0
-    shares: Floats = weights / weights.sum()
-    return shares
-
-
-def _class_loss(summed: NDArray[Any], importance: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+def _class_loss(summed: NDArray[Any]) -> tuple[float, NDArray[Any]]:
     # The true class's score is zero, so the log loss is the logarithm of the sum.
     largest = summed.max(axis=1, keepdims=True)
     powers = np.exp(summed - largest)
     sums = powers.sum(axis=1, keepdims=True)
     losses = (np.log(sums) + largest)[:, 0]
-    powers *= importance[:, None] / sums
-    return float(np.dot(importance.astype(np.float64), losses)), powers
+    powers /= sums * len(sums)
+    return float(losses.mean(dtype=np.float64)), powers
 
 
-def _label_loss(summed: NDArray[Any], importance: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+def _label_loss(summed: NDArray[Any]) -> tuple[float, NDArray[Any]]:
     losses = np.logaddexp(0, summed)
-    return float((importance * losses).sum(dtype=np.float64)), importance * expit(summed)
+    return float(losses.mean(dtype=np.float64)), expit(summed) / losses.size
 
 
 def _least_squares(wrong: Floats) -> Floats:

@@ -5,12 +5,9 @@ blended with weights that follow from the other folds' rows alone (cross-fitting
 row in the run's table is as honest as any member's. The weights that predict new rows follow from
 all rows.
 
-Where a mean over classes judges, there are two blends, whose weights were fitted on classes that
-count more or less alike. Over 17 sets of members of five tables the answer's macro-F1 was above
-the best single member's by 0.005 with the one alone and 0.008 with both.
-
-What is done with the answer's probabilities (a temperature, thresholds: decisions/) is fitted with
-the weights, on the same rows; of a blend on predictions that are cross-fitted within them.
+What is done with the answer's probabilities (a temperature, thresholds, class weights: decisions/)
+is fitted with the weights, on the same rows; of a blend on predictions that are cross-fitted within
+them. A blend is judged by the labels that it would give then.
 
 Within the rows at hand a blend is itself cross-fitted, over parts that keep near-duplicates
 together, and compared with the best single member on the same rows. Where that member is better by
@@ -24,14 +21,14 @@ measured and left out (docs/experiments.md, "A member alone or a blend").
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foldwise.decisions.decision import AS_IT_IS, Decision
-from foldwise.ensemble.blend import EVENNESS, blend, fit_margins, margins
+from foldwise.ensemble.blend import blend, fit_margins, margins
 from foldwise.members.member import Floats, Holds
 
 PARTS = 5
@@ -70,8 +67,14 @@ class Rows:
 
 # (predictions (n, n_outputs), rows) -> the selection metric, the greater the better.
 Score = Callable[[Floats, Rows], float]
-# (predictions (n, n_outputs), rows) -> what is done with predictions like these.
-Decide = Callable[[Floats, Rows], Decision]
+# (predictions (n, n_outputs), rows, whether a blend's) -> what is done with predictions like these,
+# and what the score reads of these, (n, n_outputs).
+Decide = Callable[[Floats, Rows, bool], tuple[Decision, Floats]]
+
+
+def as_they_are(made: Floats, rows: Rows, blended: bool) -> tuple[Decision, Floats]:
+    """Do nothing with predictions."""
+    return AS_IT_IS, made
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Chosen:
         names: the members, in the order of the weights.
         weights: (members,), none negative.
         blended: whether it is a blend, and not a single member's.
-        scores: of each member and of the cross-fitted blend, the greater the better.
+        scores: of each member and of the cross-fitted blend, as it is decided, the greater the
+            better.
         decision: what is done with what the weights give.
     """
 
@@ -117,9 +121,8 @@ def choose(
     holds: Holds,
     score: Score,
     *,
-    macro: bool,
     seed: int,
-    decide: Decide | None = None,
+    decide: Decide = as_they_are,
 ) -> Chosen:
     """Choose between the best single member and a blend of all, on rows that nobody trained on.
 
@@ -127,11 +130,10 @@ def choose(
         rows: at least one member's predictions.
         holds: label, labels or number.
         score: the selection metric, the greater the better; nan is worse than any number.
-        macro: whether that metric is a mean over classes of what labels say.
         seed: deals groups to parts.
-        decide: fits what is done with the predictions; None for nothing.
+        decide: fits what is done with the predictions.
     """
-    return _decided(rows, _margins(rows, holds), holds, score, macro, seed, decide)
+    return _chosen(rows, _margins(rows, holds), holds, score, seed, decide)
 
 
 def cross_fit(
@@ -139,9 +141,8 @@ def cross_fit(
     holds: Holds,
     score: Score,
     *,
-    macro: bool,
     seed: int,
-    decide: Decide | None = None,
+    decide: Decide = as_they_are,
 ) -> tuple[Floats, dict[int, Chosen]]:
     """Answer each row with what rows of other folds say; arguments as for `choose`.
 
@@ -155,7 +156,7 @@ def cross_fit(
     for number, out, others in _folds(rows, seed):
         if others.any():
             there = rows.part(others), wrong[:, others]
-            found = _decided(*there, holds, score, macro, seed, decide)
+            found = _chosen(*there, holds, score, seed, decide)
         else:  # one group is all there is, and no row could tell of another: the first member
             names = tuple(rows.predictions)
             found = Chosen(names, np.eye(len(names))[0], False, {})
@@ -176,10 +177,13 @@ def dealt(rows: Rows, seed: int) -> NDArray[np.int64]:
     return parts_of(rows.group, seed)
 
 
-def adds(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int = 0) -> dict[str, float]:
+def adds(
+    rows: Rows, holds: Holds, score: Score, *, seed: int, decide: Decide = as_they_are
+) -> dict[str, float]:
     """Say what each member adds: the blend of all members minus the blend of the others.
 
-    Both are cross-fitted over the folds, and always blends, so that they can be compared.
+    Both are cross-fitted over the folds, and always blends, so that they can be compared; each is
+    decided on all rows at once, as well as it can be.
 
     Returns:
         By member, in units of the score; positive where the member helps. Empty where one member is
@@ -189,70 +193,53 @@ def adds(rows: Rows, holds: Holds, score: Score, *, macro: bool, seed: int = 0) 
     if len(names) < 2:
         return {}
     wrong = _margins(rows, holds)
-    evenness = EVENNESS[0] if macro else 0.0
     left_out = [np.array([name != other for name in names]) for other in names]
     made = [np.full_like(_first(rows), 1 / _first(rows).shape[1]) for _ in [None, *names]]
     for _, out, others in _folds(rows, seed):
         if not others.any():
             return {}
         there, target = wrong[:, others], rows.target[others]
-        whole = fit_margins(there, target, holds, evenness=evenness)
+        whole = fit_margins(there, target, holds)
         part = rows.part(out).predictions
         made[0][out] = blend(whole, list(part.values()), holds)
         for place, kept in enumerate(left_out, start=1):
             start = whole[kept]
-            weights = fit_margins(there[kept], target, holds, evenness=evenness, start=start)
+            weights = fit_margins(there[kept], target, holds, start=start)
             predictions = [part[name] for name, stays in zip(names, kept, strict=True) if stays]
             made[place][out] = blend(weights, predictions, holds)
-    scores = [score(predictions, rows) for predictions in made]
+    scores = [score(decide(predictions, rows, True)[1], rows) for predictions in made]
     return {name: scores[0] - scores[place] for place, name in enumerate(names, start=1)}
 
 
-def _decided(
-    rows: Rows,
-    wrong: NDArray[Any],
-    holds: Holds,
-    score: Score,
-    macro: bool,
-    seed: int,
-    decide: Decide | None,
-) -> Chosen:
-    chosen, made = _chosen(rows, wrong, holds, score, macro=macro, seed=seed)
-    return chosen if decide is None else replace(chosen, decision=decide(made, rows))
-
-
 def _chosen(
-    rows: Rows, wrong: NDArray[Any], holds: Holds, score: Score, *, macro: bool, seed: int
-) -> tuple[Chosen, Floats]:
-    # The choice, and its predictions of the rows, which saw none of their own targets.
+    rows: Rows, wrong: NDArray[Any], holds: Holds, score: Score, seed: int, decide: Decide
+) -> Chosen:
     names = tuple(rows.predictions)
     scores = {name: score(made, rows) for name, made in rows.predictions.items()}
     best = max(names, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
-    single = Chosen(names, np.array([float(name == best) for name in names]), False, scores)
+
+    def alone() -> Chosen:
+        decision, _ = decide(rows.predictions[best], rows, False)
+        return Chosen(names, np.array([float(n == best) for n in names]), False, scores, decision)
+
     parts = parts_of(rows.group, seed)
-    alone = single, rows.predictions[best]
     if len(names) == 1 or len(np.unique(parts)) < 2:
-        return alone
-    found, blended = alone
-    scores["blend"] = float("-inf")
-    for evenness in EVENNESS if macro else (0.0,):
-        whole = fit_margins(wrong, rows.target, holds, evenness=evenness)
-        made = np.empty_like(rows.predictions[best])
-        for part in np.unique(parts):
-            out = parts == part
-            there, target = wrong[:, ~out], rows.target[~out]
-            weights = fit_margins(there, target, holds, evenness=evenness, start=whole)
-            made[out] = blend(weights, [rows.predictions[name][out] for name in names], holds)
-        worth = score(made, rows)
-        # Members that know nothing can all be weighed out: then there is no blend.
-        if whole.any() and not worth <= scores["blend"]:
-            found, blended = Chosen(names, whole, True, scores), made
-            scores["blend"] = worth
+        return alone()
+    whole = fit_margins(wrong, rows.target, holds)
+    if not whole.any():  # members that know nothing can all be weighed out: there is no blend
+        return alone()
+    made = np.empty_like(rows.predictions[best])
+    for part in np.unique(parts):
+        out = parts == part
+        weights = fit_margins(wrong[:, ~out], rows.target[~out], holds, start=whole)
+        made[out] = blend(weights, [rows.predictions[name][out] for name in names], holds)
+    decision, seen = decide(made, rows, True)
+    scores["blend"] = score(seen, rows)
     lead = scores[best] - scores["blend"]
-    if lead > 0:
-        noise = _standard_error(rows.predictions[best], blended, rows, score, seed)
-        return alone if lead > MARGIN * noise else (found, blended)
-    return (found, blended) if lead <= 0 else alone  # nan: nothing can be told
+    noise = _standard_error(rows.predictions[best], seen, rows, score, seed) if lead > 0 else 0.0
+    if not lead <= MARGIN * noise:  # nan: nothing can be told
+        return alone()
+    return Chosen(names, whole, True, scores, decision)
 
 
 def _standard_error(first: Floats, second: Floats, rows: Rows, score: Score, seed: int) -> float:

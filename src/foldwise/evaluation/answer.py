@@ -3,12 +3,12 @@
 Out of fold, the rows of a fold are answered by weights that follow from the other folds' rows
 (ensemble/choose.py). New rows and the holdout are answered by weights from all of them: in each
 fold its members' predictions are blended and tempered, then the folds' answers averaged, and labels
-named by their thresholds.
+named by thresholds or class weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import polars as pl
 
 from foldwise.config.members import MODEL
 from foldwise.config.schema import Config
+from foldwise.decisions.class_weights import POWERS
 from foldwise.decisions.decision import AS_IT_IS, Decision, Labels, fit_decision
 from foldwise.decisions.temperature import Of, temper
 from foldwise.decisions.thresholds import best_thresholds
@@ -26,6 +27,7 @@ from foldwise.ensemble.choose import (
     Rows,
     Score,
     adds,
+    as_they_are,
     choose,
     cross_fit,
     dealt,
@@ -37,9 +39,6 @@ from foldwise.metrics.metric import Metric, evaluate
 from foldwise.preparation.build import holds
 from foldwise.preparation.prepare import Prepared
 from foldwise.tasks.predictions import mean_of_models, values_of, with_values
-
-# Metrics of labels that are a mean over classes, whatever the classes' sizes; besides *_macro.
-_OVER_CLASSES = ("balanced_accuracy",)
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ class Answer:
         adds: by member, the score of the blend of all minus that without it, the greater the
             better; none where one member is all there is.
         calibration: what the temperature changed; none where there is none.
-        labels: the names of the thresholds.
-        gain: what thresholds add to the score that judges, against a half for every label, both
-            cross-fitted; none where there are none.
+        labels: the names of the classes or labels.
+        gain: what thresholds or class weights add to the score that judges, against a half for
+            every label and the most probable class, both cross-fitted; none where there are none.
     """
 
     chosen: Chosen
@@ -73,15 +72,18 @@ class Answer:
             **self._told(self.chosen),
             "adds": self.adds,
             "calibration": self.calibration,
-            "thresholds_add": self.gain,
+            "thresholds_add": self.gain if self.chosen.decision.thresholds else None,
+            "class_weights_add": self.gain if self.chosen.decision.class_weights else None,
             "folds": {str(number): self._told(chosen) for number, chosen in self.of_folds.items()},
         }
 
     def _told(self, chosen: Chosen) -> dict[str, Any]:
         found: dict[str, Any] = {"weights": _weights(chosen), "blended": chosen.blended}
         found["temperature"] = chosen.decision.temperature
-        if thresholds := chosen.decision.thresholds:
-            found["thresholds"] = dict(zip(self.labels, thresholds, strict=True))
+        decision = chosen.decision
+        for key in ("thresholds", "class_weights"):
+            if numbers := getattr(decision, key):
+                found[key] = dict(zip(self.labels, numbers, strict=True))
         return found
 
 
@@ -94,11 +96,12 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
             order; the model's first.
     """
     task, kind = prepared.task, holds(prepared.task)
-    first, decide = tables[MODEL], _decide(prepared)
-    if len(tables) == 1 and decide is None:
+    first, metric = tables[MODEL], judged_by(prepared.config, task.metrics())
+    score = _score(task, metric, named_by(prepared.config, metric))
+    decide = _decide(prepared, metric)
+    if len(tables) == 1 and decide is as_they_are:
         alone = Chosen((MODEL,), np.ones(1), False, {})
         return Answer(alone, dict.fromkeys(prepared.folds, alone), first, {})
-    metric = judged_by(prepared.config, task.metrics())
     target = task.to_arrays(first)[0]
     row = first["row"].to_numpy()
     rows = Rows(
@@ -108,25 +111,26 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
         first["fold"].to_numpy().astype(np.int64),
         np.asarray(prepared.assignment.groups(row)),
     )
-    settings: dict[str, Any] = {
-        "macro": _weighs_classes(metric),
-        "seed": prepared.config.folds.seed,
-    }
-    score = _score(task, metric, named_by(prepared.config, metric))
-    _, of_folds = cross_fit(rows, kind, score, decide=decide, **settings)
-    chosen = choose(rows, kind, score, decide=decide, **settings)
+    settings: dict[str, Any] = {"seed": prepared.config.folds.seed, "decide": decide}
+    _, of_folds = cross_fit(rows, kind, score, **settings)
+    chosen = choose(rows, kind, score, **settings)
     numbers = dealt(rows, settings["seed"])
     parts = {n: {m: t.filter(numbers == n) for m, t in tables.items()} for n in of_folds}
-    made = _joined([answered(parts[n], found, task) for n, found in of_folds.items()])
-    added = adds(rows, kind, score, **settings)
-    raw = {n: replace(found, decision=AS_IT_IS) for n, found in of_folds.items()}
-    before = _joined([answered(parts[n], found, task) for n, found in raw.items()])
+
+    def answers(kept: Callable[[Decision], Decision]) -> pl.DataFrame:
+        found = {n: replace(each, decision=kept(each.decision)) for n, each in of_folds.items()}
+        made = [answered(parts[n], each, task) for n, each in found.items()]
+        return pl.concat(made).sort("repeat", "row")
+
+    made, plain = answers(lambda decision: decision), answers(lambda decision: AS_IT_IS)
     changed = gain = None
     if chosen.decision.temperature != 1:
-        changed = calibration_json(before, made, task, probabilities_of(task))
-    if chosen.decision.thresholds:  # a temperature names no other labels
-        reached = [evaluate(metric, *task.to_arrays(each)) for each in (made, before)]
+        tempered = answers(lambda decision: Decision(decision.temperature))
+        changed = calibration_json(plain, tempered, task, probabilities_of(task))
+    if chosen.decision.renames:
+        reached = [evaluate(metric, *task.to_arrays(each)) for each in (made, plain)]
         gain = reached[0] - reached[1]
+    added = adds(rows, kind, score, **settings)
     return Answer(chosen, of_folds, made, added, changed, getattr(task, "classes", ()), gain)
 
 
@@ -166,8 +170,11 @@ def chosen_of(metrics_json: Mapping[str, Any]) -> Chosen:
     """Return what a finished run answers new rows with; the model, if it was made before."""
     found = metrics_json.get("answer") or {"weights": {MODEL: 1.0}, "blended": False}
     weights = found["weights"]
-    named = tuple((found.get("thresholds") or {}).values())
-    decision = Decision(found.get("temperature", 1.0), named)
+    decision = Decision(
+        found.get("temperature", 1.0),
+        tuple((found.get("thresholds") or {}).values()),
+        tuple((found.get("class_weights") or {}).values()),
+    )
     return Chosen(tuple(weights), np.array(list(weights.values())), found["blended"], {}, decision)
 
 
@@ -189,47 +196,50 @@ def named_by(config: Config, metric: Metric) -> Labels:
     return of.get(metric.name, "half")
 
 
-def _decide(prepared: Prepared) -> Decide | None:
+def _decide(prepared: Prepared, metric: Metric) -> Decide:
     config, task = prepared.config, prepared.task
     if holds(task) == "number" or not hasattr(task, "from_probabilities"):
-        return None
-    labels: Labels = "half"
-    if holds(task) == "labels":
-        labels = named_by(config, judged_by(config, task.metrics()))
+        return as_they_are
+    labels: Labels = "half" if holds(task) == "label" else named_by(config, metric)
+    weighs = holds(task) == "label" and config.thresholds == "auto"
+    power = POWERS.get(metric.name, 0.0) if weighs else 0.0
     calibrate = config.calibration == "temperature"
-    if not calibrate and labels == "half":
-        return None
+    if not calibrate and labels == "half" and not power:
+        return as_they_are
 
-    def decide(values: Floats, rows: Rows) -> Decision:
-        of = probabilities_of(task)
-        return fit_decision(values, rows.target, of, calibrate=calibrate, labels=labels)
+    def decide(values: Floats, rows: Rows, blended: bool) -> tuple[Decision, Floats]:
+        found = fit_decision(
+            values,
+            rows.target,
+            probabilities_of(task),
+            calibrate=calibrate,
+            labels=labels,
+            # A member by itself has bent its probabilities already, by class weights in its loss.
+            power=power if blended else 0.0,
+        )
+        if not found.class_weights:  # thresholds: the score is what they can reach
+            return found, values
+        return found, found.names_from(temper(values, found.temperature, probabilities_of(task)))
 
     return decide
 
 
 def _named(table: pl.DataFrame, decision: Decision, task: Any) -> pl.DataFrame:
-    if not decision.thresholds:
+    if not decision.renames:
         return table
     values = values_of(table)
-    if len(decision.thresholds) != values.shape[1]:
-        raise FoldwiseError(
-            f"metrics.json: the run's answer has {len(decision.thresholds)} thresholds for "
-            f"{values.shape[1]} labels; put it back from a copy of the run"
-        )
-    chosen = values >= np.array(decision.thresholds)
-    return table.with_columns(pl.Series("prediction", task.joined(chosen), pl.String))
-
-
-def _weighs_classes(metric: Metric) -> bool:
-    # Whether rows of rare classes should weigh more: it moves labels towards them. A mean of the
-    # classes' AUC is one over classes too, but no label has a part in it, and it is higher where
-    # the probabilities are right (docs/experiments.md).
-    over_classes = metric.name.endswith("_macro") or metric.name in _OVER_CLASSES
-    return over_classes and metric.needs == "prediction"
-
-
-def _joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(parts).sort("repeat", "row")
+    for what in ("thresholds", "class_weights"):
+        if len(getattr(decision, what)) not in (0, values.shape[1]):
+            raise FoldwiseError(
+                f"metrics.json: the run's answer has {len(getattr(decision, what))} "
+                f"{what.replace('_', ' ')} for {values.shape[1]} labels; put it back from a copy "
+                "of the run"
+            )
+    if decision.thresholds:
+        names = task.joined(values >= np.array(decision.thresholds))
+    else:
+        names = task.from_probabilities(decision.names_from(values))["prediction"]
+    return table.with_columns(pl.Series("prediction", names, table["prediction"].dtype))
 
 
 def _score(task: Any, metric: Metric, labels: Labels) -> Score:

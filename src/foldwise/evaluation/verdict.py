@@ -177,7 +177,7 @@ class _Words:
                 "chance, for the interval includes zero."
             )
         told = told[0].upper() + told[1:]
-        told += self._holdout() + self._share() + self._thresholds()
+        told += self._holdout() + self._share() + self._naming()
         return told + _optimism(self.metrics_json) + self._same()
 
     def advice(self) -> str:
@@ -266,15 +266,19 @@ class _Words:
         gain = f"+{figure(added)}" if self.sign > 0 else f"{figure(added)} lower"
         return f" To its {name} {self._model} adds {gain}."
 
-    def _thresholds(self) -> str:
-        # Nobody but the answer has any: what they bring isn't the blend's merit.
-        added = self.metrics_json["answer"].get("thresholds_add")
-        if added is None or not math.isfinite(added):
-            return ""
-        return (
-            f" Of the answer's {metric_name(self.setting.metric)} {signed(added)} are its "
-            "thresholds' (each member alone names labels from a half)."
-        )
+    def _naming(self) -> str:
+        # Nobody but the answer has thresholds or class weights: what they bring isn't the blend's
+        # merit.
+        ways = {
+            "thresholds": "thresholds' (each member alone names labels from a half)",
+            "class_weights": "class weights' (each member alone names the most probable class)",
+        }
+        metric = metric_name(self.setting.metric)
+        for way, told in ways.items():
+            added = self.metrics_json["answer"].get(f"{way}_add")
+            if added is not None and math.isfinite(added):
+                return f" Of the answer's {metric} {signed(added)} are its {told}."
+        return ""
 
     def _holdout(self) -> str:
         # A member that answers alone is tempered, which may move the mean of the folds' answers: it

@@ -91,8 +91,9 @@ def choose_members(
         if as_scored and len(sealed_folds(run)) > 1:  # a single fold's rows were dealt to parts
             folds = (metrics.get("answer") or {}).get("folds", {})
             chosen = chosen_of({"answer": folds.get(str(folder.number))}) if folds else chosen
-        if folder.path.name == DISTILLED:  # it was taught what the members say together, tempered
-            decision = replace(chosen.decision, temperature=1.0)
+        if folder.path.name == DISTILLED:
+            # It was taught what the members say together, tempered, by a loss that weighs classes.
+            decision = replace(chosen.decision, temperature=1.0, class_weights=())
             return Chosen((MODEL,), np.ones(1), False, {}, decision)
         names = [MODEL, *(part.name for part in beside_the_model(config))]
         if unknown := [name for name in chosen.voting if name not in names]:

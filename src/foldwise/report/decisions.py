@@ -35,7 +35,7 @@ def decision_sections(
     parts = [
         *_temperature(answer.get("calibration"), answer.get("temperature")),
         *_abstaining(confidence, right),
-        *_thresholds(answer),
+        *_naming(answer),
         *_sets(answer.get("sets")),
     ]
     return [page.Section("Decisions", Markup("").join(parts))] if parts else []
@@ -93,15 +93,28 @@ def _abstaining(confidence: Floats | None, right: Flags | None) -> list[Markup]:
     return [page.table(caption, headings, rows, sortable=False)]
 
 
-def _thresholds(answer: Mapping[str, Any]) -> list[Markup]:
-    if not answer.get("thresholds"):
-        return []
-    rows: list[list[page.Cell]] = [[name, value] for name, value in answer["thresholds"].items()]
-    told = (
-        f"From which probability a label is predicted. Cross-fitted, these thresholds add "
-        f"{figure(answer.get('thresholds_add'))} to the score that judges, against a half for all."
-    )
-    return [page.table(told, ["label", "from"], rows)]
+def _naming(answer: Mapping[str, Any]) -> list[Markup]:
+    parts = []
+    if found := answer.get("thresholds"):
+        told = (
+            "From which probability a label is predicted. Cross-fitted, these thresholds add "
+            f"{figure(answer.get('thresholds_add'))} to the score that judges, against a half for "
+            "all."
+        )
+        parts.append(page.table(told, ["label", "from"], _rows(found)))
+    if found := answer.get("class_weights"):
+        told = (
+            "A row's label is the class of the largest probability times weight, since the score "
+            "that judges is a mean over classes; probabilities are as they are. Cross-fitted, "
+            f"these weights add {figure(answer.get('class_weights_add'))} to it, against the most "
+            "probable class."
+        )
+        parts.append(page.table(told, ["class", "weight"], _rows(found)))
+    return parts
+
+
+def _rows(found: Mapping[str, float]) -> list[list[page.Cell]]:
+    return [[name, value] for name, value in found.items()]
 
 
 def _sets(found: Mapping[str, Any] | None) -> list[Markup]:

@@ -125,6 +125,8 @@ class Answer(Contents):
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
     thresholds_add: float | None = None
+    class_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    class_weights_add: float | None = None
     calibration: dict[str, Any] | None = None
     sets: dict[str, Any] | None = None
     adds: dict[str, float | None] = {}
