@@ -64,6 +64,9 @@ def test_taught_the_answer_it_says_what_the_answer_says(run: RunFolder) -> None:
     predictor = Predictor(run.path, model="distilled")
     assert list(predictor.chosen.voting) == [MODEL]
     assert predictor.folds == []
+    # The loss that taught it has weighed classes.
+    assert Predictor(run.path).chosen.decision.class_weights
+    assert predictor.chosen.decision.class_weights == ()
 
 
 @pytest.mark.usefixtures("unmeasured")

@@ -75,6 +75,24 @@ def test_a_row_is_typed_predicted_and_explained(page: Any, width: int, dark: boo
         assert browser.errors() == []
 
 
+def test_a_label_that_is_named_by_class_weights_is_told_to_be(page: Any) -> None:
+    def label(rows: pl.DataFrame) -> pl.DataFrame:
+        short = {"prediction": pl.lit("short"), "confidence": pl.col("prob_short")}
+        return count_words(rows).with_columns(**short)
+
+    weights = {"long": 1.0, "short": 4.0}
+    with running(made(label, about={"class_weights": weights})) as address:
+        browser = page(address)
+        browser.wait("return document.querySelector('#field-0')")
+        fill(browser, 0, "one two three four")
+        browser.find("#predict").click()
+        browser.wait("return document.querySelectorAll('#bars li').length === 2")
+        assert browser.find("#said").text == "short"
+        assert browser.find("#sure").text == "33.3%, the largest once rare classes weigh more"
+        assert bars(browser) == ["long 66.7%", "short 33.3%"]
+        assert browser.errors() == []
+
+
 def test_names_and_texts_of_a_hostile_run_are_shown_as_they_are_written(page: Any) -> None:
     def label(rows: pl.DataFrame) -> pl.DataFrame:
         made = count_words(rows.rename({HOSTILE: "text"}))

@@ -72,6 +72,7 @@ def describe(
         "predicts": holds(predictor.task),
         "classes": list(getattr(predictor.task, "classes", [])),
         "separator": (data.separator or ";") if holds(predictor.task) == "labels" else None,
+        "class_weights": _class_weights(predictor),
         "columns": [
             {"name": c.name, "role": c.role, "values": _values(predictor.known.get(c.name))}
             for c in columns
@@ -102,6 +103,13 @@ def _values(known: Collection[str | None] | None) -> list[str]:
     """Return the values of a category that can be told; none of a column with very many."""
     values = sorted(value for value in known or () if value is not None and value != MISSING)
     return values if len(values) <= _MOST_VALUES else []
+
+
+def _class_weights(predictor: Predictor) -> dict[str, float] | None:
+    """Return by how much probabilities are multiplied to find the label; None: not at all."""
+    weights = predictor.chosen.decision.class_weights
+    classes = getattr(predictor.task, "classes", [])
+    return dict(zip(classes, weights, strict=True)) if weights else None
 
 
 def _scores(predictor: Predictor, computed: str) -> dict[str, Any]:

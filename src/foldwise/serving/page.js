@@ -188,6 +188,8 @@ function label(answer) {
   at("said").textContent = number ? String(answer.prediction) : answer.prediction || "no label";
   at("sure").textContent = answer.confidence === null ? "" : percent(answer.confidence);
   const shares = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
+  if (about.class_weights && shares[0][0] !== answer.prediction)
+    at("sure").textContent += ", the largest once rare classes weigh more";
   const several = about.predicts === "labels";
   const said = several ? answer.prediction.split(about.separator) : [answer.prediction];
   const lines = shares.map(([name, share]) => {
