@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import norm
 
 from foldwise.config.schema import Config
 from foldwise.decisions.decision import Decision
@@ -383,7 +384,7 @@ def test_a_rows_temperature_hangs_on_no_target_of_its_own_fold(target: np.ndarra
 
 
 def test_tempered_orders_keep_their_median_label() -> None:
-    run = prepared("quadratic_kappa", task="ordinal", decided=True)
+    run = prepared("mae", task="ordinal", decided=True)
     target = np.random.default_rng(3).integers(0, 3, N)
     raw = table(run, target, sharpened(calibrated(target, 0), 3))
     found = answer(run, {"model": raw})
@@ -391,6 +392,92 @@ def test_tempered_orders_keep_their_median_label() -> None:
     assert found.out_of_fold["prediction"].equals(raw["prediction"])
     assert found.calibration is not None
     assert found.calibration["log_loss"]["after"] < found.calibration["log_loss"]["before"] - 0.2
+
+
+def ratings(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """N ranks of five, most of them the highest, and two members' right probabilities of them."""
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=N)
+    steps = np.array([-1.6, -1.0, -0.6, 0.0])
+    target = np.searchsorted(steps, latent)
+    made = {}
+    for name in ("model", "linear"):
+        seen = (latent + rng.normal(size=N)) / 2  # the latent's mean, given what is seen
+        above = norm.cdf((seen[:, None] - steps) / np.sqrt(0.5))
+        edges = np.ones((N, 1))
+        made[name] = -np.diff(np.hstack([edges, above, 0 * edges]), axis=1)
+    return target, made
+
+
+def ordered(metric: str, **changed: Any) -> Any:
+    run = prepared(metric, task="ordinal", decided=True, **changed)
+    run.task.classes = list("12345")
+    return run
+
+
+def rated(run: Any, target: np.ndarray, values: np.ndarray) -> pl.DataFrame:
+    return pl.concat(
+        values_to_table(
+            run.task,
+            pl.DataFrame({"row": rows, "label": [run.task.classes[i] for i in target[rows]]}),
+            values[rows],
+            1,
+            fold,
+        )
+        for fold in (1, 2, 3)
+        for rows in [np.flatnonzero(np.arange(N) % 3 == fold - 1)]
+    ).sort("repeat", "row")
+
+
+def test_ordered_labels_are_named_by_cutoffs_where_quadratic_kappa_judges() -> None:
+    target, values = ratings(0)
+    run = ordered("quadratic_kappa")
+    tables = {name: rated(run, target, made) for name, made in values.items()}
+    for given in (tables, {"model": tables["model"]}):
+        found = answer(run, given)
+        told = found.as_json()
+        assert list(told["cutoffs"]) == list("2345")
+        assert chosen_of({"answer": told}).decision == found.chosen.decision
+        rank, named, made = run.task.to_arrays(found.out_of_fold)
+        median = (made[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:] > 0.5).sum(axis=1)
+        metric = run.task.metrics()[0]
+        gain = evaluate(metric, rank, named, made) - evaluate(metric, rank, median, made)
+        assert gain > 0.02
+        assert told["cutoffs_add"] == pytest.approx(gain)
+        assert named.std() == pytest.approx(rank.std(), rel=0.05)
+        assert named.mean() == pytest.approx(rank.mean(), abs=0.1)
+    by_distance = ordered("mae")
+    tables = {name: rated(by_distance, target, made) for name, made in values.items()}
+    assert answer(by_distance, tables).chosen.decision.cutoffs == ()
+
+
+def test_a_rows_cutoffs_hang_on_no_target_of_its_own_fold() -> None:
+    target, values = ratings(0)
+    other = np.where(np.arange(N) % 3 == 0, 0, target)
+    run = ordered("quadratic_kappa")
+    first, second = (
+        answer(run, {name: rated(run, shown, made) for name, made in values.items()})
+        for shown in (target, other)
+    )
+    assert first.of_folds[1].decision == second.of_folds[1].decision
+    assert first.of_folds[2].decision != second.of_folds[2].decision
+
+
+def test_new_rows_are_named_by_cutoffs_on_the_mean_of_folds() -> None:
+    run = prepared("quadratic_kappa", task="ordinal", decided=True)
+    decision = Decision(cutoffs=(0.55, 0.75))
+    chosen = Chosen(("model",), np.ones(1), False, {}, decision)
+    target = np.zeros(N, dtype=np.int64)
+    shown = ([0.5, 0.4, 0.1], [0.5, 0.3, 0.2])
+    folds = [{"model": table(run, target, np.tile(p, (N, 1)))} for p in shown]
+    # Mean ranks of 0.6 and 0.7; the median of both is the lowest label.
+    assert [answered(each, chosen, run.task)["prediction"][0] for each in folds] == ["b", "b"]
+    assert mean_answer(folds, chosen, run.task)["prediction"][0] == "b"
+    high = Chosen(("model",), np.ones(1), False, {}, Decision(cutoffs=(0.1, 0.65)))
+    assert mean_answer(folds, high, run.task)["prediction"][0] == "c"
+    wrong = Chosen(("model",), np.ones(1), False, {}, Decision(cutoffs=(0.1, 0.65, 0.7)))
+    with pytest.raises(FoldwiseError, match="has 3 cutoffs for 3 labels"):
+        answered(folds[0], wrong, run.task)
 
 
 def rare_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -253,6 +253,7 @@ def test_a_run_of_the_model_alone_fits_and_keeps_nothing_else(
         "calibration": None,
         "thresholds_add": None,
         "class_weights_add": None,
+        "cutoffs_add": None,
         "sets": metrics["answer"]["sets"],
     }
     assert pl.read_parquet(run.out_of_fold).equals(pl.read_parquet(run.member("model").out_of_fold))

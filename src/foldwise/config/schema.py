@@ -175,7 +175,8 @@ class Config(Section):
         description="From which probability a label is predicted. `auto`: of a multilabel target, "
         "where an F1 judges (selection.metric), from thresholds fitted out of fold; of one class a "
         "row, where a mean over classes judges, rare classes from smaller ones where the answer is "
-        "a blend. `half`: from a half; the most probable class.",
+        "a blend; of ordered labels, where quadratic kappa judges, by the mean rank. `half`: from "
+        "a half; the most probable class; the median label.",
     )
     baselines: bool = Field(
         default=True,

@@ -1,7 +1,7 @@
-"""What is done with an answer's probabilities: a temperature, and by what labels are named.
+"""What is done with an answer's probabilities: a temperature, and what labels are named by.
 
-Sets of labels have thresholds, classes weights. All are fitted together, on rows that no member was
-trained on and that aren't scored by them.
+Sets of labels have thresholds, classes weights, an order cutoffs. All are fitted together, on rows
+that no member was trained on and that aren't scored by them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foldwise.decisions.class_weights import class_weights, weighed
+from foldwise.decisions.cutoffs import matched_cutoffs
 from foldwise.decisions.temperature import Floats, Of, fit_temperature, temper
 from foldwise.decisions.thresholds import f1_thresholds
 
-# Thresholds for each label by itself, for all alike, or none: a half.
-Labels = Literal["each", "together", "half"]
+# Thresholds for each label of a set or for all alike, cutoffs of an order, or none: a half.
+Labels = Literal["each", "together", "order", "half"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,14 @@ class Decision:
         thresholds: of each label of a set, on tempered probabilities; empty where they are a half.
         class_weights: of each class, by which tempered probabilities are multiplied to find the
             largest; empty where the most probable class is the label.
+        cutoffs: of ordered labels but the lowest, from which mean rank on each is named; empty
+            where the median is the label.
     """
 
     temperature: float = 1.0
     thresholds: tuple[float, ...] = ()
     class_weights: tuple[float, ...] = ()
+    cutoffs: tuple[float, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -43,7 +47,7 @@ class Decision:
     @property
     def renames(self) -> bool:
         """Whether it names other labels; a temperature names none."""
-        return bool(self.thresholds or self.class_weights)
+        return bool(self.thresholds or self.class_weights or self.cutoffs)
 
     def names_from(self, probabilities: Floats) -> Floats:
         """Return what a row's class is named from, (n, classes): the largest is its label."""
@@ -71,7 +75,7 @@ def fit_decision(
         target: class ids (n,), or 0 and 1 (n, labels).
         of: what the probabilities are of.
         calibrate: fit a temperature.
-        labels: which thresholds.
+        labels: which thresholds, or cutoffs.
         power: of the class weights; 0 for none.
     """
     temperature = fit_temperature(probabilities, target, of) if calibrate else 1.0
@@ -81,5 +85,8 @@ def fit_decision(
     if labels == "half":
         return Decision(temperature)
     tempered = temper(probabilities, temperature, of)
+    if labels == "order":
+        cutoffs = matched_cutoffs(tempered, target)
+        return Decision(temperature, cutoffs=tuple(cutoffs.tolist()))
     found = f1_thresholds(tempered, target, together=labels == "together")
     return Decision(temperature, tuple(found.tolist()))

@@ -3,7 +3,7 @@
 Out of fold, the rows of a fold are answered by weights that follow from the other folds' rows
 (ensemble/choose.py). New rows and the holdout are answered by weights from all of them: in each
 fold its members' predictions are blended and tempered, then the folds' answers averaged, and labels
-named by thresholds or class weights.
+named by thresholds, class weights or cutoffs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import polars as pl
 from foldwise.config.members import MODEL
 from foldwise.config.schema import Config
 from foldwise.decisions.class_weights import POWERS
+from foldwise.decisions.cutoffs import matched_cutoffs, ranks_of
 from foldwise.decisions.decision import AS_IT_IS, Decision, Labels, fit_decision
 from foldwise.decisions.temperature import Of, temper
 from foldwise.decisions.thresholds import best_thresholds
@@ -54,8 +55,9 @@ class Answer:
             better; none where one member is all there is.
         calibration: what the temperature changed; none where there is none.
         labels: the names of the classes or labels.
-        gain: what thresholds or class weights add to the score that judges, against a half for
-            every label and the most probable class, both cross-fitted; none where there are none.
+        gain: what thresholds, class weights or cutoffs add to the score that judges, against a half
+            for every label, the most probable class and the median, both cross-fitted; none where
+            there are none.
     """
 
     chosen: Chosen
@@ -74,6 +76,7 @@ class Answer:
             "calibration": self.calibration,
             "thresholds_add": self.gain if self.chosen.decision.thresholds else None,
             "class_weights_add": self.gain if self.chosen.decision.class_weights else None,
+            "cutoffs_add": self.gain if self.chosen.decision.cutoffs else None,
             "folds": {str(number): self._told(chosen) for number, chosen in self.of_folds.items()},
         }
 
@@ -84,6 +87,8 @@ class Answer:
         for key in ("thresholds", "class_weights"):
             if numbers := getattr(decision, key):
                 found[key] = dict(zip(self.labels, numbers, strict=True))
+        if decision.cutoffs:
+            found["cutoffs"] = dict(zip(self.labels[1:], decision.cutoffs, strict=True))
         return found
 
 
@@ -97,8 +102,9 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
     """
     task, kind = prepared.task, holds(prepared.task)
     first, metric = tables[MODEL], judged_by(prepared.config, task.metrics())
-    score = _score(task, metric, named_by(prepared.config, metric))
-    decide = _decide(prepared, metric)
+    labels = named_by(prepared.config, metric, probabilities_of(task))
+    score = _score(task, metric, labels)
+    decide = _decide(prepared, metric, labels)
     if len(tables) == 1 and decide is as_they_are:
         alone = Chosen((MODEL,), np.ones(1), False, {})
         return Answer(alone, dict.fromkeys(prepared.folds, alone), first, {})
@@ -174,6 +180,7 @@ def chosen_of(metrics_json: Mapping[str, Any]) -> Chosen:
         found.get("temperature", 1.0),
         tuple((found.get("thresholds") or {}).values()),
         tuple((found.get("class_weights") or {}).values()),
+        tuple((found.get("cutoffs") or {}).values()),
     )
     return Chosen(tuple(weights), np.array(list(weights.values())), found["blended"], {}, decision)
 
@@ -188,19 +195,20 @@ def judged_by(config: Config, metrics: Sequence[Metric]) -> Metric:
     return named.get(config.selection.metric, metrics[0])
 
 
-def named_by(config: Config, metric: Metric) -> Labels:
-    """Say which thresholds name labels, where they are sets: those of the F1 that judges."""
-    if config.thresholds == "half":
-        return "half"
-    of: dict[str, Labels] = {"f1_macro": "each", "f1_weighted": "each", "f1_micro": "together"}
-    return of.get(metric.name, "half")
+def named_by(config: Config, metric: Metric, of: Of) -> Labels:
+    """Say what names sets of labels, or labels in an order: thresholds or cutoffs that it wants."""
+    ways: dict[Of, dict[str, Labels]] = {
+        "labels": {"f1_macro": "each", "f1_weighted": "each", "f1_micro": "together"},
+        "order": {"quadratic_kappa": "order"},
+        "class": {},
+    }
+    return "half" if config.thresholds == "half" else ways[of].get(metric.name, "half")
 
 
-def _decide(prepared: Prepared, metric: Metric) -> Decide:
+def _decide(prepared: Prepared, metric: Metric, labels: Labels) -> Decide:
     config, task = prepared.config, prepared.task
     if holds(task) == "number" or not hasattr(task, "from_probabilities"):
         return as_they_are
-    labels: Labels = "half" if holds(task) == "label" else named_by(config, metric)
     weighs = holds(task) == "label" and config.thresholds == "auto"
     power = POWERS.get(metric.name, 0.0) if weighs else 0.0
     calibrate = config.calibration == "temperature"
@@ -217,7 +225,7 @@ def _decide(prepared: Prepared, metric: Metric) -> Decide:
             # A member by itself has bent its probabilities already, by class weights in its loss.
             power=power if blended else 0.0,
         )
-        if not found.class_weights:  # thresholds: the score is what they can reach
+        if not found.class_weights:  # of the others the score is what they can reach
             return found, values
         return found, found.names_from(temper(values, found.temperature, probabilities_of(task)))
 
@@ -228,15 +236,18 @@ def _named(table: pl.DataFrame, decision: Decision, task: Any) -> pl.DataFrame:
     if not decision.renames:
         return table
     values = values_of(table)
-    for what in ("thresholds", "class_weights"):
-        if len(getattr(decision, what)) not in (0, values.shape[1]):
+    classes = values.shape[1]
+    wanted = {"thresholds": classes, "class_weights": classes, "cutoffs": classes - 1}
+    for what, many in wanted.items():
+        if len(numbers := getattr(decision, what)) not in (0, many):
             raise FoldwiseError(
-                f"metrics.json: the run's answer has {len(getattr(decision, what))} "
-                f"{what.replace('_', ' ')} for {values.shape[1]} labels; put it back from a copy "
-                "of the run"
+                f"metrics.json: the run's answer has {len(numbers)} {what.replace('_', ' ')} for "
+                f"{classes} labels; put it back from a copy of the run"
             )
     if decision.thresholds:
         names = task.joined(values >= np.array(decision.thresholds))
+    elif decision.cutoffs:
+        names = [task.classes[rank] for rank in ranks_of(values, np.array(decision.cutoffs))]
     else:
         names = task.from_probabilities(decision.names_from(values))["prediction"]
     return table.with_columns(pl.Series("prediction", names, table["prediction"].dtype))
@@ -249,7 +260,10 @@ def _score(task: Any, metric: Metric, labels: Labels) -> Score:
         if holds(task) == "number":
             numbers: Any = (rows.target[:, 0], values[:, 0], np.empty((len(values), 0)))
             return sign * evaluate(metric, *numbers)
-        if holds(task) == "labels" and labels != "half":  # what can be reached, whatever the scale
+        if labels == "order":  # what can be reached, whatever the scale
+            named = ranks_of(values, matched_cutoffs(values, rows.target))
+            return sign * evaluate(metric, rows.target, named, values)
+        if labels != "half":
             best = best_thresholds(values, rows.target, together=labels == "together")
             return sign * evaluate(metric, rows.target, (values >= best).astype(np.int64), values)
         made = pl.DataFrame(task.from_probabilities(values))

@@ -267,11 +267,12 @@ class _Words:
         return f" To its {name} {self._model} adds {gain}."
 
     def _naming(self) -> str:
-        # Nobody but the answer has thresholds or class weights: what they bring isn't the blend's
-        # merit.
+        # Nobody but the answer has thresholds, class weights or cutoffs: what they bring isn't the
+        # blend's merit.
         ways = {
             "thresholds": "thresholds' (each member alone names labels from a half)",
             "class_weights": "class weights' (each member alone names the most probable class)",
+            "cutoffs": "cutoffs' (each member alone names the median label)",
         }
         metric = metric_name(self.setting.metric)
         for way, told in ways.items():

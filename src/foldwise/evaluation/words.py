@@ -67,14 +67,16 @@ def in_the_table(metrics_json: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     Returns:
         {name: {oof, holdout, ...}}. Where one member answers every row, it stands once; where its
-        labels are named by thresholds, twice.
+        labels are named by thresholds or cutoffs, twice.
     """
     members = dict(metrics_json.get("members") or metrics_json["baselines"])
     alone = "model"
     if answer := metrics_json.get("answer"):
         chosen = [answer, *answer["folds"].values()]
         names = {
-            None if each["blended"] or each.get("thresholds") else _largest(each["weights"])
+            None
+            if each["blended"] or each.get("thresholds") or each.get("cutoffs")
+            else _largest(each["weights"])
             for each in chosen
         }
         alone = (names.pop() if len(names) == 1 else None) or ""

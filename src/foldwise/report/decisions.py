@@ -110,6 +110,14 @@ def _naming(answer: Mapping[str, Any]) -> list[Markup]:
             "probable class."
         )
         parts.append(page.table(told, ["class", "weight"], _rows(found)))
+    if found := answer.get("cutoffs"):
+        told = (
+            "From which mean rank on a label is named, the lowest label having rank 0: named ranks "
+            "have the mean and deviation of the true ones, as quadratic kappa wants it. "
+            f"Cross-fitted, these cutoffs add {figure(answer.get('cutoffs_add'))} to it, against "
+            "the median label."
+        )
+        parts.append(page.table(told, ["label", "from"], _rows(found)))
     return parts
 
 

@@ -127,6 +127,8 @@ class Answer(Contents):
     thresholds_add: float | None = None
     class_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     class_weights_add: float | None = None
+    cutoffs: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
+    cutoffs_add: float | None = None
     calibration: dict[str, Any] | None = None
     sets: dict[str, Any] | None = None
     adds: dict[str, float | None] = {}
