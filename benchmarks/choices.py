@@ -9,8 +9,8 @@ the rows at hand and the blend cross-fitted in them.
 - `alone`: the best member. `0`, `0.5`, `1`: that member where it is ahead of the blend by more than
   so many standard errors of the difference, by 60 resamples of groups, else the blend; classes are
   named by the class weights of a run (class_weights.py). `blend`: always the blend.
-- `most probable`, `inverse`, `picked`: as `0.5`, but the power of the class weights is 0, 1, or the
-  one of 0, a half and 1 that scores highest on the rows at hand.
+- `power ...`: as `0.5`, but with another power of the class weights (0 names the most probable
+  class); `picked`: with the one of these that scores highest on the rows at hand.
 
 Two measures, each less the best single member *on the rows that score*, which has luck on its side:
 
@@ -42,7 +42,7 @@ from stacking import load
 RESAMPLES = 60
 STEPS = (0.0, 0.5, 1.0)
 BEFORE = "0.5"
-POWERS = (0.0, OF_METRIC["f1_macro"], 1.0)
+POWERS = (0.0, 0.25, 0.4, OF_METRIC["f1_macro"], 1.0)
 
 Rule = tuple[Floats, Floats]  # weights of the members, and of the classes
 Found = dict[str, list[tuple[str, float]]]  # rule -> (table, gain)
@@ -110,7 +110,7 @@ def chosen(rows: Rows) -> dict[str, Rule]:
     named = [scorer(target, weighed(blended, each), "macro") for each in classes]
     once, times = np.ones(len(target), dtype=np.int64), list(_times(rows.group))
     scores, reached = [score(once) for score in scorers], [score(once) for score in named]
-    best, usual = int(np.argmax(scores)), 1
+    best, usual = int(np.argmax(scores)), POWERS.index(OF_METRIC["f1_macro"])
 
     def rule(step: float, power: int) -> Rule:
         noise = np.std([scorers[best](each) - named[power](each) for each in times])
@@ -120,7 +120,8 @@ def chosen(rows: Rows) -> dict[str, Rule]:
     alone = np.eye(len(made))[best], np.ones(blended.shape[1])
     found = {"alone": alone} | {f"{step:g}": rule(step, usual) for step in STEPS}
     found["blend"] = whole, classes[usual]
-    others = {"most probable": 0, "inverse": 2, "picked": int(np.argmax(reached))}
+    others = {f"power {power:g}": place for place, power in enumerate(POWERS) if place != usual}
+    others["picked"] = int(np.argmax(reached))
     return found | {told: rule(0.5, power) for told, power in others.items()}
 
 

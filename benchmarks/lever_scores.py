@@ -26,7 +26,7 @@ from foldwise.ensemble.blend import SMALLEST, blend, fit_weights
 from foldwise.members.member import Floats, Holds
 from lever_tables import grown
 
-DRAWS, ROOT = 1000, POWERS["f1_macro"]
+DRAWS = 1000
 # Times that each row was drawn -> the score.
 Scorer = Callable[[NDArray[np.int64]], float]
 
@@ -100,7 +100,7 @@ def answer(
         target: of each row.
         fold: that scored it.
         macro: whether a mean over classes judges the labels: then probabilities are weighed by the
-            inverse root of the classes' rows, and the largest is the label.
+            inverse of the classes' rows to a run's power, and the largest is the label.
     """
     holds: Holds = "number" if target.ndim == 2 else "label"
     made = np.zeros_like(every[0])
@@ -110,7 +110,8 @@ def answer(
         weights = fit_weights(others, target[~out], holds)
         made[out] = blend(weights, [predictions[out] for predictions in every], holds)
         if macro:
-            made[out] = weighed(made[out], class_weights(target[~out], made.shape[1], ROOT))
+            classes = class_weights(target[~out], made.shape[1], POWERS["f1_macro"])
+            made[out] = weighed(made[out], classes)
     return made
 
 
