@@ -19,6 +19,8 @@ from foldwise.decisions.thresholds import f1_thresholds
 
 # Thresholds for each label of a set or for all alike, cutoffs of an order, or none: a half.
 Labels = Literal["each", "together", "order", "half"]
+# Of `Decision`, what names other labels; a temperature names none.
+NAMINGS = ("thresholds", "class_weights", "cutoffs")
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Decision:
         return self == AS_IT_IS
 
     @property
-    def renames(self) -> bool:
-        """Whether it names other labels; a temperature names none."""
-        return bool(self.thresholds or self.class_weights or self.cutoffs)
+    def naming(self) -> dict[str, tuple[float, ...]]:
+        """What labels are named by, one of `NAMINGS`; empty where they are as without it."""
+        return {way: numbers for way in NAMINGS if (numbers := getattr(self, way))}
 
     def names_from(self, probabilities: Floats) -> Floats:
         """Return what a row's class is named from, (n, classes): the largest is its label."""

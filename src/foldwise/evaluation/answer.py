@@ -19,7 +19,7 @@ from foldwise.config.members import MODEL
 from foldwise.config.schema import Config
 from foldwise.decisions.class_weights import POWERS
 from foldwise.decisions.cutoffs import matched_cutoffs, ranks_of
-from foldwise.decisions.decision import AS_IT_IS, Decision, Labels, fit_decision
+from foldwise.decisions.decision import AS_IT_IS, NAMINGS, Decision, Labels, fit_decision
 from foldwise.decisions.temperature import Of, temper
 from foldwise.decisions.thresholds import best_thresholds
 from foldwise.ensemble.choose import (
@@ -70,25 +70,22 @@ class Answer:
 
     def as_json(self) -> dict[str, Any]:
         """Return what metrics.json says of it."""
+        naming = self.chosen.decision.naming
         return {
             **self._told(self.chosen),
             "adds": self.adds,
             "calibration": self.calibration,
-            "thresholds_add": self.gain if self.chosen.decision.thresholds else None,
-            "class_weights_add": self.gain if self.chosen.decision.class_weights else None,
-            "cutoffs_add": self.gain if self.chosen.decision.cutoffs else None,
+            **{f"{way}_add": self.gain if way in naming else None for way in NAMINGS},
             "folds": {str(number): self._told(chosen) for number, chosen in self.of_folds.items()},
         }
 
     def _told(self, chosen: Chosen) -> dict[str, Any]:
         found: dict[str, Any] = {"weights": _weights(chosen), "blended": chosen.blended}
         found["temperature"] = chosen.decision.temperature
-        decision = chosen.decision
-        for key in ("thresholds", "class_weights"):
-            if numbers := getattr(decision, key):
-                found[key] = dict(zip(self.labels, numbers, strict=True))
-        if decision.cutoffs:
-            found["cutoffs"] = dict(zip(self.labels[1:], decision.cutoffs, strict=True))
+        for key, numbers in chosen.decision.naming.items():
+            # Nothing is below the lowest label in an order, so that it has no cutoff.
+            named = self.labels[1:] if key == "cutoffs" else self.labels
+            found[key] = dict(zip(named, numbers, strict=True))
         return found
 
 
@@ -103,8 +100,9 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
     task, kind = prepared.task, holds(prepared.task)
     first, metric = tables[MODEL], judged_by(prepared.config, task.metrics())
     labels = named_by(prepared.config, metric, probabilities_of(task))
+    power = _power(prepared, metric)
     score = _score(task, metric, labels)
-    decide = _decide(prepared, metric, labels)
+    decide = _decide(prepared, labels, power)
     if len(tables) == 1 and decide is as_they_are:
         alone = Chosen((MODEL,), np.ones(1), False, {})
         return Answer(alone, dict.fromkeys(prepared.folds, alone), first, {})
@@ -117,10 +115,10 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
         first["fold"].to_numpy().astype(np.int64),
         np.asarray(prepared.assignment.groups(row)),
     )
-    settings: dict[str, Any] = {"seed": prepared.config.folds.seed, "decide": decide}
-    _, of_folds = cross_fit(rows, kind, score, **settings)
-    chosen = choose(rows, kind, score, **settings)
-    numbers = dealt(rows, settings["seed"])
+    seed = prepared.config.folds.seed
+    _, of_folds = cross_fit(rows, kind, score, seed=seed, decide=decide)
+    chosen = choose(rows, kind, score, seed=seed, decide=decide)
+    numbers = dealt(rows, seed)
     parts = {n: {m: t.filter(numbers == n) for m, t in tables.items()} for n in of_folds}
 
     def answers(kept: Callable[[Decision], Decision]) -> pl.DataFrame:
@@ -133,10 +131,11 @@ def answer(prepared: Prepared, tables: Mapping[str, pl.DataFrame]) -> Answer:
     if chosen.decision.temperature != 1:
         tempered = answers(lambda decision: Decision(decision.temperature))
         changed = calibration_json(plain, tempered, task, probabilities_of(task))
-    if chosen.decision.renames:
+    if chosen.decision.naming:
         reached = [evaluate(metric, *task.to_arrays(each)) for each in (made, plain)]
         gain = reached[0] - reached[1]
-    added = adds(rows, kind, score, **settings)
+    # Only class weights change what the score reads.
+    added = adds(rows, kind, score, seed=seed, decide=decide if power else as_they_are)
     return Answer(chosen, of_folds, made, added, changed, getattr(task, "classes", ()), gain)
 
 
@@ -176,12 +175,8 @@ def chosen_of(metrics_json: Mapping[str, Any]) -> Chosen:
     """Return what a finished run answers new rows with; the model, if it was made before."""
     found = metrics_json.get("answer") or {"weights": {MODEL: 1.0}, "blended": False}
     weights = found["weights"]
-    decision = Decision(
-        found.get("temperature", 1.0),
-        tuple((found.get("thresholds") or {}).values()),
-        tuple((found.get("class_weights") or {}).values()),
-        tuple((found.get("cutoffs") or {}).values()),
-    )
+    naming = {way: tuple((found.get(way) or {}).values()) for way in NAMINGS}
+    decision = Decision(found.get("temperature", 1.0), **naming)
     return Chosen(tuple(weights), np.array(list(weights.values())), found["blended"], {}, decision)
 
 
@@ -205,12 +200,16 @@ def named_by(config: Config, metric: Metric, of: Of) -> Labels:
     return "half" if config.thresholds == "half" else ways[of].get(metric.name, "half")
 
 
-def _decide(prepared: Prepared, metric: Metric, labels: Labels) -> Decide:
+def _power(prepared: Prepared, metric: Metric) -> float:
+    # Of the class weights that a blend's labels are named by; 0 for none.
+    weighs = holds(prepared.task) == "label" and prepared.config.thresholds == "auto"
+    return POWERS.get(metric.name, 0.0) if weighs else 0.0
+
+
+def _decide(prepared: Prepared, labels: Labels, power: float) -> Decide:
     config, task = prepared.config, prepared.task
     if holds(task) == "number" or not hasattr(task, "from_probabilities"):
         return as_they_are
-    weighs = holds(task) == "label" and config.thresholds == "auto"
-    power = POWERS.get(metric.name, 0.0) if weighs else 0.0
     calibrate = config.calibration == "temperature"
     if not calibrate and labels == "half" and not power:
         return as_they_are
@@ -233,15 +232,14 @@ def _decide(prepared: Prepared, metric: Metric, labels: Labels) -> Decide:
 
 
 def _named(table: pl.DataFrame, decision: Decision, task: Any) -> pl.DataFrame:
-    if not decision.renames:
+    if not decision.naming:
         return table
     values = values_of(table)
     classes = values.shape[1]
-    wanted = {"thresholds": classes, "class_weights": classes, "cutoffs": classes - 1}
-    for what, many in wanted.items():
-        if len(numbers := getattr(decision, what)) not in (0, many):
+    for way, numbers in decision.naming.items():
+        if len(numbers) != classes - (way == "cutoffs"):
             raise FoldwiseError(
-                f"metrics.json: the run's answer has {len(numbers)} {what.replace('_', ' ')} for "
+                f"metrics.json: the run's answer has {len(numbers)} {way.replace('_', ' ')} for "
                 f"{classes} labels; put it back from a copy of the run"
             )
     if decision.thresholds:

@@ -20,6 +20,27 @@ from foldwise.report import page
 
 _BELOW = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # confidences that are tabulated
 
+# What labels are named by, as metrics.json has it: what is told of it, and its columns.
+_NAMED_BY = {
+    "thresholds": (
+        "From which probability a label is predicted. Cross-fitted, these thresholds add {add} to "
+        "the score that judges, against a half for all.",
+        ["label", "from"],
+    ),
+    "class_weights": (
+        "A row's label is the class of the largest probability times weight, since the score that "
+        "judges is a mean over classes; probabilities are as they are. Cross-fitted, these weights "
+        "add {add} to it, against the most probable class.",
+        ["class", "weight"],
+    ),
+    "cutoffs": (
+        "From which mean rank on a label is named, the lowest label having rank 0: named ranks "
+        "have the mean and deviation of the true ones, as quadratic kappa wants it. Cross-fitted, "
+        "these cutoffs add {add} to it, against the median label.",
+        ["label", "from"],
+    ),
+}
+
 
 def decision_sections(
     metrics: Mapping[str, Any], confidence: Floats | None, right: Flags | None
@@ -95,34 +116,12 @@ def _abstaining(confidence: Floats | None, right: Flags | None) -> list[Markup]:
 
 def _naming(answer: Mapping[str, Any]) -> list[Markup]:
     parts = []
-    if found := answer.get("thresholds"):
-        told = (
-            "From which probability a label is predicted. Cross-fitted, these thresholds add "
-            f"{figure(answer.get('thresholds_add'))} to the score that judges, against a half for "
-            "all."
-        )
-        parts.append(page.table(told, ["label", "from"], _rows(found)))
-    if found := answer.get("class_weights"):
-        told = (
-            "A row's label is the class of the largest probability times weight, since the score "
-            "that judges is a mean over classes; probabilities are as they are. Cross-fitted, "
-            f"these weights add {figure(answer.get('class_weights_add'))} to it, against the most "
-            "probable class."
-        )
-        parts.append(page.table(told, ["class", "weight"], _rows(found)))
-    if found := answer.get("cutoffs"):
-        told = (
-            "From which mean rank on a label is named, the lowest label having rank 0: named ranks "
-            "have the mean and deviation of the true ones, as quadratic kappa wants it. "
-            f"Cross-fitted, these cutoffs add {figure(answer.get('cutoffs_add'))} to it, against "
-            "the median label."
-        )
-        parts.append(page.table(told, ["label", "from"], _rows(found)))
+    for key, (told, headings) in _NAMED_BY.items():
+        if found := answer.get(key):
+            caption = told.format(add=figure(answer.get(f"{key}_add")))
+            rows: list[list[page.Cell]] = [[name, number] for name, number in found.items()]
+            parts.append(page.table(caption, headings, rows))
     return parts
-
-
-def _rows(found: Mapping[str, float]) -> list[list[page.Cell]]:
-    return [[name, value] for name, value in found.items()]
 
 
 def _sets(found: Mapping[str, Any] | None) -> list[Markup]:
