@@ -53,6 +53,15 @@ def test_named_ranks_have_the_mean_and_deviation_of_the_true_ones() -> None:
     assert kappa(new, ranks_of(unseen, matched_cutoffs(values, target))) > 0.6
 
 
+def test_probabilities_that_lean_to_one_side_are_put_right() -> None:
+    target, values = drawn(4000, 4)
+    leaning = values * np.array([4.0, 3.0, 2.0, 1.0, 0.5])
+    leaning /= leaning.sum(axis=1, keepdims=True)
+    assert mean_ranks(leaning).mean() < target.mean() - 0.3
+    named = ranks_of(leaning, matched_cutoffs(leaning, target))
+    assert named.mean() == pytest.approx(target.mean(), abs=0.15)
+
+
 @pytest.mark.parametrize("target", [np.full(6, 3), np.array([0, 4, 4, 4, 4, 4])])
 def test_what_says_the_same_of_every_row_is_named_by_the_mean(target: np.ndarray) -> None:
     values = np.tile([0.1, 0.1, 0.2, 0.3, 0.3], (6, 1))

@@ -166,6 +166,8 @@ def test_the_most_probable_class_is_named_where_that_is_asked_for_or_one_member_
     made = answer(run, tables)
     assert made.chosen.blended
     assert made.chosen.decision == Decision()
+    # What a member adds is counted in labels that are named as the answer's are.
+    assert answer(prepared(decided=True), tables).adds != made.adds
     most = values_of(made.out_of_fold).argmax(axis=1)
     assert made.out_of_fold["prediction"].to_list() == [CLASSES[i] for i in most]
     one = answer(prepared(decided=True), {"model": tables["model"]})

@@ -57,6 +57,11 @@ def test_intervals_and_thresholds_are_told() -> None:
     assert "largest probability times weight" in str(classes.body)
     assert "0.012" in str(classes.body)
     assert "2.25" in str(classes.body)
+    cut = {"cutoffs": {"good": 0.75, "best": 1.5}, "cutoffs_add": 0.0345}
+    (order,) = decision_sections({"answer": cut}, None, None)
+    assert "mean rank" in str(order.body)
+    assert "0.034" in str(order.body) or "0.035" in str(order.body)
+    assert "0.750" in str(order.body)
 
 
 def test_a_run_from_before_there_were_decisions_has_no_section_of_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import socket
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 
 from conftest import ROUNDING, make_table
 from foldwise import explain
+from foldwise.decisions.decision import Decision
 from foldwise.errors import FoldwiseError
 from foldwise.explanation.effort import Effort
 from foldwise.explanation.explain import explain_row
@@ -46,6 +49,16 @@ def served(predictor: Predictor, **settings: Any) -> Server:
     limits = Limits(**settings)
     about = describe(predictor, limits, None)
     return Server(labels_by(predictor), about, explains_by(predictor), limits)
+
+
+def test_class_weights_that_name_the_label_are_told(trained: Predictor, client: Client) -> None:
+    told = client(served(trained)).get("/metadata").json()
+    assert told["class_weights"] is None  # the model answers alone
+    weights = {name: 1.0 + place for place, name in enumerate(told["classes"])}
+    weighed = copy.copy(trained)
+    decision = Decision(class_weights=tuple(weights.values()))
+    weighed.chosen = replace(trained.chosen, decision=decision)
+    assert client(served(weighed)).get("/metadata").json()["class_weights"] == weights
 
 
 def test_an_answer_is_what_predict_gives_to_the_last_digit(
