@@ -24,8 +24,9 @@ from foldwise.members.embedding import Embedding
 from foldwise.members.frozen import Frozen
 from foldwise.members.linear import Linear
 from foldwise.members.lookup import Lookup
-from foldwise.members.member import Columns, Floats, Holds, Member, with_vectors
+from foldwise.members.member import Columns, Floats, Holds, Member
 from foldwise.members.network import Network
+from foldwise.members.read import Vectors, read_with
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.build import build_task
 from foldwise.preparation.prepare import Prepared, encode_rows, prepare
@@ -214,18 +215,15 @@ def members_path(name: str, setting: Setting) -> Path:
     return setting.runs / f"{name}.members.npz"
 
 
-def write_vectors(bench: Bench) -> None:
-    """Embed a table's rows by the frozen backbone, once for all folds."""
-    path = _vectors_path(bench)
-    if path.exists():
-        return
+def vectors_of(bench: Bench) -> Vectors:
+    """Embed a table's rows by the frozen backbone, or read what is kept of the first time."""
     _, wide = _prepared(bench.name, bench.setting, TABLES[bench.name].tokens[1], {})
     frozen = Frozen.of_run(wide, build_accelerator(wide.config.training))
-    np.save(path, frozen.embed(wide.frame))
+    return frozen.embed(wide.frame)
 
 
 def fit_members(bench: Bench, fold: int, *, inside: bool) -> dict[str, Floats]:
-    """Fit a fold's members; `write_vectors` comes first.
+    """Fit a fold's members; who fits several folds at once calls `vectors_of` first.
 
     Args:
         bench: the table.
@@ -235,7 +233,7 @@ def fit_members(bench: Bench, fold: int, *, inside: bool) -> dict[str, Floats]:
     Returns:
         Predictions of the scored rows by member, or of the training rows.
     """
-    frame = with_vectors(bench.prepared.frame, np.load(_vectors_path(bench)))
+    frame, vectors = bench.prepared.frame, vectors_of(bench)
     data, holds, outputs = bench.config.data, bench.holds, bench.n_outputs
     columns = Columns(tuple(data.text), tuple(data.categorical), tuple(data.numeric))
     kinds: dict[str, Callable[[], Member]] = {
@@ -252,8 +250,10 @@ def fit_members(bench: Bench, fold: int, *, inside: bool) -> dict[str, Floats]:
         stopping = np.zeros(len(rows), dtype=bool)
         stopping[np.random.default_rng(0).permutation(len(rows))[: len(rows) // 9]] = True
         member = kinds[kind]()
-        member.fit(frame[rows.tolist()], bench.target[rows], stopping)
-        return member.predict(frame[wanted.tolist()])
+        read_with(frame[rows.tolist()], vectors.take(rows)).fit(
+            member, bench.target[rows], stopping
+        )
+        return read_with(frame[wanted.tolist()], vectors.take(wanted)).predict(member)
 
     known = bench.training(fold)
     if not inside:
@@ -282,10 +282,6 @@ def grown(kept: NDArray[Any], holds: Holds) -> Floats:
     made: Floats = np.exp(kept.astype(np.float64))
     made /= made.sum(axis=1, keepdims=True)
     return made
-
-
-def _vectors_path(bench: Bench) -> Path:
-    return bench.setting.runs / f"{bench.name}.vectors.npy"
 
 
 def _prepared(

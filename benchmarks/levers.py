@@ -58,7 +58,7 @@ from lever_tables import (
     open_bench,
     shrunk,
     tensor,
-    write_vectors,
+    vectors_of,
 )
 
 DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -286,7 +286,7 @@ def _bench(name: str, setting: Setting) -> Bench:
 
 
 def _vectors(name: str, setting: Setting) -> None:
-    write_vectors(_bench(name, setting))
+    vectors_of(_bench(name, setting))
 
 
 def _members(name: str, fold: int, inside: bool, setting: Setting) -> dict[str, Floats]:

@@ -177,11 +177,13 @@ class Model(Section):
         description="Top layers whose outputs pooling reads a learned average of (Peters et al. "
         "2018); null: the last alone.",
     )
-    embedding: Literal["auto", "middle_and_last", "last"] = Field(
+    embedding: Literal["auto", "tokens", "middle_and_last", "last"] = Field(
         default="auto",
         description="What members that read the frozen backbone get of a text: the mean over its "
-        "tokens of the `last` hidden states, or beside it that after two thirds of the blocks "
-        "(`middle_and_last`, twice as wide), which know more of tone. `auto`: the latter.",
+        "tokens of the `last` hidden states; beside it that after two thirds of the blocks "
+        "(`middle_and_last`, twice as wide), which know more of tone; and of `tokens` the latter's "
+        "state of each, among which `network` learns what to look for. `auto`: that, where the "
+        "table's states take at most 4 GiB on disk.",
     )
     fusion: Annotated[Part, Kind("fusion")] = Field(
         default_factory=lambda: Part(name="text"),

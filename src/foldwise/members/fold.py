@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from foldwise.config.grammar import Part
 from foldwise.config.members import beside_the_model
-from foldwise.members.member import Member, with_vectors
+from foldwise.members.member import Member
+from foldwise.members.read import Read, Vectors, read_with
 from foldwise.members.roster import build_member, checked, outputs_of, reads_embedding
 from foldwise.members.store import save_state
 from foldwise.preparation.build import holds
@@ -76,37 +77,37 @@ class Members:
         prepared, rows = self.prepared, self.prepared.assignment
         train = np.sort(np.concatenate([rows.training(number), rows.inner(number)]))
         embedded = reads_embedding(part, prepared.config, prepared.code)
-        fitted = self._rows(train, embedded)
+        read = self._read(train, embedded)
         member = self._build(part)
-        member.fit(fitted, self._target(fitted), np.isin(train, rows.inner(number)))
+        inner = np.isin(train, rows.inner(number))
+        read.fit(member, self._target(read.rows), inner)
         save_state(folder.path, member.state())
-        wanted: list[tuple[Path, pl.DataFrame, int | None]] = []
+        wanted: list[tuple[Path, Read, int | None]] = []
         if len(scored := rows.scored(number)):
-            mine = self._rows(scored, embedded)
+            mine = self._read(scored, embedded)
             wanted.append((folder.predictions, mine, rows.repeat(number)))
         if prepared.holdout is not None:
-            wanted.append((folder.holdout, self._held_rows(embedded), None))
+            wanted.append((folder.holdout, self._held(embedded), None))
         kind, n_outputs = holds(prepared.task), outputs_of(prepared.task)
-        for path, frame, repeat in wanted:
-            predicted = member.predict(frame)
-            values = checked(predicted, frame.height, n_outputs, kind, part.name)
-            write_parquet(path, values_to_table(prepared.task, frame, values, repeat, number))
+        for path, read, repeat in wanted:
+            values = checked(read.predict(member), read.rows.height, n_outputs, kind, part.name)
+            write_parquet(path, values_to_table(prepared.task, read.rows, values, repeat, number))
 
     def _build(self, part: Part) -> Member:
         prepared = self.prepared
         kind, n_outputs = holds(prepared.task), outputs_of(prepared.task)
         return build_member(part, prepared.config, prepared.code, kind, n_outputs)
 
-    def _rows(self, rows: NDArray[np.int64], embedded: bool) -> pl.DataFrame:
+    def _read(self, rows: NDArray[np.int64], embedded: bool) -> Read:
         part = self.prepared.part(rows)
         if not embedded:
-            return part
-        return with_vectors(part, self._vectors[0][self.prepared.positions(rows)])
+            return Read(part)
+        return read_with(part, self._vectors[0].take(self.prepared.positions(rows)))
 
-    def _held_rows(self, embedded: bool) -> pl.DataFrame:
+    def _held(self, embedded: bool) -> Read:
         held = self.prepared.holdout
         assert held is not None
-        return with_vectors(held, self._vectors[1]) if embedded else held
+        return read_with(held, self._vectors[1]) if embedded else Read(held)
 
     def _target(self, rows: pl.DataFrame) -> NDArray[Any]:
         task, kind = self.prepared.task, holds(self.prepared.task)
@@ -117,7 +118,7 @@ class Members:
         return values.astype(np.float64) if kind == "labels" else values
 
     @cached_property
-    def _vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _vectors(self) -> tuple[Vectors, Vectors]:
         """The vectors of the run's rows, and of the holdout's."""
         # Imported only now: transformers is slow to import, and not every run has a text.
         from foldwise.members.frozen import Frozen
@@ -125,4 +126,4 @@ class Members:
         prepared = self.prepared
         frozen = Frozen.of_run(prepared, self.accelerator)
         vectors, held = frozen.embed(prepared.frame), prepared.holdout
-        return vectors, vectors[:0] if held is None else frozen.embed(held)
+        return vectors, vectors if held is None else frozen.embed(held)

@@ -2,7 +2,8 @@
 
 What the last block says was trained to tell topics apart, or the next word; what stands two thirds
 of the way up still knows of the tone, and of much else (Skean et al. 2025, "Layer by Layer"). Both
-are kept, side by side.
+are kept, side by side; of the latter each token's state too, where a member is to learn which say
+something.
 
 One pass over the table for a whole run, kept beside the runs under the hash of all it follows
 from, so that folds, variants of a config and a continued run read it again.
@@ -14,6 +15,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from foldwise.encoding.bound import Need
 from foldwise.encoding.chunks import ChunkRows, pad_chunks, tokens_needed
 from foldwise.encoding.text import TokenStore, encode, frame_of
 from foldwise.errors import FoldwiseError
+from foldwise.members.read import Vectors
+from foldwise.members.states import TokenStates
 from foldwise.models.backbone import load_backbone, load_tokenizer
 from foldwise.models.chunks import ChunkPooling
 from foldwise.models.pooling import MeanPooling
@@ -46,6 +50,7 @@ from foldwise.run.readers import read_json, read_tensors
 from foldwise.training.inference import infer, quickest_batch
 
 SCHEMA = 2
+STATES = ".states"  # of tokens, in a file beside that of the means
 # The folder of pretrained weights, or the tensors themselves.
 Weights = Path | dict[str, Tensor]
 
@@ -59,18 +64,22 @@ class MeanVectors(nn.Module):
     Args:
         backbone: a transformers model.
         middle: put beside the last hidden states those after two thirds of the blocks.
+        tokens: return the latter of each token too.
     """
 
-    def __init__(self, backbone: nn.Module, *, middle: bool) -> None:
+    def __init__(self, backbone: nn.Module, *, middle: bool, tokens: bool = False) -> None:
         super().__init__()
-        self.backbone, self.middle = backbone, middle
+        self.backbone, self.middle, self.tokens = backbone, middle, tokens
         self.pooling = MeanPooling()
         self.chunks = ChunkPooling(MeanPooling())
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, chunk_row: Tensor | None = None
-    ) -> Tensor:
+    ) -> Any:
         """Return a text's vectors, (B, 1, H), or (B, 2, H) of the last and the middle.
+
+        With `tokens` a tuple: these, the real tokens' states, (tokens, H), texts in order, and the
+        text that each is of, int64 (tokens,).
 
         Args:
             input_ids: (B, L), or (C, L) of windows.
@@ -87,7 +96,12 @@ class MeanVectors(nn.Module):
         vectors = [self.pooling(states, attention_mask) for states in read]
         if chunk_row is not None:
             vectors = [self.chunks(each, chunk_row) for each in vectors]
-        return torch.stack(vectors, dim=1)
+        means = torch.stack(vectors, dim=1)
+        if not self.tokens:
+            return means
+        real = attention_mask.bool()
+        text = torch.arange(len(real), device=real.device) if chunk_row is None else chunk_row
+        return means, read[-1][real], text[:, None].expand(real.shape)[real]
 
 
 class Frozen:
@@ -136,30 +150,28 @@ class Frozen:
         find = partial(_weights_of_run, config, run, online)
         return cls(config, run.backbone, find, None, accelerator, None)
 
-    def embed(self, rows: pl.DataFrame) -> NDArray[np.float32]:
-        """Return the rows' vectors, float32 (n, 1, hidden size); with the middle (n, 2, ...)."""
+    def embed(self, rows: pl.DataFrame) -> Vectors:
+        """Return the rows' vectors."""
         texts = self.texts(rows)
         if self.stores is None:
             # Of new rows those that read alike are computed once: one text beside many categories.
             ids = [_read(texts, row) for row in range(len(texts))]
             first = {key: row for row, key in reversed(list(enumerate(ids)))}
-            once = sorted(first.values())
+            once = np.array(sorted(first.values()))
             at = {row: line for line, row in enumerate(once)}
-            return self._pass(texts, np.array(once))[[at[first[key]] for key in ids]]
+            made = self._pass(texts, once, _in_memory)
+            return made.take(np.array([at[first[key]] for key in ids], dtype=np.int64))
         path = self.stores.with_name(".embeddings") / f"{self._key(texts)}.safetensors"
-        for place in (path.parent, path):
+        for place in (path.parent, path, path.with_suffix(STATES)):
             if place.is_symlink():
                 raise FoldwiseError(f"{place}: is a link; remove it, vectors lie beside the runs")
-        kept = _kept(path, len(texts))
+        kept = _kept(path, texts.lengths, tokens=self.tokens)
         if kept is None and path.exists():
             print(f"warning: {path}: not as it was written; made anew", file=sys.stderr)
         if kept is not None:
             return kept
-        vectors = self._pass(texts, np.arange(len(texts)))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path, vectors.nbytes) as temporary:
-            save_file({"vectors": vectors}, temporary, metadata={"sha256": _digest(vectors)})
-        return vectors
+        return self._made(path, texts)
 
     def texts(self, rows: pl.DataFrame) -> TextRows | ChunkRows:
         """Return the rows' texts as they are read: to their end where `text.long` is chunks."""
@@ -176,31 +188,79 @@ class Frozen:
         """The backbone with its pretrained weights, on its device; built when first needed."""
         if self._model is None:
             backbone = _backbone(self.folder, self.weights())
-            model = MeanVectors(backbone, middle=self.middle)
+            model = MeanVectors(backbone, middle=self.middle, tokens=self.tokens)
             self._model = model.to(self.accelerator.device).eval()
         return self._model
 
     @property
     def middle(self) -> bool:
         """Whether a text has a second vector; runs from before there was one say `auto`."""
-        return self.config.model.embedding == "middle_and_last"
+        return self.config.model.embedding in ("middle_and_last", "tokens")
+
+    @property
+    def tokens(self) -> bool:
+        """Whether each token's state is kept."""
+        return self.config.model.embedding == "tokens"
 
     def _encode(self, rows: pl.DataFrame, need: Need | None) -> TokenStore:
         return encode(rows, self.config.data.text, self.tokenizer, self.stores, need)
 
-    def _pass(self, texts: TextRows | ChunkRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _made(self, path: Path, texts: TextRows | ChunkRows) -> Vectors:
+        # The states come first: whoever finds the means finds them whole.
+        rows, told = np.arange(len(texts)), {}
+        if self.tokens:
+            states = path.with_suffix(STATES)
+            with atomic(states, 2 * int(texts.lengths.sum()) * self._width) as temporary:
+                made = self._pass(texts, rows, partial(_in_file, temporary))
+                told["states"] = _digest(np.memmap(temporary, np.uint8, "r"))
+            made = replace(made, tokens=_mapped(states, self._width, texts.lengths))
+        else:
+            made = self._pass(texts, rows, _in_memory)
+        told["sha256"] = _digest(made.means)
+        with atomic(path, made.means.nbytes) as temporary:
+            save_file({"vectors": made.means}, temporary, metadata=told)
+        return made
+
+    @property
+    def _width(self) -> int:
+        return int(self.model.backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def _pass(
+        self,
+        texts: TextRows | ChunkRows,
+        rows: NDArray[np.int64],
+        room: Callable[[tuple[int, int]], NDArray[np.float16]],
+    ) -> Vectors:
+        # The states of tokens are written into the room that is made for them.
+        lengths, tokens = texts.lengths[rows], None
+        if self.tokens:
+            shape = (int(lengths.sum()), self._width)
+            tokens = TokenStates.behind_each_other(room(shape), lengths)
         pad = pad_chunks if isinstance(texts, ChunkRows) else pad_batch
 
         def collate(rows: Sequence[Any]) -> dict[str, Tensor]:
             return pad(rows, texts.frame)
 
+        def take(places: NDArray[np.int64], found: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+            means, said, text = found
+            assert tokens is not None
+            tokens.put(places, said, text)
+            return means
+
         # Few at once where the states of all blocks are held until the middle one is read. Others
         # are what they were: rows beside a row round its vector.
         size = quickest_batch(self.accelerator) if self.middle else 64
-        vectors, _ = infer(
-            self.model, texts, rows, collate, self.accelerator, batch_size=size, title="embedding"
+        means, _ = infer(
+            self.model,
+            texts,
+            rows,
+            collate,
+            self.accelerator,
+            batch_size=size,
+            title="embedding",
+            take=take if self.tokens else None,
         )
-        return vectors.astype(np.float32)
+        return Vectors(means.astype(np.float32), tokens)
 
     def _key(self, texts: TextRows | ChunkRows) -> str:
         digest = hashlib.sha256((self.folder / "config.json").read_bytes())
@@ -215,6 +275,8 @@ class Frozen:
         ]
         if isinstance(texts, ChunkRows):
             facts += [texts.stride, texts.max_chunks]
+        if self.tokens:
+            facts.append("tokens")
         store = texts.text if isinstance(texts, ChunkRows) else texts.store
         digest.update(json.dumps(facts, sort_keys=True).encode("utf-8"))
         digest.update(np.ascontiguousarray(store.offsets).tobytes())
@@ -272,23 +334,45 @@ def _backbone(folder: Path, weights: Weights) -> nn.Module:
     return backbone
 
 
-def _kept(path: Path, n: int) -> NDArray[np.float32] | None:
+def _kept(path: Path, lengths: NDArray[np.int64], *, tokens: bool) -> Vectors | None:
     # What isn't as it was written is no reason to stop: it is made again.
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="numpy") as file:
-            told = (file.metadata() or {}).get("sha256")
-            vectors: NDArray[np.float32] = file.get_tensor("vectors")
+            told = file.metadata() or {}
+            means: NDArray[np.float32] = file.get_tensor("vectors")
     except SafetensorError:
         return None
-    sound = vectors.dtype == np.float32 and vectors.ndim == 3 and len(vectors) == n
-    sound = sound and told == _digest(vectors)
-    return vectors if sound else None
+    sound = means.dtype == np.float32 and means.ndim == 3 and len(means) == len(lengths)
+    if not sound or told.get("sha256") != _digest(means):
+        return None
+    if not tokens:
+        return Vectors(means, None)
+    states, width = path.with_suffix(STATES), means.shape[2]
+    if not states.is_file() or states.stat().st_size != 2 * int(lengths.sum()) * width:
+        return None
+    found = _mapped(states, width, lengths)
+    sound = told.get("states") == _digest(np.memmap(states, np.uint8, "r"))
+    return Vectors(means, found) if sound else None
 
 
-def _digest(vectors: NDArray[np.float32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
+def _in_memory(shape: tuple[int, int]) -> NDArray[np.float16]:
+    return np.empty(shape, dtype=np.float16)
+
+
+def _in_file(path: Path, shape: tuple[int, int]) -> NDArray[np.float16]:
+    return np.memmap(path, np.float16, "w+", 0, shape)
+
+
+def _mapped(path: Path, width: int, lengths: NDArray[np.int64]) -> TokenStates:
+    # Copied where it is written to, which torch asks for and nobody does.
+    shape = (int(lengths.sum()), width)
+    return TokenStates.behind_each_other(np.memmap(path, np.float16, "c", 0, shape), lengths)
+
+
+def _digest(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def _fill(backbone: nn.Module, tensors: dict[str, Tensor]) -> None:

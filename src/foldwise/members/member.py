@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from foldwise.errors import FoldwiseError
+from foldwise.members.states import TokenStates
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -48,7 +49,8 @@ class Member(Protocol):
     A constructor receives of `holds` (label, labels or number), `n_outputs` (classes, labels, or
     1), `columns` (a `Columns`), `seed` and `balanced` (whether each class weighs the same) what it
     names. A class with `reads_embedding = True` finds the column `EMBEDDING` in its rows, where the
-    run has a text, and `MIDDLE` too unless the config says `model.embedding: last`.
+    run has a text, and `MIDDLE` too unless the config says `model.embedding: last`. One with
+    `reads_tokens = True` is a `TokenReader`.
     """
 
     def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:
@@ -73,6 +75,32 @@ class Member(Protocol):
         Raises:
             KeyError, TypeError, ValueError: it is of another shape; `store.restore` names the file.
         """
+
+
+class TokenReader(Protocol):
+    """A member with `reads_tokens = True`: it is given what the backbone says of each token.
+
+    Its class says `reads_embedding = True` too.
+    """
+
+    def fit(
+        self,
+        rows: pl.DataFrame,
+        target: NDArray[Any],
+        inner: NDArray[np.bool_],
+        tokens: TokenStates | None,
+    ) -> None:
+        """Fit as `Member.fit` does.
+
+        Args:
+            rows: as there.
+            target: as there.
+            inner: as there.
+            tokens: of the rows' texts, (n,); None unless the run has `model.embedding: tokens`.
+        """
+
+    def predict(self, rows: pl.DataFrame, tokens: TokenStates | None) -> Floats:
+        """Return probabilities of classes or labels, or numbers: float64 (n, n_outputs)."""
 
 
 @runtime_checkable

@@ -1,13 +1,19 @@
 """Small networks on frozen embeddings, categories and numbers; their mean is the prediction.
 
 A hidden layer with dropout (Srivastava et al. 2014) on what the backbone says of a text before it
-is fine-tuned, and the columns beside it. Several networks of one shape begin apart and see their
-rows in another order (an ensemble as in Lakshminarayanan et al. 2017); they are trained at once, on
-a CPU, in seconds, and find what a linear model on the same vectors can't.
+is fine-tuned, and the columns beside it. Where the states of a text's tokens are kept, each network
+also learns what to look for among them: a few queries, each the mean of the tokens by how well they
+match it (attention with learnt queries, as in Lee et al. 2019, "Set Transformer"), since one word
+can say what the mean of a hundred has drowned.
+
+Several networks of one shape begin apart and drop out other units (an ensemble as in
+Lakshminarayanan et al. 2017); they are trained at once, on a CPU, in seconds, and find what a
+linear model on the same vectors can't.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +37,7 @@ from foldwise.members.member import (
     shares,
     vectors_by_column,
 )
+from foldwise.members.states import TokenStates
 from foldwise.members.vectors import OnVectors, scales_of
 
 NETWORKS, HIDDEN = 4, 128
@@ -43,6 +50,12 @@ _VALUE = 4.0
 _MOST_VALUES = 500  # of a category; the others share one
 _FAR = 10.0  # standard deviations: what is farther counts as so far
 _SLICE = 4096  # rows that are predicted at once
+_QUERIES, _VALUES = 4, 32  # of a network, and units of what each query finds
+_UNHEARD = 0.1  # of the tokens, in training
+_SPAN = 25  # batches of a stretch of rows, of which those of alike length share one
+_SAMPLE = 2000  # texts that say how large states are
+_TEXTS = 64  # whose states are read at once in prediction
+_NEVER = -1e4  # how well what is no token matches
 
 
 class Network(OnVectors):
@@ -63,14 +76,26 @@ class Network(OnVectors):
         super().__init__(Features(columns, words=False, most_values=_MOST_VALUES))
         self.outputs = np.empty(0, dtype=np.int64)  # those that the networks tell apart
         self.layers: list[Floats] = []  # weights, biases, weights, biases; float32 numbers
+        self.attention: list[Floats] = []  # queries, weights, biases; none where no tokens are read
+        self.token_mean, self.token_scale = np.empty(0, dtype=np.float32), np.ones(1, np.float32)
         self.base: Floats = np.zeros(n_outputs)  # what the others predict
         self.sizes: Floats = np.ones(n_outputs)  # of numbers, what the networks' are in
 
-    def fit(self, rows: pl.DataFrame, target: NDArray[Any], inner: NDArray[np.bool_]) -> None:
+    reads_tokens = True
+
+    def fit(
+        self,
+        rows: pl.DataFrame,
+        target: NDArray[Any],
+        inner: NDArray[np.bool_],
+        tokens: TokenStates | None = None,
+    ) -> None:
         """Train the networks; there is no epoch to pick, so inner rows train too."""
         self.mean, self.scale, _ = scales_of(rows)
-        inputs = self._inputs(_vectors(rows), self.features.fit(rows))
-        self.base, self.layers = shares(target, self.n_outputs), []
+        if tokens is not None:
+            self.token_mean, self.token_scale = _scale_of(tokens)
+        inputs = self._inputs(_vectors(rows), self.features.fit(rows), tokens)
+        self.base, self.layers, self.attention = shares(target, self.n_outputs), [], []
         if self.holds == "label":
             self.outputs, ids = np.unique(target, return_inverse=True)
             wanted, enough = torch.from_numpy(ids), len(self.outputs) > 1
@@ -86,20 +111,21 @@ class Network(OnVectors):
             wanted = torch.from_numpy(target[:, self.outputs].astype(np.float32))
         if enough and inputs.width:
             with threadpool_limits(limits=1):
-                self.layers = self._trained(inputs, wanted)
+                learnt = self._trained(inputs, wanted)
+            self.layers, self.attention = learnt[:4], learnt[4:]
 
-    def predict(self, rows: pl.DataFrame) -> Floats:
+    def predict(self, rows: pl.DataFrame, tokens: TokenStates | None = None) -> Floats:
         """Return probabilities or numbers, float64 (n, n_outputs)."""
         made: Floats = np.tile(self.base, (rows.height, 1))
         if not self.layers:
             return made
-        inputs = self._inputs(_vectors(rows), self.features.transform(rows))
+        inputs = self._inputs(_vectors(rows), self.features.transform(rows), tokens)
         if self.holds == "label":
             made[:] = 0.0
         with threadpool_limits(limits=1):
             for start in range(0, rows.height, _SLICE):
                 part = np.arange(start, min(start + _SLICE, rows.height))
-                made[np.ix_(part, self.outputs)] = self._mean_answer(inputs.of(part))
+                made[np.ix_(part, self.outputs)] = self._mean_answer(inputs, part)
         return made
 
     def state(self) -> dict[str, Any]:
@@ -107,7 +133,10 @@ class Network(OnVectors):
         return {
             **super().state(),
             "outputs": self.outputs,
-            "layers": {str(n): layer.astype(np.float32) for n, layer in enumerate(self.layers)},
+            "layers": _kept(self.layers),
+            "attention": _kept(self.attention),
+            "token_mean": self.token_mean,
+            "token_scale": self.token_scale,
             "base": self.base,
             "sizes": self.sizes,
         }
@@ -117,16 +146,24 @@ class Network(OnVectors):
         super().load_state(state)
         self.outputs = outputs_of_state(state, self.n_outputs)
         outputs = len(self.outputs)
-        shapes = [(self.width, HIDDEN), (1, HIDDEN), (HIDDEN, outputs), (1, outputs)]
+        # Runs from before tokens were read hold none of it.
+        attention = state.get("attention", {})
+        if attention:
+            self.token_mean = array_of(state, "token_mean", (None,))
+            self.token_scale = array_of(state, "token_scale", (1,))
+            width = len(self.token_mean)
+            shapes = [(width,), (width, _VALUES), (1, _VALUES)]
+            self.attention = _taken(attention, NETWORKS * _QUERIES, shapes)
+        width = self.width + (_QUERIES * _VALUES if attention else 0)
+        shapes = [(width, HIDDEN), (1, HIDDEN), (HIDDEN, outputs), (1, outputs)]
         if held := state["layers"]:
-            self.layers = [
-                array_of(held, str(number), (NETWORKS, *shape)).astype(np.float64)
-                for number, shape in enumerate(shapes)
-            ]
+            self.layers = _taken(held, NETWORKS, shapes)
         self.base = array_of(state, "base", (self.n_outputs,))
         self.sizes = array_of(state, "sizes", (self.n_outputs,))
 
-    def _inputs(self, vectors: NDArray[np.float32], beside: sparse.csr_matrix) -> _Inputs:
+    def _inputs(
+        self, vectors: NDArray[np.float32], beside: sparse.csr_matrix, tokens: TokenStates | None
+    ) -> _Inputs:
         scaled = np.clip((vectors - self.mean) / self.scale, -_FAR, _FAR)
         sizes = np.ones(beside.shape[1])
         for _, kind, place in self.features.places():
@@ -134,17 +171,26 @@ class Network(OnVectors):
                 sizes[place] = 2 * _VALUE  # of halves
         beside = sparse.csr_matrix(beside.multiply(sizes[None, :])) if len(sizes) else beside
         np.clip(beside.data, -_FAR, _FAR, out=beside.data)
-        return _Inputs(scaled.astype(np.float32), beside.astype(np.float32))
+        states = None if tokens is None else _Tokens(tokens, self.token_mean, self.token_scale)
+        return _Inputs(scaled.astype(np.float32), beside.astype(np.float32), states)
 
     def _trained(self, inputs: _Inputs, wanted: Tensor) -> list[Floats]:
         random = torch.Generator().manual_seed(self.seed)
-        n, width, outputs = len(wanted), inputs.width, len(self.outputs)
+        n, outputs, tokens = len(wanted), len(self.outputs), inputs.tokens
+        width = inputs.width + (_QUERIES * _VALUES if tokens is not None else 0)
         layers = [
             _drawn((NETWORKS, width, HIDDEN), width, random),
             _drawn((NETWORKS, 1, HIDDEN), width, random),
             _drawn((NETWORKS, HIDDEN, outputs), HIDDEN, random),
             _drawn((NETWORKS, 1, outputs), HIDDEN, random),
         ]
+        if tokens is not None:
+            queries, units = NETWORKS * _QUERIES, tokens.states.width
+            layers += [
+                _drawn((queries, units), units, random),
+                _drawn((queries, units, _VALUES), units, random),
+                _drawn((queries, 1, _VALUES), units, random),
+            ]
         weights = self._class_weights(wanted)
         size = min(_ROWS, n)
         batches = n // size
@@ -155,9 +201,13 @@ class Network(OnVectors):
         order = torch.empty(0)
         for step in range(steps):
             if step % batches == 0:
-                order = torch.stack([torch.randperm(n, generator=random) for _ in range(NETWORKS)])
+                order = _order(n, size, tokens, random)
             chosen = order[:, step % batches * size :][:, :size]
-            read = torch.from_numpy(inputs.of(chosen.flatten().numpy())).view(NETWORKS, size, width)
+            read = torch.from_numpy(inputs.of(chosen.flatten().numpy()))
+            read = read.view(NETWORKS, size, inputs.width)
+            if tokens is not None:
+                found = _found(layers[4:], *tokens.of(chosen[0].numpy(), random))
+                read = torch.cat([read, found], dim=2)
             hidden = torch.baddbmm(layers[1], _dropout(read, random), layers[0])
             hidden = _dropout(functional.gelu(hidden), random)
             loss = self._loss(
@@ -186,10 +236,15 @@ class Network(OnVectors):
             return functional.binary_cross_entropy_with_logits(made, wanted)
         return functional.mse_loss(made, wanted)
 
-    def _mean_answer(self, inputs: NDArray[np.float32]) -> Floats:
+    def _mean_answer(self, inputs: _Inputs, rows: NDArray[np.int64]) -> Floats:
         # In float64 a row's answer doesn't hang on the rows beside it.
         into, bias, out, last = self.layers
-        hidden = inputs.astype(np.float64) @ into + bias  # (networks, n, hidden)
+        hidden = inputs.of(rows).astype(np.float64) @ into[:, : inputs.width] + bias
+        if inputs.tokens is not None:
+            learnt = [torch.from_numpy(each) for each in self.attention]
+            for some in inputs.tokens.alike(rows):
+                found = _found(learnt, *inputs.tokens.of(rows[some], None, torch.float64))
+                hidden[:, some] += found.numpy() @ into[:, inputs.width :]
         hidden *= 0.5 * (1 + erf(hidden / np.sqrt(2)))  # gelu
         made = hidden @ out + last
         if self.holds == "label":
@@ -204,13 +259,89 @@ class Network(OnVectors):
 
 class _Inputs:
     # Vectors lie as they are, categories as the few values that aren't zero.
-    def __init__(self, vectors: NDArray[np.float32], beside: sparse.csr_matrix) -> None:
-        self.vectors, self.beside = vectors, beside
+    def __init__(
+        self, vectors: NDArray[np.float32], beside: sparse.csr_matrix, tokens: _Tokens | None
+    ) -> None:
+        self.vectors, self.beside, self.tokens = vectors, beside, tokens
         self.width: int = vectors.shape[1] + beside.shape[1]
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return what some rows read, float32 (rows, width)."""
+        """Return what some rows read beside their tokens, float32 (rows, width)."""
         return np.hstack([self.vectors[rows], self.beside[rows].toarray()])
+
+
+class _Tokens:
+    # The states of texts on the scale that networks read them in.
+    def __init__(
+        self, states: TokenStates, mean: NDArray[np.float32], scale: NDArray[np.float32]
+    ) -> None:
+        self.states, self.mean, self.scale = states, torch.from_numpy(mean), torch.from_numpy(scale)
+
+    def of(
+        self,
+        rows: NDArray[np.int64],
+        random: torch.Generator | None,
+        kind: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Return texts' states, (B, L, H), and which of them are heard, bool (B, L)."""
+        states, heard = self.states.padded(rows)
+        if random is not None:
+            heard &= torch.rand(heard.shape, generator=random) >= _UNHEARD
+        return ((states.to(kind) - self.mean) / self.scale).clamp(-_FAR, _FAR), heard
+
+    def alike(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """Yield places among rows, a few at once whose texts are about as long."""
+        order = np.argsort(self.states.lengths[rows], kind="stable")
+        for start in range(0, len(order), _TEXTS):
+            yield order[start : start + _TEXTS]
+
+
+def _found(learnt: Sequence[Tensor], states: Tensor, heard: Tensor) -> Tensor:
+    # What each network's queries find in texts, (networks, B, queries x values).
+    queries, weights, biases = learnt
+    match = (states @ queries.T).masked_fill(~heard[:, :, None], _NEVER)  # (B, L, all queries)
+    means = match.softmax(dim=1).transpose(1, 2) @ states  # (B, all queries, H)
+    found = functional.gelu(torch.baddbmm(biases, means.transpose(0, 1), weights))
+    split = found.view(NETWORKS, _QUERIES, len(states), _VALUES)
+    return split.transpose(1, 2).flatten(2)
+
+
+def _order(n: int, size: int, tokens: _Tokens | None, random: torch.Generator) -> Tensor:
+    # In which order the networks see their rows, (networks, n or a little less).
+    if tokens is None:
+        return torch.stack([torch.randperm(n, generator=random) for _ in range(NETWORKS)])
+    # All see the same, so that states are fetched once, and texts of a batch are about as long.
+    lengths = torch.from_numpy(tokens.states.lengths)
+    drawn = torch.randperm(n, generator=random)[: n // size * size]
+    stretches = torch.split(drawn, _SPAN * size)
+    alike = [stretch[lengths[stretch].argsort(stable=True)] for stretch in stretches]
+    batches = torch.cat(alike).view(-1, size)
+    mixed = batches[torch.randperm(len(batches), generator=random)]
+    return mixed.flatten().expand(NETWORKS, -1)
+
+
+def _scale_of(tokens: TokenStates) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    # What is taken off states, (H,), and what all units are then divided by, (1,).
+    sample = np.unique(np.linspace(0, len(tokens) - 1, _SAMPLE).astype(np.int64))
+    sums, squares, count = np.zeros(tokens.width), np.zeros(tokens.width), 0
+    for some in np.array_split(sample, -(-len(sample) // _TEXTS)):
+        states, real = tokens.padded(some)
+        read = states[real].double().numpy()
+        sums, squares, count = sums + read.sum(0), squares + (read**2).sum(0), count + len(read)
+    mean = sums / count
+    deviation = np.sqrt(max(0.0, float((squares / count - mean**2).mean())))
+    return mean.astype(np.float32), np.array([deviation or 1.0], dtype=np.float32)
+
+
+def _kept(layers: list[Floats]) -> dict[str, NDArray[np.float32]]:
+    return {str(number): layer.astype(np.float32) for number, layer in enumerate(layers)}
+
+
+def _taken(held: Any, first: int, shapes: list[tuple[int, ...]]) -> list[Floats]:
+    return [
+        array_of(held, str(number), (first, *shape)).astype(np.float64)
+        for number, shape in enumerate(shapes)
+    ]
 
 
 def _vectors(rows: pl.DataFrame) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.losses.classes import takes_class_weights
 from foldwise.members.member import Columns, Floats, Holds, Member
+from foldwise.members.read import reads_tokens
 from foldwise.parts.registry import BUILT_IN, build_part, find_part
 from foldwise.parts.usercode import UserCode
 
@@ -110,8 +111,16 @@ def reads_embedding(part: Part, config: Config, code: UserCode) -> bool:
     """Say whether a member wants the frozen backbone's vectors of a text that is there."""
     if part.name == MODEL or not config.data.text:
         return False
-    return bool(
-        getattr(find_part(_kind(part.name), part.name, code, "ensemble"), "reads_embedding", False)
+    found = find_part(_kind(part.name), part.name, code, "ensemble")
+    return bool(getattr(found, "reads_embedding", False))
+
+
+def wants_tokens(config: Config, code: UserCode) -> bool:
+    """Say whether a run has a member that learns from what the backbone says of each token."""
+    return any(
+        reads_embedding(part, config, code)
+        and reads_tokens(find_part(_kind(part.name), part.name, code, "ensemble"))
+        for part in beside_the_model(config)
     )
 
 

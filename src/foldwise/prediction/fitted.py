@@ -13,7 +13,8 @@ from torch import nn
 
 from foldwise.config.members import MODEL
 from foldwise.members.frozen import Frozen
-from foldwise.members.member import Member, with_vectors
+from foldwise.members.member import Member
+from foldwise.members.read import Read, read_with
 from foldwise.tasks.predictions import to_table, values_to_table
 from foldwise.tasks.task import Task
 from foldwise.training.inference import infer, quickest_batch
@@ -28,10 +29,10 @@ class Fitted:
     members: Mapping[str, Member]
 
     def predict(
-        self, rows: pl.DataFrame, dataset: Any, accelerator: Accelerator, names: Collection[str]
+        self, read: Read, dataset: Any, accelerator: Accelerator, names: Collection[str]
     ) -> dict[str, pl.DataFrame]:
         """Return the named members' tables of the rows, of which a task made the dataset."""
-        tables = {}
+        tables, rows = {}, read.rows
         if self.model is not None and MODEL in names:
             positions = np.arange(rows.height)
             size = quickest_batch(accelerator)
@@ -40,8 +41,8 @@ class Fitted:
             )
             tables[MODEL] = to_table(self.task, rows, logits, None, None)
         for name in [name for name in self.members if name in names]:
-            member = self.members[name]
-            tables[name] = values_to_table(self.task, rows, member.predict(rows), None, None)
+            values = read.predict(self.members[name])
+            tables[name] = values_to_table(self.task, rows, values, None, None)
         return tables
 
 
@@ -61,9 +62,8 @@ def tables_of(
         accelerator: device and precision.
         names: of the members.
     """
-    if frozen is not None:
-        rows = with_vectors(rows, frozen.embed(rows))
+    read = Read(rows) if frozen is None else read_with(rows, frozen.embed(rows))
     # Tokenized once: what folds fit of other columns is in their collate, not in the rows.
     modelled = MODEL in names and any(fold.model is not None for fold in folds)
     dataset = folds[0].task.dataset(rows) if modelled else None
-    return [fold.predict(rows, dataset, accelerator, names) for fold in folds]
+    return [fold.predict(read, dataset, accelerator, names) for fold in folds]

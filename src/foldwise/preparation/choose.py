@@ -1,7 +1,8 @@
 """What `auto` means where it hangs on the rows or the backbone: what is known of them in, keys out.
 
-`optimizer.lr` by the backbone's size, `selection.rows` by the rows of the table, `training.epochs`
-by the rows of a fold. All are the same for every fold, and stand as numbers in the run's config.
+`optimizer.lr` by the backbone's size, `selection.rows` and `model.embedding` by the rows of the
+table, `training.epochs` by the rows of a fold. All are the same for every fold, and stand in the
+run's config.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ ENOUGH = 240
 LEAST_EPOCHS, MOST_EPOCHS = 5, 100
 # A tenth of fewer training rows tells neighbouring epochs apart by luck, and is missed in training.
 INNER_ROWS = 2000
+
+# Bytes of the states of a table's tokens, kept beside the runs as halves.
+MOST_STATES = 4 * 2**30
 
 # Rates of the top block with layer decay: 3e-4 measured on MiniLM (docs/experiments.md); those of
 # 768 and 1024 units are ELECTRA's (Clark et al. 2020; configure_finetuning.py), tuned with it.
@@ -81,6 +85,27 @@ def choose_selection(config: Config, rows: int) -> Config:
     chosen = "inner" if evaluating or rows * share >= INNER_ROWS else "last"
     selection = config.selection.model_copy(update={"rows": chosen})
     return config.model_copy(update={"selection": selection})
+
+
+def choose_embedding(config: Config, task: Any, rows: int, *, tokens: bool) -> Config:
+    """Say what members get of a text where the config says `model.embedding: auto`.
+
+    Args:
+        config: `data` and `text` are read.
+        task: its `model_config` is the backbone's.
+        rows: of the table, at most.
+        tokens: whether a member reads what the backbone says of each token.
+    """
+    if config.model.embedding != "auto" or not config.data.text:
+        return config
+    hidden = getattr(getattr(task, "model_config", None), "hidden_size", None)
+    windows = config.text.max_chunks if config.text.long == "chunks" else 1
+    chosen = "middle_and_last"
+    if tokens and isinstance(hidden, int) and windows is not None:
+        states = rows * windows * config.text.max_length
+        chosen = "tokens" if 2 * hidden * states <= MOST_STATES else chosen
+    model = config.model.model_copy(update={"embedding": chosen})
+    return config.model_copy(update={"model": model})
 
 
 def choose_epochs(config: Config, task: Any, rows: int, tokens: float) -> tuple[Config, Chosen]:

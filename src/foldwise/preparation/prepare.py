@@ -15,8 +15,14 @@ import polars as pl
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.members.roster import wants_tokens
 from foldwise.parts.usercode import UserCode
-from foldwise.preparation.choose import choose_epochs, choose_rate, choose_selection
+from foldwise.preparation.choose import (
+    choose_embedding,
+    choose_epochs,
+    choose_rate,
+    choose_selection,
+)
 from foldwise.preparation.rows import read_rows, split_rows
 from foldwise.run.folder import FoldFolder, RunFolder
 from foldwise.split.assignment import Assignment
@@ -103,6 +109,9 @@ def prepare(
     stores = run.token_stores
     table = read_rows(config, task, online=online, stores=stores)
     config = choose_selection(config, table.kept.height)
+    if not run.config.exists():  # one from before there was a choice goes on without
+        tokens = wants_tokens(config, code)
+        config = choose_embedding(config, task, table.kept.height, tokens=tokens)
     rows = split_rows(table, config, code, run, task, online=online, stores=stores)
     task.fit_target(rows.frame)
     if rows.merged:

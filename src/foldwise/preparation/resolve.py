@@ -56,8 +56,8 @@ def resolve(config: Config, like: Config | None = None) -> Config:
     if attention == "auto" and like:
         attention = like.model.attention
     embedding: str = model.embedding
-    if embedding == "auto" and config.data.text:
-        embedding = like.model.embedding if like else "middle_and_last"
+    if embedding == "auto" and like:
+        embedding = like.model.embedding
     schedule = config.schedule
     if schedule.warmup is None and schedule.name in BUILTIN["schedule"]:
         schedule = schedule.model_copy(update={"warmup": DEFAULT_WARMUP})

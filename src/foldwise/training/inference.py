@@ -41,6 +41,7 @@ def infer(
     workers: int = 0,
     title: str | None = "predicting",
     together: bool = False,
+    take: Callable[[np.ndarray, Any], torch.Tensor] | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Run a model over rows of a dataset.
 
@@ -55,6 +56,8 @@ def infer(
         workers: processes that prepare batches.
         title: what a command shows it as, where it takes long; None for silence.
         together: the processes that train together all ask for these rows, and share the batches.
+        take: places of a batch's rows among `positions`, and what the model returned: what of it
+            becomes their logits; None where that is all.
 
     Returns:
         Logits, float32 (n, n_outputs), and the rows' targets (n, ...) or None where they have none;
@@ -83,19 +86,22 @@ def infer(
     # Gathering the parts of a model has failed in inference mode, by releases of torch.
     unrecorded = torch.no_grad() if in_parts(model) else torch.inference_mode()
     with unrecorded, accelerator.autocast(), shown as advance:
-        for done, batch in zip(np.cumsum([len(batch) for batch in batches]), loader, strict=True):
+        done = 0
+        for places, batch in zip(batches, loader, strict=True):
             if "target" in batch:
                 targets.append(batch.pop("target").numpy())
             outputs = model(**{k: v.to(accelerator.device) for k, v in batch.items()})
-            parts.append(outputs.float().cpu().numpy())
-            advance(int(done))
+            logits = outputs if take is None else take(places, outputs)
+            parts.append(logits.float().cpu().numpy())
+            done += len(places)
+            advance(done)
     model.train(was_training)
-    logits = _in_order(parts, batches, len(positions))
+    ordered = _in_order(parts, batches, len(positions))
     target = _in_order(targets, batches, len(positions)) if targets else None
     if dealt:
-        logits = team.filled(logits)
+        ordered = team.filled(ordered)
         target = None if target is None else team.filled(target)
-    return logits, target
+    return ordered, target
 
 
 def _in_order(parts: list[np.ndarray], batches: list[np.ndarray], rows: int) -> np.ndarray:
