@@ -87,6 +87,14 @@ def test_every_member_has_its_scores_and_its_tables(run: RunFolder) -> None:
     assert metrics["members"]["lookup"]["columns"] == ["kind"]
 
 
+def test_a_run_keeps_the_states_of_tokens_beside_its_vectors(run: RunFolder) -> None:
+    assert load_config(run.config).model.embedding == "tokens"
+    vectors = {path.stem for path in run.embeddings.glob("*.safetensors")}
+    assert len(vectors) == 2  # of the table, and of the holdout
+    assert {path.stem for path in run.embeddings.glob("*.states")} == vectors
+    assert read_json(run.fold(1).member("network").state)["attention"]
+
+
 def test_the_top_of_the_scores_is_the_answers(run: RunFolder) -> None:
     metrics = read_json(run.metrics)
     oof = pl.read_parquet(run.out_of_fold)
@@ -297,6 +305,51 @@ def test_a_member_of_ones_own_that_is_none_is_told_what_it_lacks(
     with pytest.raises(FoldwiseError, match="ensemble") as refused:
         cross_validate(load_config(tmp_path / "config.yaml"))
     assert told in str(refused.value)
+
+
+BY_LENGTH = """
+import numpy as np
+
+class ByLength:
+    reads_embedding = reads_tokens = True
+    def fit(self, rows, target, inner, tokens):
+        assert len(tokens) == rows.height == len(target)
+        self.most = int(tokens.lengths.max())
+    def predict(self, rows, tokens):
+        share = np.minimum(tokens.lengths / self.most, 1)
+        return np.stack([share, 1 - share, 0 * share], axis=1)
+    def state(self):
+        return {"most": self.most}
+    def load_state(self, state):
+        self.most = state["most"]
+"""
+
+
+def test_a_member_of_ones_own_is_given_the_states_of_tokens_of_each_row(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "my_parts.py").write_text(BY_LENGTH, "utf-8")
+    base = make_config(folds={"n": 2}, training={"epochs": 1}, trackers=[])
+    text = base.model_copy(update={"code": ["my_parts.py"]}).model_dump_json()
+    (tmp_path / "base.yaml").write_text(text, "utf-8")
+    line = "ensemble: [model, my_parts.ByLength]"
+    (tmp_path / "config.yaml").write_text(f"extends: base.yaml\n{line}\n")
+    run = cross_validate(load_config(tmp_path / "config.yaml"))
+    assert load_config(run.config).model.embedding == "tokens"
+    most = read_json(run.fold(1).member("my_parts.ByLength").state)["most"]
+    assert most == base.text.max_length
+    table = pl.read_csv(str(base.data.path))
+    tokens = np.minimum(table["text"].str.split(" ").list.len().to_numpy() + 2, most)
+    oof = pl.read_parquet(run.member("my_parts.ByLength").out_of_fold)
+    found = probabilities(oof).max(axis=1)
+    share = tokens[oof["row"].to_numpy()] / most
+    np.testing.assert_allclose(found, np.maximum(share, 1 - share), atol=1e-6)
+    predictor = Predictor(run.path, member="my_parts.ByLength", trust_code=True)
+    new = predictor.predict(table.select("text").head(9))
+    share = tokens[:9] / most
+    np.testing.assert_allclose(
+        probabilities(new).max(axis=1), np.maximum(share, 1 - share), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

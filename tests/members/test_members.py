@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 
+from foldwise.errors import FoldwiseError
 from foldwise.members.boosting import Boosting
 from foldwise.members.constant import Constant, Median
 from foldwise.members.embedding import Embedding
@@ -23,7 +24,8 @@ from foldwise.members.member import (
     with_vectors,
 )
 from foldwise.members.network import Network
-from foldwise.members.store import load_state, save_state
+from foldwise.members.states import TokenStates
+from foldwise.members.store import ARRAYS, STATE, load_state, restore, save_state
 from foldwise.members.vectors import scales_of
 
 COLUMNS = Columns(("story",), ("channel", "postcode"), ("amount",))
@@ -178,8 +180,6 @@ def test_boosting_stops_on_the_inner_rows() -> None:
 
 
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
-    from foldwise.errors import FoldwiseError
-
     save_state(tmp_path, {"value": np.arange(3.0)})
     arrays = tmp_path / "arrays.safetensors"
     arrays.write_bytes(arrays.read_bytes()[:20])
@@ -260,3 +260,160 @@ def test_networks_read_a_category_by_its_most_frequent_values() -> None:
     assert sorted(known) == sorted(f"v{i}" for i in range(500))  # type: ignore[type-var]
     rare = member.predict(pl.DataFrame({"channel": ["v550", "v599", "new"]}))
     assert len(np.unique(rare)) == 1
+
+
+def told_by_a_token(rows: int, seed: int = 0) -> tuple[pl.DataFrame, TokenStates, np.ndarray]:
+    """Two classes: of many random tokens one, marked, tells; another takes it back in the mean."""
+    random = np.random.default_rng(seed)
+    lengths, target = random.integers(12, 31, rows), random.integers(0, 2, rows)
+    states = random.normal(size=(int(lengths.sum()), 16)).astype(np.float16)
+    tokens = TokenStates.behind_each_other(states, lengths)
+    for start, length, kind in zip(tokens.starts, lengths, target, strict=True):
+        teller, other = start + random.permutation(length)[:2]
+        said = 3 if kind else -3
+        states[teller, :2], states[other, :2] = (said, 3), (-said, -3)
+    return read_as(tokens), tokens, target
+
+
+def read_as(tokens: TokenStates) -> pl.DataFrame:
+    ends = tokens.starts + tokens.lengths
+    means = [
+        tokens.states[start:end].astype(np.float32).mean(axis=0) if end > start else np.zeros(16)
+        for start, end in zip(tokens.starts, ends, strict=True)
+    ]
+    frame = pl.DataFrame({"a": np.arange(len(tokens))})
+    return with_vectors(frame, np.array(means, dtype=np.float32)[:, None])
+
+
+def reader(holds: Any = "label", n: int = 2, seed: int = 0) -> Network:
+    return Network(holds, n, Columns((), (), ()), seed=seed)
+
+
+def on_tokens(rows: int = 80, seed: int = 0) -> Network:
+    train, tokens, target = told_by_a_token(rows)
+    member = reader(seed=seed)
+    member.fit(train, target, np.zeros(rows, dtype=bool), tokens)
+    return member
+
+
+def files_of(member: Network, folder: Path) -> tuple[bytes, bytes]:
+    save_state(folder, member.state())
+    return (folder / STATE).read_bytes(), (folder / ARRAYS).read_bytes()
+
+
+@pytest.mark.parametrize("holds", ["label", "labels", "number"])
+def test_networks_learn_which_token_of_a_text_tells(holds: str) -> None:
+    def as_told(target: np.ndarray) -> np.ndarray:
+        if holds == "label":
+            return target
+        if holds == "labels":
+            return np.stack([target == 1, target == 0], axis=1).astype(np.float64)
+        return 1e9 + 10.0 * target[:, None]
+
+    train, tokens, target = told_by_a_token(200)
+    new, its_tokens, truth = told_by_a_token(150, seed=1)
+    right = []
+    for reading in (True, False):
+        member = reader(holds, 1 if holds == "number" else 2)
+        inner = np.zeros(200, dtype=bool)
+        member.fit(train, as_told(target), inner, tokens if reading else None)
+        made = member.predict(new, its_tokens if reading else None)
+        if holds == "label":
+            said = made[:, 1] > 0.5
+        else:
+            said = made[:, 0] > (0.5 if holds == "labels" else 1e9 + 5)
+        right.append((said == truth).mean())
+    assert right[0] > 0.9
+    assert right[1] < 0.65  # the means say nothing
+
+
+def test_networks_on_tokens_follow_from_their_seed_on_any_number_of_threads(
+    tmp_path: Path,
+) -> None:
+    before, threads, found = torch.get_rng_state(), torch.get_num_threads(), []
+    try:
+        for place, (seed, number) in enumerate([(0, 1), (0, 1), (0, 2), (1, 1)]):
+            torch.set_num_threads(number)
+            found.append(files_of(on_tokens(seed=seed), tmp_path / str(place)))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2]
+    assert found[0] != found[3]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_text_is_predicted_alike_alone_and_beside_longer_ones() -> None:
+    member, random = on_tokens(), np.random.default_rng(2)
+    lengths = random.permutation(np.repeat([0, 1, 2, 7, 31, 90], 25))  # more than are read at once
+    states = random.normal(size=(int(lengths.sum()), 16)).astype(np.float16)
+    tokens = TokenStates.behind_each_other(states, lengths)
+    new = read_as(tokens)
+    beside = member.predict(new, tokens)
+    alone = [member.predict(new[i : i + 1], tokens.take(np.array([i]))) for i in range(len(tokens))]
+    np.testing.assert_allclose(beside, np.vstack(alone), atol=1e-9)
+    assert beside[lengths > 0].std(axis=0).min() > 1e-3
+
+
+def test_a_network_on_tokens_is_read_back_whole(tmp_path: Path) -> None:
+    member, again = on_tokens(), reader()
+    new, tokens, _ = told_by_a_token(30, seed=1)
+    save_state(tmp_path, member.state())
+    restore(again, tmp_path)
+    assert again.predict(new, tokens).tobytes() == member.predict(new, tokens).tobytes()
+
+
+def test_a_network_from_before_tokens_were_read_is_still_read_back(tmp_path: Path) -> None:
+    train, _, target = told_by_a_token(80)
+    member, again = reader(), reader()
+    member.fit(train, target, np.zeros(80, dtype=bool))
+    state = member.state()
+    for name in ("attention", "token_mean", "token_scale"):
+        del state[name]
+    save_state(tmp_path, state)
+    restore(again, tmp_path)
+    assert again.predict(train).tobytes() == member.predict(train).tobytes()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [("attention", "0"), ("attention", "1"), ("attention", "2"), ("token_mean",), ("token_scale",)],
+)
+def test_attention_of_another_shape_is_refused(path: tuple[str, ...], tmp_path: Path) -> None:
+    whole = on_tokens().state()
+    for spoil in (lambda a: a[:-1], lambda a: a[..., None], lambda a: a.astype(np.int64), None):
+        state = {**whole, "attention": dict(whole["attention"])}
+        held: Any = state["attention"] if len(path) == 2 else state
+        if spoil is None:
+            del held[path[-1]]
+        else:
+            held[path[-1]] = spoil(held[path[-1]])
+        save_state(tmp_path, state)
+        with pytest.raises(FoldwiseError, match="not the state of a Network"):
+            restore(reader(), tmp_path)
+
+
+def test_a_network_without_its_attention_is_refused(tmp_path: Path) -> None:
+    save_state(tmp_path, {**on_tokens().state(), "attention": {}})
+    with pytest.raises(FoldwiseError, match="not the state of a Network"):
+        restore(reader(), tmp_path)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_networks_with_tokens_are_never_asked_without_nor_the_other_way_round(fitted: bool) -> None:
+    train, tokens, target = told_by_a_token(80)
+    member = reader()
+    member.fit(train, target, np.zeros(80, dtype=bool), tokens if fitted else None)
+    with pytest.raises(FoldwiseError, match="put back the run's config"):
+        member.predict(train, None if fitted else tokens)
+
+
+@pytest.mark.parametrize("each", [0, 1, 5])
+def test_tokens_that_are_all_alike_are_no_harm(each: int) -> None:
+    lengths = np.full(40, each)
+    tokens = TokenStates.behind_each_other(np.full((40 * each, 16), 0.1, np.float16), lengths)
+    rows, member = read_as(tokens), reader()
+    member.fit(rows, np.arange(40) % 2, np.zeros(40, dtype=bool), tokens)
+    made = member.predict(rows, tokens)
+    np.testing.assert_allclose(made, 0.5, atol=0.1)
+    new, other, _ = told_by_a_token(20)
+    assert np.isfinite(member.predict(new, other)).all()

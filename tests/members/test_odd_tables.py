@@ -141,7 +141,7 @@ def test_numbers_of_any_size_are_learned_alike(name: str, size: float, tmp_path:
     rows = rows_of(60)
     plain = check(name, "number", rows, ids[:, None].astype(np.float64), tmp_path)
     made = check(name, "number", rows, ids[:, None] * size, tmp_path)
-    # Trees split where rounding says; what they learn is alike, on some processors not to the digit.
+    # Trees split where rounding says: what they learn is alike, not to the digit on every machine.
     np.testing.assert_allclose(made / size, plain, atol=1e-2)
 
 

@@ -115,6 +115,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], str, str]] = {
 BLOCKS = [family for family in FAMILIES if family != "albert"]
 EAGER_ALONE = ("deberta-v2", "deberta-v3", "mpnet")
 NOT_RECOMPUTED = ("albert", "mpnet")
+RELATIVE_PLACES = ("llama", "mistral", "qwen2", "qwen3", "gemma")  # of decoders
 TEXTS = [[7, 3, 9, 4, 12, 30, 8, 11, 25], [5, 6], [13, 4, 22, 39, 2]]
 
 
@@ -190,6 +191,35 @@ def test_a_frozen_text_has_the_vectors_it_has_alone_of_the_top_and_the_middle(
     assert together.shape == (len(TEXTS), 2, HIDDEN)
     assert not torch.allclose(together[:, 0], together[:, 1], atol=0.1)
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "side"),
+    [
+        *((family, "right") for family in FAMILIES),
+        *((family, "left") for family in RELATIVE_PLACES),
+    ],
+)
+def test_a_frozen_text_has_the_states_of_its_tokens_that_it_has_alone(
+    saved: Callable[[str], Path], family: str, side: str
+) -> None:
+    model = MeanVectors(load(saved(family)), middle=True, tokens=True).eval()
+    batch = padded(TEXTS, extra=3)
+    if side == "left":
+        lengths = [len(ids) for ids in TEXTS]
+        batch = {
+            name: torch.stack([row.roll(-n) for row, n in zip(rows, lengths, strict=True)])
+            for name, rows in batch.items()
+        }
+        assert batch["attention_mask"][:, -1].all()
+    with torch.no_grad():
+        means, states, text = model(**batch)
+        alone = [model(**padded([ids])) for ids in TEXTS]
+    assert text.tolist() == [place for place, ids in enumerate(TEXTS) for _ in ids]
+    torch.testing.assert_close(means, torch.cat([each[0] for each in alone]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(states, torch.cat([each[1] for each in alone]), atol=1e-5, rtol=0)
+    # In the mean they are the text's second vector.
+    torch.testing.assert_close(states[text == 0].mean(dim=0), means[0, 1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

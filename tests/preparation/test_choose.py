@@ -10,7 +10,15 @@ import pytest
 
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
-from foldwise.preparation.choose import ENOUGH, choose_epochs, choose_rate, choose_selection
+from foldwise.members.roster import wants_tokens
+from foldwise.parts.usercode import UserCode
+from foldwise.preparation.choose import (
+    ENOUGH,
+    choose_embedding,
+    choose_epochs,
+    choose_rate,
+    choose_selection,
+)
 from foldwise.preparation.resolve import resolve
 from foldwise.report.terminal import facts
 from foldwise.run.readers import read_json
@@ -74,6 +82,60 @@ def test_what_picks_the_epoch_goes_by_the_rows(
 ) -> None:
     config = make_config(**{"selection": {"rows": "auto"}, **sections})
     assert choose_selection(config, rows).selection.rows == chosen
+
+
+COLUMNS: dict[str, Any] = {
+    "data": {"text": [], "categorical": ["kind"]},
+    "model": {"fusion": "concat"},
+}
+WINDOWS = {"max_length": 32, "long": "chunks", "stride": 3}
+
+
+@pytest.mark.parametrize(
+    ("rows", "sections", "reads", "chosen"),
+    [
+        (90, {}, True, "tokens"),
+        (90, {}, False, "middle_and_last"),
+        # Of 256 units and 32 tokens, 4 GiB are the halves of 262,144 inputs.
+        (262_144, {"text": {"max_length": 32}}, True, "tokens"),
+        (262_145, {"text": {"max_length": 32}}, True, "middle_and_last"),
+        (65_536, {"text": {**WINDOWS, "max_chunks": 4}}, True, "tokens"),
+        (65_537, {"text": {**WINDOWS, "max_chunks": 4}}, True, "middle_and_last"),
+        (90, {"text": WINDOWS}, True, "middle_and_last"),  # nobody knows how many windows
+        (90, {"model": {"embedding": "last"}}, True, "last"),
+        (90, {"model": {"embedding": "tokens"}}, False, "tokens"),
+        (300_000, {"model": {"embedding": "tokens"}}, True, "tokens"),
+        (90, COLUMNS, True, "auto"),
+    ],
+)
+def test_states_of_tokens_are_kept_where_a_member_reads_them_and_they_are_few(
+    make_config: Make, rows: int, sections: Any, reads: bool, chosen: str
+) -> None:
+    config = choose_embedding(make_config(**sections), backed(256), rows, tokens=reads)
+    assert config.model.embedding == chosen
+
+
+def test_of_a_model_of_ones_own_no_states_are_kept(make_config: Make) -> None:
+    chosen = choose_embedding(make_config(), object(), 90, tokens=True)
+    assert chosen.model.embedding == "middle_and_last"
+
+
+@pytest.mark.parametrize(
+    ("sections", "wanted"),
+    [
+        ({"ensemble": "auto"}, True),
+        ({"ensemble": ["model", "network"]}, True),
+        ({"ensemble": ["model", "linear", "embedding", "boosting"]}, False),
+        ({"ensemble": "model", "baselines": True}, False),
+        ({"ensemble": "auto", "model": {"lora": {}}}, False),
+        ({"ensemble": "auto", **COLUMNS}, False),
+    ],
+)
+def test_only_networks_on_a_text_want_the_states_of_its_tokens(
+    make_config: Make, sections: Any, wanted: bool
+) -> None:
+    config = make_config(**sections)
+    assert wants_tokens(config, UserCode(config.code)) == wanted
 
 
 @pytest.mark.parametrize(

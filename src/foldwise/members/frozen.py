@@ -15,10 +15,9 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -37,7 +36,7 @@ from foldwise.encoding.chunks import ChunkRows, pad_chunks, tokens_needed
 from foldwise.encoding.text import TokenStore, encode, frame_of
 from foldwise.errors import FoldwiseError
 from foldwise.members.read import Vectors
-from foldwise.members.states import TokenStates
+from foldwise.members.states import TokenStates, halves_by_text
 from foldwise.models.backbone import load_backbone, load_tokenizer
 from foldwise.models.chunks import ChunkPooling
 from foldwise.models.pooling import MeanPooling
@@ -159,7 +158,7 @@ class Frozen:
             first = {key: row for row, key in reversed(list(enumerate(ids)))}
             once = np.array(sorted(first.values()))
             at = {row: line for line, row in enumerate(once)}
-            made = self._pass(texts, once, _in_memory)
+            made = self._in_memory(texts, once)
             return made.take(np.array([at[first[key]] for key in ids], dtype=np.int64))
         path = self.stores.with_name(".embeddings") / f"{self._key(texts)}.safetensors"
         for place in (path.parent, path, path.with_suffix(STATES)):
@@ -211,15 +210,25 @@ class Frozen:
         if self.tokens:
             states = path.with_suffix(STATES)
             with atomic(states, 2 * int(texts.lengths.sum()) * self._width) as temporary:
-                made = self._pass(texts, rows, partial(_in_file, temporary))
-                told["states"] = _digest(np.memmap(temporary, np.uint8, "r"))
-            made = replace(made, tokens=_mapped(states, self._width, texts.lengths))
+                # Written, not mapped: a full disk is an error there, and here the process's end.
+                with temporary.open("wb") as file:
+                    means = self._pass(texts, rows, partial(_put_in_file, file))
+                told["states"] = _digest(_halves(temporary))
+            made = Vectors(means, _mapped(states, self._width, texts.lengths))
         else:
-            made = self._pass(texts, rows, _in_memory)
+            made = self._in_memory(texts, rows)
         told["sha256"] = _digest(made.means)
         with atomic(path, made.means.nbytes) as temporary:
             save_file({"vectors": made.means}, temporary, metadata=told)
         return made
+
+    def _in_memory(self, texts: TextRows | ChunkRows, rows: NDArray[np.int64]) -> Vectors:
+        if not self.tokens:
+            return Vectors(self._pass(texts, rows, None), None)
+        lengths = texts.lengths[rows]
+        states = np.empty((int(lengths.sum()), self._width), dtype=np.float16)
+        means = self._pass(texts, rows, partial(_put, states))
+        return Vectors(means, TokenStates.behind_each_other(states, lengths))
 
     @property
     def _width(self) -> int:
@@ -229,22 +238,20 @@ class Frozen:
         self,
         texts: TextRows | ChunkRows,
         rows: NDArray[np.int64],
-        room: Callable[[tuple[int, int]], NDArray[np.float16]],
-    ) -> Vectors:
-        # The states of tokens are written into the room that is made for them.
-        lengths, tokens = texts.lengths[rows], None
-        if self.tokens:
-            shape = (int(lengths.sum()), self._width)
-            tokens = TokenStates.behind_each_other(room(shape), lengths)
+        put: Callable[[int, NDArray[np.float16]], None] | None,
+    ) -> NDArray[np.float32]:
+        # `put` gets each text's states, and where they begin when texts follow one another.
         pad = pad_chunks if isinstance(texts, ChunkRows) else pad_batch
+        starts = np.cumsum(texts.lengths[rows]) - texts.lengths[rows]
 
         def collate(rows: Sequence[Any]) -> dict[str, Tensor]:
             return pad(rows, texts.frame)
 
         def take(places: NDArray[np.int64], found: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-            means, said, text = found
-            assert tokens is not None
-            tokens.put(places, said, text)
+            means, states, text = found
+            assert put is not None
+            for place, each in zip(places, halves_by_text(states, text, len(places)), strict=True):
+                put(int(starts[place]), each)
             return means
 
         # Few at once where the states of all blocks are held until the middle one is read. Others
@@ -258,9 +265,9 @@ class Frozen:
             self.accelerator,
             batch_size=size,
             title="embedding",
-            take=take if self.tokens else None,
+            take=None if put is None else take,
         )
-        return Vectors(means.astype(np.float32), tokens)
+        return means.astype(np.float32)
 
     def _key(self, texts: TextRows | ChunkRows) -> str:
         digest = hashlib.sha256((self.folder / "config.json").read_bytes())
@@ -353,22 +360,28 @@ def _kept(path: Path, lengths: NDArray[np.int64], *, tokens: bool) -> Vectors | 
     if not states.is_file() or states.stat().st_size != 2 * int(lengths.sum()) * width:
         return None
     found = _mapped(states, width, lengths)
-    sound = told.get("states") == _digest(np.memmap(states, np.uint8, "r"))
+    sound = told.get("states") == _digest(found.states)
     return Vectors(means, found) if sound else None
 
 
-def _in_memory(shape: tuple[int, int]) -> NDArray[np.float16]:
-    return np.empty(shape, dtype=np.float16)
+def _put(states: NDArray[np.float16], start: int, each: NDArray[np.float16]) -> None:
+    states[start : start + len(each)] = each
 
 
-def _in_file(path: Path, shape: tuple[int, int]) -> NDArray[np.float16]:
-    return np.memmap(path, np.float16, "w+", 0, shape)
+def _put_in_file(file: BinaryIO, start: int, each: NDArray[np.float16]) -> None:
+    file.seek(start * each.shape[1] * each.itemsize)
+    file.write(each.tobytes())
 
 
 def _mapped(path: Path, width: int, lengths: NDArray[np.int64]) -> TokenStates:
+    return TokenStates.behind_each_other(_halves(path).reshape(-1, width), lengths)
+
+
+def _halves(path: Path) -> NDArray[np.float16]:
+    if not path.stat().st_size:  # no text has a token; nothing can't be mapped
+        return np.empty(0, dtype=np.float16)
     # Copied where it is written to, which torch asks for and nobody does.
-    shape = (int(lengths.sum()), width)
-    return TokenStates.behind_each_other(np.memmap(path, np.float16, "c", 0, shape), lengths)
+    return np.memmap(path, np.float16, "c")
 
 
 def _digest(values: NDArray[Any]) -> str:

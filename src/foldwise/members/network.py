@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
 
+from foldwise.errors import FoldwiseError
 from foldwise.members.features import Features
 from foldwise.members.member import (
     Columns,
@@ -115,10 +116,20 @@ class Network(OnVectors):
             self.layers, self.attention = learnt[:4], learnt[4:]
 
     def predict(self, rows: pl.DataFrame, tokens: TokenStates | None = None) -> Floats:
-        """Return probabilities or numbers, float64 (n, n_outputs)."""
+        """Return probabilities or numbers, float64 (n, n_outputs).
+
+        Raises:
+            FoldwiseError: it was fitted with tokens and gets none, or the other way round.
+        """
         made: Floats = np.tile(self.base, (rows.height, 1))
         if not self.layers:
             return made
+        if bool(self.attention) is not (tokens is not None):
+            had, has = ("with", "without") if self.attention else ("without", "with")
+            raise FoldwiseError(
+                f"network: was fitted {had} tokens' states and is asked {has}; put back the "
+                "run's config.yaml, whose model.embedding says what members read"
+            )
         inputs = self._inputs(_vectors(rows), self.features.transform(rows), tokens)
         if self.holds == "label":
             made[:] = 0.0
@@ -328,6 +339,7 @@ def _scale_of(tokens: TokenStates) -> tuple[NDArray[np.float32], NDArray[np.floa
         states, real = tokens.padded(some)
         read = states[real].double().numpy()
         sums, squares, count = sums + read.sum(0), squares + (read**2).sum(0), count + len(read)
+    count = max(1, count)  # no text has a token
     mean = sums / count
     deviation = np.sqrt(max(0.0, float((squares / count - mean**2).mean())))
     return mean.astype(np.float32), np.array([deviation or 1.0], dtype=np.float32)

@@ -23,7 +23,7 @@ class TokenStates:
     Attributes:
         states: float16 (tokens, H) of these texts and perhaps of others.
         starts: where each text's begin, int64 (n,).
-        lengths: tokens of each, one at least, int64 (n,).
+        lengths: tokens of each, int64 (n,).
     """
 
     states: NDArray[np.float16]
@@ -52,24 +52,26 @@ class TokenStates:
     def padded(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return texts as a batch: float32 (B, L, H), and bool (B, L) that is True at tokens.
 
-        Behind a text's last token stands that token again.
+        Behind a text's last token stands that token again; a text without any is zeros.
         """
         lengths = self.lengths[rows][:, None]
-        places = np.arange(int(lengths.max(initial=1)))[None, :]
-        chosen = self.starts[rows][:, None] + np.minimum(places, lengths - 1)
+        places = np.arange(max(1, int(lengths.max(initial=1))))[None, :]
+        chosen = self.starts[rows][:, None] + np.minimum(places, np.maximum(lengths - 1, 0))
+        states = np.zeros((*chosen.shape, self.width), dtype=np.float16)
+        some = lengths[:, 0] > 0
+        states[some] = self.states[chosen[some]]
         # Torch widens halves much faster than numpy.
-        return torch.from_numpy(self.states[chosen]).float(), torch.from_numpy(places < lengths)
+        return torch.from_numpy(states).float(), torch.from_numpy(places < lengths)
 
-    def put(self, rows: NDArray[np.int64], states: Tensor, text: Tensor) -> None:
-        """Write what a backbone has said of some texts.
 
-        Args:
-            rows: which texts, int64 (B,).
-            states: of their tokens, (tokens, H), texts in order.
-            text: which of them each token is of, int64 (tokens,).
-        """
-        halves = states.float().clamp(-_LARGEST, _LARGEST).half().cpu().numpy()
-        firsts = np.searchsorted(text.cpu().numpy(), np.arange(len(rows) + 1))
-        for row, first, last in zip(rows, firsts[:-1], firsts[1:], strict=True):
-            start = self.starts[row]
-            self.states[start : start + self.lengths[row]] = halves[first:last]
+def halves_by_text(states: Tensor, text: Tensor, n: int) -> list[NDArray[np.float16]]:
+    """Cut what a backbone has said of a batch's tokens into texts, each float16 (tokens, H).
+
+    Args:
+        states: (tokens, H), texts in order.
+        text: which text each token is of, int64 (tokens,), ascending.
+        n: texts.
+    """
+    halves = states.float().clamp(-_LARGEST, _LARGEST).half().cpu().numpy()
+    counts = torch.bincount(text.cpu(), minlength=n).numpy()
+    return np.split(halves, np.cumsum(counts)[:-1])
