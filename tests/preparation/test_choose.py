@@ -10,7 +10,6 @@ import pytest
 
 from foldwise.config.load import load_config
 from foldwise.config.schema import Config
-from foldwise.members.roster import wants_tokens
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.choose import (
     ENOUGH,
@@ -18,6 +17,7 @@ from foldwise.preparation.choose import (
     choose_epochs,
     choose_rate,
     choose_selection,
+    wants_tokens,
 )
 from foldwise.preparation.resolve import resolve
 from foldwise.report.terminal import facts
@@ -111,12 +111,15 @@ WINDOWS = {"max_length": 32, "long": "chunks", "stride": 3}
 def test_states_of_tokens_are_kept_where_a_member_reads_them_and_they_are_few(
     make_config: Make, rows: int, sections: Any, reads: bool, chosen: str
 ) -> None:
-    config = choose_embedding(make_config(**sections), backed(256), rows, tokens=reads)
+    members = ["model", "network" if reads else "linear"]
+    config = make_config(**{"ensemble": members if "data" not in sections else "auto", **sections})
+    config = choose_embedding(config, UserCode(config.code), backed(256), rows)
     assert config.model.embedding == chosen
 
 
 def test_of_a_model_of_ones_own_no_states_are_kept(make_config: Make) -> None:
-    chosen = choose_embedding(make_config(), object(), 90, tokens=True)
+    config = make_config(ensemble="auto")
+    chosen = choose_embedding(config, UserCode(config.code), object(), 90)
     assert chosen.model.embedding == "middle_and_last"
 
 

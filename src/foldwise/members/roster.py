@@ -12,8 +12,7 @@ from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
 from foldwise.losses.classes import takes_class_weights
 from foldwise.members.member import Columns, Floats, Holds, Member
-from foldwise.members.read import reads_tokens
-from foldwise.parts.registry import BUILT_IN, build_part, find_part
+from foldwise.parts.registry import build_part, find_part, member_kind
 from foldwise.parts.usercode import UserCode
 
 _ROUNDING = 1e-6  # of a sum of float32 probabilities
@@ -42,7 +41,7 @@ def build_member(
         "balanced": not _unweighted(config, code),
     }
     member: Member = build_part(
-        _kind(part.name), part.name, part.arguments, code, "ensemble", **offered
+        member_kind(part.name), part.name, part.arguments, code, "ensemble", **offered
     )
     return member
 
@@ -111,27 +110,14 @@ def reads_embedding(part: Part, config: Config, code: UserCode) -> bool:
     """Say whether a member wants the frozen backbone's vectors of a text that is there."""
     if part.name == MODEL or not config.data.text:
         return False
-    found = find_part(_kind(part.name), part.name, code, "ensemble")
+    found = find_part(member_kind(part.name), part.name, code, "ensemble")
     return bool(getattr(found, "reads_embedding", False))
-
-
-def wants_tokens(config: Config, code: UserCode) -> bool:
-    """Say whether a run has a member that learns from what the backbone says of each token."""
-    return any(
-        reads_embedding(part, config, code)
-        and reads_tokens(find_part(_kind(part.name), part.name, code, "ensemble"))
-        for part in beside_the_model(config)
-    )
 
 
 def _unweighted(config: Config, code: UserCode) -> bool:
     # Whether classes are to weigh what they weigh; a loss without weights says nothing of it.
     unweighted = config.task == "multiclass" and config.loss.class_weights == "none"
     return unweighted and takes_class_weights(config.loss.name, code)
-
-
-def _kind(name: str) -> str:
-    return "baseline" if name in BUILT_IN["baseline"] else "member"
 
 
 def outputs_of(task: Any) -> int:

@@ -108,6 +108,11 @@ WRITTEN: dict[str, tuple[str, ...]] = {
 }
 
 
+def member_kind(name: str) -> str:
+    """Return the kind that a member's name is looked up in."""
+    return "baseline" if name in BUILT_IN["baseline"] else "member"
+
+
 def find_part(kind: str, name: str, code: UserCode, where: str) -> Any:
     """Return the class (or function) that a name stands for.
 

@@ -11,8 +11,11 @@ import math
 from typing import Any
 
 from foldwise.config.grammar import BUILTIN
+from foldwise.config.members import MODEL, beside_the_model
 from foldwise.config.schema import Config
 from foldwise.config.training import DEFAULT_LR
+from foldwise.parts.registry import find_part, member_kind
+from foldwise.parts.usercode import UserCode
 
 # Optimizer steps of a fold. Of real tables of 200 rows (benchmarks/enough_training.py) three gain
 # from 60 steps to as many; 15 steps are next to nothing on all six.
@@ -87,25 +90,35 @@ def choose_selection(config: Config, rows: int) -> Config:
     return config.model_copy(update={"selection": selection})
 
 
-def choose_embedding(config: Config, task: Any, rows: int, *, tokens: bool) -> Config:
+def choose_embedding(config: Config, code: UserCode, task: Any, rows: int) -> Config:
     """Say what members get of a text where the config says `model.embedding: auto`.
 
     Args:
-        config: `data` and `text` are read.
+        config: `data`, `text` and the members are read.
+        code: the user's files.
         task: its `model_config` is the backbone's.
         rows: of the table, at most.
-        tokens: whether a member reads what the backbone says of each token.
+
+    Raises:
+        FoldwiseError: there is no such member.
     """
     if config.model.embedding != "auto" or not config.data.text:
         return config
     hidden = getattr(getattr(task, "model_config", None), "hidden_size", None)
     windows = config.text.max_chunks if config.text.long == "chunks" else 1
     chosen = "middle_and_last"
-    if tokens and isinstance(hidden, int) and windows is not None:
+    if isinstance(hidden, int) and windows is not None and wants_tokens(config, code):
         states = rows * windows * config.text.max_length
         chosen = "tokens" if 2 * hidden * states <= MOST_STATES else chosen
     model = config.model.model_copy(update={"embedding": chosen})
     return config.model_copy(update={"model": model})
+
+
+def wants_tokens(config: Config, code: UserCode) -> bool:
+    """Say whether a run has a member that learns from what the backbone says of each token."""
+    others = [part.name for part in beside_the_model(config) if part.name != MODEL]
+    found = [find_part(member_kind(name), name, code, "ensemble") for name in others]
+    return any(getattr(member, "reads_tokens", False) for member in found)
 
 
 def choose_epochs(config: Config, task: Any, rows: int, tokens: float) -> tuple[Config, Chosen]:

@@ -15,7 +15,6 @@ import polars as pl
 
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
-from foldwise.members.roster import wants_tokens
 from foldwise.parts.usercode import UserCode
 from foldwise.preparation.choose import (
     choose_embedding,
@@ -110,8 +109,7 @@ def prepare(
     table = read_rows(config, task, online=online, stores=stores)
     config = choose_selection(config, table.kept.height)
     if not run.config.exists():  # one from before there was a choice goes on without
-        tokens = wants_tokens(config, code)
-        config = choose_embedding(config, task, table.kept.height, tokens=tokens)
+        config = choose_embedding(config, code, task, table.kept.height)
     rows = split_rows(table, config, code, run, task, online=online, stores=stores)
     task.fit_target(rows.frame)
     if rows.merged:
