@@ -13,7 +13,6 @@ linear model on the same vectors can't.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ from foldwise.members.member import (
     shares,
     vectors_by_column,
 )
+from foldwise.members.queries import QUERIES, VALUES, Tokens, found_in, scale_of
 from foldwise.members.states import TokenStates
 from foldwise.members.vectors import OnVectors, scales_of
 
@@ -51,16 +51,11 @@ _VALUE = 4.0
 _MOST_VALUES = 500  # of a category; the others share one
 _FAR = 10.0  # standard deviations: what is farther counts as so far
 _SLICE = 4096  # rows that are predicted at once
-_QUERIES, _VALUES = 4, 32  # of a network, and units of what each query finds
-_UNHEARD = 0.1  # of the tokens, in training
 _SPAN = 25  # batches of a stretch of rows, of which those of alike length share one
-_SAMPLE = 2000  # texts that say how large states are
-_TEXTS = 64  # whose states are read at once in prediction
-_NEVER = -1e4  # how well what is no token matches
 
 
 class Network(OnVectors):
-    """The mean of small networks on frozen mean embeddings, categories and numbers.
+    """The mean of small networks on frozen embeddings, categories and numbers.
 
     Args:
         holds: label, labels or number.
@@ -69,6 +64,8 @@ class Network(OnVectors):
         seed: of weights, order of rows and dropout.
         balanced: weigh a class by the inverse root of its rows, as the fine-tuned model does.
     """
+
+    reads_tokens = True
 
     def __init__(
         self, holds: Holds, n_outputs: int, columns: Columns, seed: int, balanced: bool = True
@@ -82,8 +79,6 @@ class Network(OnVectors):
         self.base: Floats = np.zeros(n_outputs)  # what the others predict
         self.sizes: Floats = np.ones(n_outputs)  # of numbers, what the networks' are in
 
-    reads_tokens = True
-
     def fit(
         self,
         rows: pl.DataFrame,
@@ -94,7 +89,7 @@ class Network(OnVectors):
         """Train the networks; there is no epoch to pick, so inner rows train too."""
         self.mean, self.scale, _ = scales_of(rows)
         if tokens is not None:
-            self.token_mean, self.token_scale = _scale_of(tokens)
+            self.token_mean, self.token_scale = scale_of(tokens)
         inputs = self._inputs(_vectors(rows), self.features.fit(rows), tokens)
         self.base, self.layers, self.attention = shares(target, self.n_outputs), [], []
         if self.holds == "label":
@@ -163,9 +158,9 @@ class Network(OnVectors):
             self.token_mean = array_of(state, "token_mean", (None,))
             self.token_scale = array_of(state, "token_scale", (1,))
             width = len(self.token_mean)
-            shapes = [(width,), (width, _VALUES), (1, _VALUES)]
-            self.attention = _taken(attention, NETWORKS * _QUERIES, shapes)
-        width = self.width + (_QUERIES * _VALUES if attention else 0)
+            shapes = [(width,), (width, VALUES), (1, VALUES)]
+            self.attention = _taken(attention, NETWORKS * QUERIES, shapes)
+        width = self.width + (QUERIES * VALUES if attention else 0)
         shapes = [(width, HIDDEN), (1, HIDDEN), (HIDDEN, outputs), (1, outputs)]
         if held := state["layers"]:
             self.layers = _taken(held, NETWORKS, shapes)
@@ -182,13 +177,13 @@ class Network(OnVectors):
                 sizes[place] = 2 * _VALUE  # of halves
         beside = sparse.csr_matrix(beside.multiply(sizes[None, :])) if len(sizes) else beside
         np.clip(beside.data, -_FAR, _FAR, out=beside.data)
-        states = None if tokens is None else _Tokens(tokens, self.token_mean, self.token_scale)
+        states = None if tokens is None else Tokens(tokens, self.token_mean, self.token_scale)
         return _Inputs(scaled.astype(np.float32), beside.astype(np.float32), states)
 
     def _trained(self, inputs: _Inputs, wanted: Tensor) -> list[Floats]:
         random = torch.Generator().manual_seed(self.seed)
         n, outputs, tokens = len(wanted), len(self.outputs), inputs.tokens
-        width = inputs.width + (_QUERIES * _VALUES if tokens is not None else 0)
+        width = inputs.width + (QUERIES * VALUES if tokens is not None else 0)
         layers = [
             _drawn((NETWORKS, width, HIDDEN), width, random),
             _drawn((NETWORKS, 1, HIDDEN), width, random),
@@ -196,11 +191,11 @@ class Network(OnVectors):
             _drawn((NETWORKS, 1, outputs), HIDDEN, random),
         ]
         if tokens is not None:
-            queries, units = NETWORKS * _QUERIES, tokens.states.width
+            queries, units = NETWORKS * QUERIES, tokens.states.width
             layers += [
                 _drawn((queries, units), units, random),
-                _drawn((queries, units, _VALUES), units, random),
-                _drawn((queries, 1, _VALUES), units, random),
+                _drawn((queries, units, VALUES), units, random),
+                _drawn((queries, 1, VALUES), units, random),
             ]
         weights = self._class_weights(wanted)
         size = min(_ROWS, n)
@@ -217,7 +212,7 @@ class Network(OnVectors):
             read = torch.from_numpy(inputs.of(chosen.flatten().numpy()))
             read = read.view(NETWORKS, size, inputs.width)
             if tokens is not None:
-                found = _found(layers[4:], *tokens.of(chosen[0].numpy(), random))
+                found = found_in(layers[4:], *tokens.of(chosen[0].numpy(), random))
                 read = torch.cat([read, found], dim=2)
             hidden = torch.baddbmm(layers[1], _dropout(read, random), layers[0])
             hidden = _dropout(functional.gelu(hidden), random)
@@ -254,7 +249,7 @@ class Network(OnVectors):
         if inputs.tokens is not None:
             learnt = [torch.from_numpy(each) for each in self.attention]
             for some in inputs.tokens.alike(rows):
-                found = _found(learnt, *inputs.tokens.of(rows[some], None, torch.float64))
+                found = found_in(learnt, *inputs.tokens.of(rows[some], None, torch.float64))
                 hidden[:, some] += found.numpy() @ into[:, inputs.width :]
         hidden *= 0.5 * (1 + erf(hidden / np.sqrt(2)))  # gelu
         made = hidden @ out + last
@@ -271,7 +266,7 @@ class Network(OnVectors):
 class _Inputs:
     # Vectors lie as they are, categories as the few values that aren't zero.
     def __init__(
-        self, vectors: NDArray[np.float32], beside: sparse.csr_matrix, tokens: _Tokens | None
+        self, vectors: NDArray[np.float32], beside: sparse.csr_matrix, tokens: Tokens | None
     ) -> None:
         self.vectors, self.beside, self.tokens = vectors, beside, tokens
         self.width: int = vectors.shape[1] + beside.shape[1]
@@ -281,43 +276,7 @@ class _Inputs:
         return np.hstack([self.vectors[rows], self.beside[rows].toarray()])
 
 
-class _Tokens:
-    # The states of texts on the scale that networks read them in.
-    def __init__(
-        self, states: TokenStates, mean: NDArray[np.float32], scale: NDArray[np.float32]
-    ) -> None:
-        self.states, self.mean, self.scale = states, torch.from_numpy(mean), torch.from_numpy(scale)
-
-    def of(
-        self,
-        rows: NDArray[np.int64],
-        random: torch.Generator | None,
-        kind: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Return texts' states, (B, L, H), and which of them are heard, bool (B, L)."""
-        states, heard = self.states.padded(rows)
-        if random is not None:
-            heard &= torch.rand(heard.shape, generator=random) >= _UNHEARD
-        return ((states.to(kind) - self.mean) / self.scale).clamp(-_FAR, _FAR), heard
-
-    def alike(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Yield places among rows, a few at once whose texts are about as long."""
-        order = np.argsort(self.states.lengths[rows], kind="stable")
-        for start in range(0, len(order), _TEXTS):
-            yield order[start : start + _TEXTS]
-
-
-def _found(learnt: Sequence[Tensor], states: Tensor, heard: Tensor) -> Tensor:
-    # What each network's queries find in texts, (networks, B, queries x values).
-    queries, weights, biases = learnt
-    match = (states @ queries.T).masked_fill(~heard[:, :, None], _NEVER)  # (B, L, all queries)
-    means = match.softmax(dim=1).transpose(1, 2) @ states  # (B, all queries, H)
-    found = functional.gelu(torch.baddbmm(biases, means.transpose(0, 1), weights))
-    split = found.view(NETWORKS, _QUERIES, len(states), _VALUES)
-    return split.transpose(1, 2).flatten(2)
-
-
-def _order(n: int, size: int, tokens: _Tokens | None, random: torch.Generator) -> Tensor:
+def _order(n: int, size: int, tokens: Tokens | None, random: torch.Generator) -> Tensor:
     # In which order the networks see their rows, (networks, n or a little less).
     if tokens is None:
         return torch.stack([torch.randperm(n, generator=random) for _ in range(NETWORKS)])
@@ -329,20 +288,6 @@ def _order(n: int, size: int, tokens: _Tokens | None, random: torch.Generator) -
     batches = torch.cat(alike).view(-1, size)
     mixed = batches[torch.randperm(len(batches), generator=random)]
     return mixed.flatten().expand(NETWORKS, -1)
-
-
-def _scale_of(tokens: TokenStates) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    # What is taken off states, (H,), and what all units are then divided by, (1,).
-    sample = np.unique(np.linspace(0, len(tokens) - 1, _SAMPLE).astype(np.int64))
-    sums, squares, count = np.zeros(tokens.width), np.zeros(tokens.width), 0
-    for some in np.array_split(sample, -(-len(sample) // _TEXTS)):
-        states, real = tokens.padded(some)
-        read = states[real].double().numpy()
-        sums, squares, count = sums + read.sum(0), squares + (read**2).sum(0), count + len(read)
-    count = max(1, count)  # no text has a token
-    mean = sums / count
-    deviation = np.sqrt(max(0.0, float((squares / count - mean**2).mean())))
-    return mean.astype(np.float32), np.array([deviation or 1.0], dtype=np.float32)
 
 
 def _kept(layers: list[Floats]) -> dict[str, NDArray[np.float32]]:
