@@ -12,10 +12,14 @@ import polars as pl
 import pytest
 
 from conftest import make_table, save_backbone
-from foldwise.config.load import load_config
+from foldwise.config.load import load_config, load_stored
 from foldwise.config.schema import Config
 from foldwise.errors import FoldwiseError
+from foldwise.parts.usercode import UserCode
 from foldwise.predictor import Predictor
+from foldwise.preparation.build import build_task
+from foldwise.preparation.prepare import prepare
+from foldwise.preparation.resolve import resolve
 from foldwise.run.audit import findings, seal_anew
 from foldwise.run.files import write_json
 from foldwise.run.folder import FITTED, RunFolder
@@ -118,6 +122,28 @@ def test_a_run_folder_alone_predicts_as_it_was_scored(
     expected = pl.read_parquet(run.holdout if name is None else run.member(name).holdout)
     found = predictor.predict(frame)
     np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-6)
+
+
+def test_rows_that_are_read_some_at_a_time_are_predicted_as_all_at_once(
+    run: RunFolder, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(run.path)
+    frame = predictor.read(str(config.holdout and config.holdout.path), labelled=False)
+    monkeypatch.setattr("foldwise.prediction.fitted._READ", 7)
+    found = predictor.predict(frame)
+    assert found["row"].to_list() == frame["row"].to_list()
+    expected = pl.read_parquet(run.holdout)
+    np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-6)
+
+
+def test_a_run_from_before_there_was_a_choice_of_vectors_goes_on_without(run: RunFolder) -> None:
+    stored = load_stored(run.config)
+    before = stored.model_copy(
+        update={"model": stored.model.model_copy(update={"embedding": "auto"})}
+    )
+    before, code = resolve(before, like=before), UserCode(before.code)
+    task = build_task(before, code, stores=run.token_stores)
+    assert prepare(before, code, run, task).config.model.embedding == "auto"
 
 
 def test_a_member_that_the_run_has_not_is_named(run: RunFolder) -> None:

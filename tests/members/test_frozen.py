@@ -154,12 +154,16 @@ def test_vectors_with_and_without_the_middle_are_kept_apart(
     assert len(list((tmp_path / ".embeddings").iterdir())) == 2
 
 
+@pytest.fixture(params=["stored", "in memory"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """Where tokens and vectors are kept, and nowhere."""
+    return tmp_path / ".tokens" if request.param == "stored" else None
+
+
 @pytest.mark.parametrize("text", [{}, CHUNKS])
-@pytest.mark.parametrize("stored", [True, False])
 def test_beside_the_states_of_tokens_the_means_are_what_they_were_to_the_last_bit(
-    frozen: Callable[..., Frozen], tmp_path: Path, stored: bool, text: dict[str, Any]
+    frozen: Callable[..., Frozen], stores: Path | None, text: dict[str, Any]
 ) -> None:
-    stores = tmp_path / ".tokens" if stored else None
     table = rows(f"{HEAD} {HEAD} {TAIL}", HEAD, "card", "", HEAD, *WORDS)
     plain = frozen(stores, **text).embed(table)
     beside = frozen(stores, embedding="tokens", **text).embed(table)
@@ -167,16 +171,12 @@ def test_beside_the_states_of_tokens_the_means_are_what_they_were_to_the_last_bi
     assert beside.means.tobytes() == plain.means.tobytes()
 
 
-@pytest.mark.parametrize("stored", [True, False])
 def test_each_token_has_its_state_two_thirds_of_the_way_up(
-    frozen: Callable[..., Frozen],
-    middle: Callable[[str], np.ndarray],
-    tmp_path: Path,
-    stored: bool,
+    frozen: Callable[..., Frozen], middle: Callable[[str], np.ndarray], stores: Path | None
 ) -> None:
     # More than a batch; of other lengths, cut, empty, and two that read alike.
     texts = ["card", f"{HEAD} {HEAD} {TAIL}", "", HEAD, *WORDS, TAIL, f"{HEAD} {HEAD} call", HEAD]
-    found = frozen(tmp_path / ".tokens" if stored else None, embedding="tokens").embed(rows(*texts))
+    found = frozen(stores, embedding="tokens").embed(rows(*texts))
     assert found.tokens is not None
     assert found.tokens.lengths[:4].tolist() == [3, 12, 2, 9]
     for row, text in enumerate(texts):
@@ -187,15 +187,10 @@ def test_each_token_has_its_state_two_thirds_of_the_way_up(
     assert states_of(some, 1).tolist() == states_of(found, 0).tolist()
 
 
-@pytest.mark.parametrize("stored", [True, False])
 def test_the_states_of_a_long_text_are_those_of_all_its_windows(
-    frozen: Callable[..., Frozen],
-    middle: Callable[[str], np.ndarray],
-    tmp_path: Path,
-    stored: bool,
+    frozen: Callable[..., Frozen], middle: Callable[[str], np.ndarray], stores: Path | None
 ) -> None:
     table = rows("card", " ".join(WORDS), TAIL, " ".join(WORDS))
-    stores = tmp_path / ".tokens" if stored else None
     found = frozen(stores, embedding="tokens", **CHUNKS).embed(table)
     windows = [middle(" ".join(WORDS[:10])), middle(" ".join(WORDS[-10:]))]
     for row, wanted in enumerate([middle("card"), np.vstack(windows), middle(TAIL)]):
@@ -217,17 +212,14 @@ def test_states_that_lie_there_are_read_again(
         assert states_of(found, row).tobytes() == states_of(first, row).tobytes()
 
 
-@pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("texts", [["", "card", "", "card fee", ""], ["", ""]])
 def test_a_text_that_has_no_token_has_no_state(
     frozen: Callable[..., Frozen],
     backbones: Callable[[str], Path],
-    tmp_path: Path,
+    stores: Path | None,
     texts: list[str],
-    stored: bool,
 ) -> None:
-    # A decoder puts nothing around a text.
-    stores, folder = tmp_path / ".tokens" if stored else None, backbones("gpt2")
+    folder = backbones("gpt2")  # a decoder puts nothing around a text
     for _ in range(2):
         found = frozen(stores, embedding="tokens", folder=folder).embed(rows(*texts))
         assert np.isfinite(found.means).all()
