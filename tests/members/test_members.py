@@ -23,7 +23,8 @@ from foldwise.members.member import (
     vectors_of,
     with_vectors,
 )
-from foldwise.members.network import Network
+from foldwise.members.network import Network, _order
+from foldwise.members.queries import Tokens
 from foldwise.members.states import TokenStates
 from foldwise.members.store import ARRAYS, STATE, load_state, restore, save_state
 from foldwise.members.vectors import scales_of
@@ -405,6 +406,19 @@ def test_networks_with_tokens_are_never_asked_without_nor_the_other_way_round(fi
     member.fit(train, target, np.zeros(80, dtype=bool), tokens if fitted else None)
     with pytest.raises(FoldwiseError, match="put back the run's config"):
         member.predict(train, None if fitted else tokens)
+
+
+def test_networks_on_tokens_see_each_row_once_a_pass_beside_texts_about_as_long() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 320)
+    states = np.zeros((int(lengths.sum()), 16), dtype=np.float16)
+    mean, scale = np.zeros(16, dtype=np.float32), np.ones(1, dtype=np.float32)
+    tokens = Tokens(TokenStates.behind_each_other(states, lengths), mean, scale)
+    order = _order(320, 32, tokens, torch.Generator().manual_seed(0)).numpy()
+    assert (order == order[0]).all()  # states are fetched once for all networks
+    assert sorted(order[0]) == list(range(320))
+    batches = lengths[order[0]].reshape(10, 32)
+    assert np.ptp(batches, axis=1).max() < 30
+    assert (np.diff(batches.mean(axis=1)) < 0).any()  # not from short to long
 
 
 @pytest.mark.parametrize("each", [0, 1, 5])
