@@ -169,7 +169,7 @@ SETTINGS = {
     "pooling-of-nobody": (
         ["model.pooling=parts.Max"],
         "model.pooling: there is no pooling 'parts.Max'; it can be mean, cls, max, mean_max, "
-        "attention, last, a name from one of "
+        "attention, queries, last, a name from one of "
         "your files under code: (none)",
     ),
     "metric": (

@@ -258,12 +258,14 @@ BAD = [
     (
         "model: {pooling: maen}\n",
         "6: model.pooling: unknown name 'maen'; did you mean 'mean'? "
-        "(built in: mean, cls, max, mean_max, attention, last; others are dotted: my_parts.Name)",
+        "(built in: mean, cls, max, mean_max, attention, queries, last; others are dotted: "
+        "my_parts.Name)",
     ),
     (
         "model:\n  pooling:\n    name: maen\n",
         "8: model.pooling.name: unknown name 'maen'; did you mean 'mean'? "
-        "(built in: mean, cls, max, mean_max, attention, last; others are dotted: my_parts.Name)",
+        "(built in: mean, cls, max, mean_max, attention, queries, last; others are dotted: "
+        "my_parts.Name)",
     ),
     (
         "model: {head: mlp}\n",

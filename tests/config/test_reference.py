@@ -58,9 +58,10 @@ def test_a_row_says_type_default_and_description() -> None:
         "improvement before stopping; null: never stop. |"
     ) in rows
     assert (
-        "| `pooling` | mean, cls, max, mean_max, attention, last, a dotted name, or a map of name "
-        "and arguments | `mean` | mean, cls (first token), max, mean_max (both, twice as wide), "
-        "attention (learned weights), last (token; for decoders), or `my_parts.Pooling`. |"
+        "| `pooling` | mean, cls, max, mean_max, attention, queries, last, a dotted name, or a map "
+        "of name and arguments | `mean` | mean, cls (first token), max, mean_max (both, twice as "
+        "wide), attention (learned weights), queries (the mean, and what a few learned queries "
+        "find), last (token; for decoders), or `my_parts.Pooling`. |"
     ) in rows
 
 

@@ -123,7 +123,7 @@ SLOW: list[dict[str, Any]] = [
     {"kind": "gpt2", "model": {"pooling": "last"}},
     {"kind": "distilbert", "model": {"pooling": "attention"}, "text": {"long": "head_tail"}},
     {"kind": "bert", "model": {"pooling": "max", "fusion": "tokens"}, "data": MIXED},
-    {"kind": "bert", "model": {"pooling": "mean", "layers": 2}},
+    {"kind": "bert", "model": {"pooling": "queries", "layers": 2}},
     {"kind": "bert", "model": {"lora": {"r": 4, "variant": "dora"}}},
     {
         "kind": "bert",

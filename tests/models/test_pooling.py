@@ -14,6 +14,7 @@ from foldwise.models.pooling import (
     MaxPooling,
     MeanMaxPooling,
     MeanPooling,
+    QueryPooling,
 )
 
 
@@ -24,12 +25,20 @@ def trained_attention() -> AttentionPooling:
     return pooling
 
 
+def trained_queries() -> QueryPooling:
+    torch.manual_seed(1)
+    pooling = QueryPooling(4, queries=2, units=3)
+    torch.nn.init.normal_(pooling.query.weight)
+    return pooling
+
+
 EVERY = [
     MeanPooling(),
     ClsPooling(),
     MaxPooling(),
     MeanMaxPooling(),
     trained_attention(),
+    trained_queries(),
     LastPooling(),
 ]
 every_pooling = pytest.mark.parametrize("pooling", EVERY, ids=lambda p: type(p).__name__)
@@ -67,6 +76,51 @@ def test_pooling_is_that_of_each_text_alone(lengths: list[int], left: bool, seed
         scores = (keys @ attention.query.weight[0]).exp()
         weighted.append((scores / scores.sum()) @ text)
     torch.testing.assert_close(attention(states, mask), torch.stack(weighted))
+    torch.testing.assert_close(trained_queries()(states, mask), found_by(trained_queries(), texts))
+
+
+def found_by(pooling: QueryPooling, texts: list[torch.Tensor]) -> torch.Tensor:
+    found = []
+    for text in texts:
+        scores = (text @ pooling.query.weight.T + pooling.query.bias).exp()  # (L, 2)
+        made = text @ pooling.value.weight.T + pooling.value.bias  # (L, 2 x 3)
+        means = [(scores[:, q] / scores[:, q].sum()) @ made[:, 3 * q : 3 * q + 3] for q in range(2)]
+        found.append(torch.cat([text.mean(dim=0), *means]))
+    return torch.stack(found)
+
+
+def test_queries_find_one_word_among_a_hundred() -> None:
+    """What a mean drowns: the answer is one unit of the token that another unit marks."""
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(256, 100, 8, generator=generator)
+    states[:, :, 0] = 0.0
+    word = torch.randint(0, 100, (256,), generator=generator)
+    states[torch.arange(256), word, 0] = 8.0
+    answer = states[torch.arange(256), word, 1].sign()
+    mask = torch.ones(256, 100, dtype=torch.int64)
+    right = {}
+    for pooling in (MeanPooling(), QueryPooling(8, queries=1, units=4)):
+        torch.manual_seed(0)
+        head = torch.nn.LazyLinear(1)
+        head(pooling(states, mask))
+        parameters = [*pooling.parameters(), *head.parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=0.02)
+        for _ in range(200):
+            made = head(pooling(states[:192], mask[:192]))[:, 0]
+            loss = torch.nn.functional.softplus(-answer[:192] * made).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        made = head(pooling(states[192:], mask[192:]))[:, 0]
+        right[type(pooling).__name__] = float((made.sign() == answer[192:]).float().mean())
+    assert right["QueryPooling"] > 0.9
+    assert right["MeanPooling"] < 0.75
+
+
+def test_queries_begin_apart() -> None:
+    """Two that were alike would learn the same."""
+    weights = QueryPooling(16).query.weight
+    assert torch.unique(weights, dim=0).shape == (4, 16)
 
 
 @every_pooling

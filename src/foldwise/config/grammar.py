@@ -51,7 +51,7 @@ LOSSES: dict[str, tuple[str, ...]] = {
 BUILTIN: dict[str, tuple[str, ...]] = {
     "task": tuple(METRICS),
     "strategy": ("stratified", "kfold", "group", "stratified_group", "time", "column"),
-    "pooling": ("mean", "cls", "max", "mean_max", "attention", "last"),
+    "pooling": ("mean", "cls", "max", "mean_max", "attention", "queries", "last"),
     "fusion": ("text", "concat", "gated", "tokens"),
     "head": (),
     "activation": ("gelu", "relu", "tanh", "silu"),

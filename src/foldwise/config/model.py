@@ -170,7 +170,8 @@ class Model(Section):
     pooling: Annotated[Part, Kind("pooling")] = Field(
         default_factory=lambda: Part(name="mean"),
         description="mean, cls (first token), max, mean_max (both, twice as wide), attention "
-        "(learned weights), last (token; for decoders), or `my_parts.Pooling`.",
+        "(learned weights), queries (the mean, and what a few learned queries find), last (token; "
+        "for decoders), or `my_parts.Pooling`.",
     )
     layers: Annotated[int, Field(ge=2)] | None = Field(
         default=None,

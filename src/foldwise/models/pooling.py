@@ -1,7 +1,8 @@
 """From one vector a token to one vector a text.
 
 In: hidden states (batch, length, hidden) and the mask of real tokens. Out: (batch, hidden), or
-(batch, 2 * hidden) from mean and max together. Padding never takes part, on whichever side it is.
+(batch, 2 * hidden) from mean and max together, or the mean and what queries find beside it. Padding
+never takes part, on whichever side it is.
 """
 
 from __future__ import annotations
@@ -71,12 +72,41 @@ class AttentionPooling(nn.Module):
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """Pool (B, L, H) with mask (B, L) into (B, H)."""
-        scores = self.query(torch.tanh(self.key(hidden_states))).float()  # (B, L, 1)
-        # The least number, not -inf: the softmax of a text of padding alone would be nan.
-        padding = (attention_mask == 0).unsqueeze(-1)
-        weights = scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(dim=1)
+        scores = self.query(torch.tanh(self.key(hidden_states)))
+        weights = _shares(scores, attention_mask)  # (B, L, 1)
         pooled: Tensor = (hidden_states * weights.to(hidden_states.dtype)).sum(dim=1)
         return pooled
+
+
+class QueryPooling(nn.Module):
+    """Average all real tokens, and beside that what a few learned queries each look for.
+
+    A query weighs the tokens by the softmax over their text of how well they match it, and takes
+    the mean of what a linear layer of its own makes of them: attention with learned queries, as in
+    Lee et al. 2019, "Set Transformer", section 3.2. One word can say what the mean of a hundred has
+    drowned.
+
+    Args:
+        hidden_size: width H of a token's vector.
+        queries: how many.
+        units: that each gives, U.
+    """
+
+    def __init__(self, hidden_size: int, queries: int = 4, units: int = 64) -> None:
+        super().__init__()
+        self.shape = (queries, units)
+        self.mean = MeanPooling()
+        self.query = nn.Linear(hidden_size, queries)
+        self.value = nn.Linear(hidden_size, queries * units)
+        nn.init.normal_(self.query.weight, std=0.02)  # nearly the mean, and no two alike
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pool (B, L, H) with mask (B, L) into (B, H + queries * U)."""
+        weights = _shares(self.query(hidden_states), attention_mask).unsqueeze(-1)  # (B, L, Q, 1)
+        values = self.value(hidden_states).unflatten(-1, self.shape)  # (B, L, Q, U)
+        found = (values * weights.to(values.dtype)).sum(dim=1).flatten(1)
+        mean = self.mean(hidden_states, attention_mask)
+        return torch.cat([mean, found.to(mean.dtype)], dim=1)
 
 
 class LastPooling(nn.Module):
@@ -87,3 +117,11 @@ class LastPooling(nn.Module):
         length = attention_mask.shape[1]
         last = length - 1 - attention_mask.to(torch.int64).flip(1).argmax(dim=1)  # (B,)
         return hidden_states[torch.arange(len(last), device=last.device), last]
+
+
+def _shares(scores: Tensor, attention_mask: Tensor) -> Tensor:
+    # The softmax over a text's real tokens, float32 (B, L, Q). The least number, not -inf: that of
+    # a text of padding alone would be nan.
+    scores = scores.float()
+    padding = (attention_mask == 0).unsqueeze(-1)
+    return scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(dim=1)

@@ -33,6 +33,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "max": "foldwise.models.pooling:MaxPooling",
         "mean_max": "foldwise.models.pooling:MeanMaxPooling",
         "attention": "foldwise.models.pooling:AttentionPooling",
+        "queries": "foldwise.models.pooling:QueryPooling",
         "last": "foldwise.models.pooling:LastPooling",
     },
     "fusion": {
