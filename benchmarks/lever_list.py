@@ -74,6 +74,7 @@ LEVERS = {
     "smooth": Lever(config={"loss": {"label_smoothing": 0.1}}, classes=True),
     "unweighted": Lever(config={"loss": {"class_weights": "none"}}, classes=True),
     "layers": Lever(config={"model": {"layers": 4}}),
+    "queries": Lever(config={"model": {"layers": 4, "pooling": "queries"}}),
     "mean_max": Lever(config={"model": {"pooling": "mean_max"}}),
     "samples": Lever(config={"model": {"head": {"dropout": 0.3, "samples": 5}}}),
     "hidden": Lever(config={"model": {"head": {"hidden": [384]}}}),
