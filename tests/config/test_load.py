@@ -338,6 +338,14 @@ BAD = [
      "train_only, got 'merg'; did you mean 'merge'?"),
     ("model: {fusion: concta}\n", "6: model.fusion: unknown name 'concta'; did you mean 'concat'? "
      "(built in: text, concat, gated, tokens; others are dotted: my_parts.Name)"),
+    ("model: {pooling: {name: queries, queries: 0}}\n", "6: model.pooling.queries: must be a whole "
+     "number of 1 or more, got 0"),
+    ("model: {pooling: {name: queries, units: true}}\n", "6: model.pooling.units: must be a whole "
+     "number of 1 or more, got true"),
+    ("model: {pooling: {name: queries, size: 2}}\n", "6: model.pooling.size: unknown key "
+     "(valid: name, queries, units)"),
+    ("text: {long: chunks, chunk_pooling: {name: queries, units: 2.5}}\n", "6: "
+     "text.chunk_pooling.units: must be a whole number of 1 or more, got 2.5"),
     ("model: {fusion: concat}\n", "6: model.fusion: concat needs columns under data.categorical or "
      "data.numeric; set it to text"),
     ("  categorical: [z]\nmodel: {fusion: {name: gated, size: 0}}\n", "7: model.fusion.size: must "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from foldwise.config.grammar import Path, Problem, shown
+from foldwise.config.grammar import Path, Problem
 from foldwise.config.model import Model
 from foldwise.config.rows import Data
 from foldwise.config.tabular import default_of
@@ -25,10 +25,6 @@ def fusion_problems(data: Data, model: Model, training: Training) -> Iterator[Pr
         message = f"{fusion} needs columns under data.categorical or data.numeric; set it to text"
         yield Problem(("model", "fusion"), message, by)
         return
-    size = model.fusion.arguments.get("size", 1) if fusion == "gated" else 1
-    if type(size) is not int or size < 1:
-        message = f"must be a whole number of 1 or more, got {shown(size)}"
-        yield Problem(("model", "fusion", "size"), message, by)
     for key in ("categorical", "numeric"):
         section = getattr(model.tabular, key)
         if not getattr(data, key) and section != default_of(model.tabular, key):

@@ -64,6 +64,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
 }
 # Arguments of a built-in part that aren't keys of its section, because others don't have them.
 ARGUMENTS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("pooling", "queries"): ("queries", "units"),
     ("fusion", "gated"): ("size",),
     ("loss", "focal"): ("gamma",),
     ("loss", "logit_adjustment"): ("tau",),
@@ -79,6 +80,8 @@ ARGUMENTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("tracker", "mlflow"): ("uri", "experiment"),
     ("tracker", "wandb"): ("mode", "project"),
 }
+# Those of them whose arguments count something: whole numbers of 1 or more.
+COUNTING = {("pooling", "queries"), ("fusion", "gated")}
 DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 
 Name = Annotated[str, StringConstraints(min_length=1)]
@@ -135,6 +138,11 @@ class Kind:
         if part.name in BUILTIN[self.kind] and unknown:
             valid = [*type(part).model_fields, *own]
             refuse(Problem((key,), unknown_key(key, valid)) for key in unknown)
+        if (self.kind, part.name) in COUNTING:
+            numbers = part.arguments.items()
+            wrong = {key: n for key, n in numbers if type(n) is not int or n < 1}
+            told = "must be a whole number of 1 or more, got"
+            refuse(Problem((key,), f"{told} {shown(n)}") for key, n in wrong.items())
         return part
 
     def __get_pydantic_core_schema__(
