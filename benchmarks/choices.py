@@ -6,10 +6,11 @@ Of each finished run of one class a row, or of what `levers.py` has saved, whole
 out-of-fold rows are drawn. Every rule chooses weights by macro-F1 as a run does (choose.py), from
 the rows at hand and the blend cross-fitted in them.
 
-- `alone`: the best member. `0`, `0.5`, `1`: that member where it is ahead of the blend by more than
-  so many standard errors of the difference, by 60 resamples of groups, else the blend; classes are
-  named by the class weights of a run (class_weights.py). `blend`: always the blend.
-- `power ...`: as `0.5`, but with another power of the class weights (0 names the most probable
+- `alone`: the best member. `0`, `0.5`, `1` (what runs do) and so on: that member where it is ahead
+  of the blend by more than so many standard errors of the difference, by 60 resamples of groups,
+  else the blend; classes are named by the class weights of a run (class_weights.py). `blend`:
+  always the blend.
+- `power ...`: as `1`, but with another power of the class weights (0 names the most probable
   class); `picked`: with the one of these that scores highest on the rows at hand.
 
 Two measures, each less the best single member *on the rows that score*, which has luck on its side:
@@ -19,7 +20,7 @@ Two measures, each less the best single member *on the rows that score*, which h
 - `new rows`: weights chosen on so many rows answer the rest of the table.
 
 Printed by table: the mean, then over all draws the mean, the fifth percentile, the lowest, and the
-mean of what a rule changes against `0.5` with its standard error.
+mean of what a rule changes against `1` with its standard error.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from numpy.typing import NDArray
 from foldwise.decisions.class_weights import POWERS as OF_METRIC
 from foldwise.decisions.class_weights import class_weights, weighed
 from foldwise.ensemble.blend import blend, fit_margins, margins
-from foldwise.ensemble.choose import Rows, parts_of
+from foldwise.ensemble.choose import MARGIN, Rows, parts_of
 from foldwise.members.member import Floats
 from lever_scores import scorer
 from stacking import load
 
 RESAMPLES = 60
-STEPS = (0.0, 0.5, 1.0)
-BEFORE = "0.5"
+STEPS = (0.0, 0.5, MARGIN, 1.5, 2.0)
+BEFORE = f"{MARGIN:g}"
 POWERS = (0.0, 0.25, 0.4, OF_METRIC["f1_macro"], 1.0)
 
 Rule = tuple[Floats, Floats]  # weights of the members, and of the classes
@@ -122,7 +123,7 @@ def chosen(rows: Rows) -> dict[str, Rule]:
     found["blend"] = whole, classes[usual]
     others = {f"power {power:g}": place for place, power in enumerate(POWERS) if place != usual}
     others["picked"] = int(np.argmax(reached))
-    return found | {told: rule(0.5, power) for told, power in others.items()}
+    return found | {told: rule(MARGIN, power) for told, power in others.items()}
 
 
 def use(rule: Rule, rows: Rows) -> Floats:
@@ -142,7 +143,8 @@ def show(title: str, found: Found) -> None:
     """Print a table of rules."""
     tables = list(dict.fromkeys(name for name, _ in found[BEFORE]))
     before = np.array([gain for _, gain in found[BEFORE]])
-    print(f"| {title}, {len(before)} | {' | '.join(tables)} | mean | 5% | lowest | against 0.5 |")
+    summed = f"mean | 5% | lowest | against {BEFORE}"
+    print(f"| {title}, {len(before)} | {' | '.join(tables)} | {summed} |")
     for rule, each in found.items():
         gain = np.array([value for _, value in each])
         of = np.array([name for name, _ in each])

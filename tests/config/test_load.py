@@ -588,6 +588,13 @@ def test_a_dotted_name_keeps_its_arguments_unchecked() -> None:
     assert config.loss.arguments == {"gamma": 2, "alpha": [1, None]}
 
 
+def test_built_in_parts_take_counts() -> None:
+    model = "pooling: {name: queries, queries: 8, units: 1}, fusion: {name: gated, size: 4}"
+    found = load(f"{GOOD}  categorical: [z]\nmodel: {{{model}}}\n").model
+    assert found.pooling.arguments == {"queries": 8, "units": 1}
+    assert found.fusion.arguments == {"size": 4}
+
+
 def test_selection_may_use_a_metric_of_ones_own_that_is_listed() -> None:
     config = load(f"{GOOD}metrics: [my_parts.cost]\nselection: {{metric: my_parts.cost}}\n")
     assert config.selection.metric == "my_parts.cost"

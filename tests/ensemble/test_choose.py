@@ -245,8 +245,8 @@ def test_the_answer_is_never_worse_than_the_best_member(name: str) -> None:
     assert min(differences) >= -0.01 - 1e-9
 
 
-@pytest.mark.parametrize(("errors", "blended"), [(0.25, True), (0.75, False)])
-def test_a_member_answers_alone_where_it_is_ahead_by_more_than_half_a_standard_error(
+@pytest.mark.parametrize(("errors", "blended"), [(0.5, True), (1.5, False)])
+def test_a_member_answers_alone_where_it_is_ahead_by_more_than_a_standard_error(
     target: np.ndarray, errors: float, blended: bool
 ) -> None:
     # Member a scores so much more than anything else, row by row one more or one less.

@@ -138,9 +138,9 @@ class Kind:
         if part.name in BUILTIN[self.kind] and unknown:
             valid = [*type(part).model_fields, *own]
             refuse(Problem((key,), unknown_key(key, valid)) for key in unknown)
-        if (self.kind, part.name) in COUNTING:
-            numbers = part.arguments.items()
-            wrong = {key: n for key, n in numbers if type(n) is not int or n < 1}
+        counting = (self.kind, part.name) in COUNTING
+        numbers = part.arguments.items() if counting else ()
+        if wrong := {key: n for key, n in numbers if type(n) is not int or n < 1}:
             told = "must be a whole number of 1 or more, got"
             refuse(Problem((key,), f"{told} {shown(n)}") for key, n in wrong.items())
         return part
