@@ -245,7 +245,7 @@ def test_the_answer_is_never_worse_than_the_best_member(name: str) -> None:
     assert min(differences) >= -0.01 - 1e-9
 
 
-@pytest.mark.parametrize(("errors", "blended"), [(0.5, True), (1.5, False)])
+@pytest.mark.parametrize(("errors", "blended"), [(0.75, True), (1.5, False)])
 def test_a_member_answers_alone_where_it_is_ahead_by_more_than_a_standard_error(
     target: np.ndarray, errors: float, blended: bool
 ) -> None:

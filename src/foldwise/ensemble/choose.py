@@ -14,7 +14,7 @@ together, and compared with the best single member on the same rows. Where that 
 more than a standard error of the difference, it is the answer, as the weight 1; else the blend is
 (as Breiman et al. 1984 prefer the simpler tree within one standard error: here the steadier answer,
 since on few rows the best of several members is the luckiest). Other rules were measured and left
-out (docs/experiments.md, "A member alone or a blend").
+out (docs/experiments.md, "A member alone or a blend", "A whole standard error").
 """
 
 from __future__ import annotations

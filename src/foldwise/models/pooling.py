@@ -102,9 +102,11 @@ class QueryPooling(nn.Module):
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """Pool (B, L, H) with mask (B, L) into (B, H + queries * U)."""
-        weights = _shares(self.query(hidden_states), attention_mask).unsqueeze(-1)  # (B, L, Q, 1)
-        values = self.value(hidden_states).unflatten(-1, self.shape)  # (B, L, Q, U)
-        found = (values * weights.to(values.dtype)).sum(dim=1).flatten(1)
+        weights = _shares(self.query(hidden_states), attention_mask)  # (B, L, Q)
+        # A linear layer of a mean is the mean of the layer: one call a query, not one a token.
+        means = weights.to(hidden_states.dtype).transpose(1, 2) @ hidden_states  # (B, Q, H)
+        layers, bias = self.value.weight.unflatten(0, self.shape), self.value.bias
+        found = torch.einsum("bqh,quh->bqu", means, layers).flatten(1) + bias
         mean = self.mean(hidden_states, attention_mask)
         return torch.cat([mean, found.to(mean.dtype)], dim=1)
 
