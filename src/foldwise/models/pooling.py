@@ -105,8 +105,8 @@ class QueryPooling(nn.Module):
         weights = _shares(self.query(hidden_states), attention_mask)  # (B, L, Q)
         # A linear layer of a mean is the mean of the layer: one call a query, not one a token.
         means = weights.to(hidden_states.dtype).transpose(1, 2) @ hidden_states  # (B, Q, H)
-        layers, bias = self.value.weight.unflatten(0, self.shape), self.value.bias
-        found = torch.einsum("bqh,quh->bqu", means, layers).flatten(1) + bias
+        layers = self.value.weight.view(*self.shape, -1)  # (Q, U, H)
+        found = torch.einsum("bqh,quh->bqu", means, layers).flatten(1) + self.value.bias
         mean = self.mean(hidden_states, attention_mask)
         return torch.cat([mean, found.to(mean.dtype)], dim=1)
 
